@@ -1,0 +1,108 @@
+"""The errors a user can meet, drawn as a tree. Each carries the name and the HTTP status it has on the wire.
+
+    LimbeckError                    500 InternalServerException
+    ├── InvalidInput                400 ValidationException           the user can mend it
+    │   ├── InvalidRecipe                                             a recipe that cannot be run
+    │   ├── InvalidDataset                                            a file with faults, all told at once
+    │   └── NotYet                                                    asked for, named, not built
+    ├── UnknownModel                404 ResourceNotFoundException
+    ├── Conflict                    400 ConflictException             a name that is taken, a job that is running
+    ├── DamagedArtifact             500 InternalServerException       a file that is not what its manifest says
+    ├── TeacherFailed               424 ModelErrorException
+    ├── TrainingDiverged            500 InternalServerException
+    └── Stopped                     (a user's wish, not a fault)      how to go on is in the message
+
+A message says what was found, where, what was expected and the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "Conflict",
+    "DamagedArtifact",
+    "InvalidDataset",
+    "InvalidInput",
+    "InvalidRecipe",
+    "LimbeckError",
+    "NotYet",
+    "Stopped",
+    "TeacherFailed",
+    "TrainingDiverged",
+    "UnknownModel",
+]
+
+
+class LimbeckError(Exception):
+    """Anything Limbeck raises on purpose."""
+
+    api_name: ClassVar[str] = "InternalServerException"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+
+class InvalidInput(LimbeckError):
+    """What the user gave cannot be used as it stands."""
+
+    api_name = "ValidationException"
+    status = 400
+    exit_code = 2
+
+
+class InvalidRecipe(InvalidInput):
+    """A recipe with one or more faults; ``faults`` holds one sentence for each."""
+
+    def __init__(self, where: str, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(f"{where}: {fault}" for fault in self.faults))
+
+
+class InvalidDataset(InvalidInput):
+    """A data file with too few usable rows; ``faults`` holds one line for each refused row."""
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join([*self.faults, message]))
+
+
+class NotYet(InvalidInput):
+    """Something Limbeck has a name for and cannot do yet."""
+
+
+class UnknownModel(LimbeckError):
+    """No model of that id, name or path."""
+
+    api_name = "ResourceNotFoundException"
+    status = 404
+    exit_code = 2
+
+
+class Conflict(LimbeckError):
+    """The name is taken, or another process has the job."""
+
+    api_name = "ConflictException"
+    status = 400
+    exit_code = 2
+
+
+class DamagedArtifact(LimbeckError):
+    """A stored file is missing or is not what its manifest says."""
+
+
+class TeacherFailed(LimbeckError):
+    """The teacher could not answer."""
+
+    api_name = "ModelErrorException"
+    status = 424
+
+
+class TrainingDiverged(LimbeckError):
+    """Loss or gradient stopped being finite."""
+
+
+class Stopped(LimbeckError):
+    """The user asked to stop; the work so far is kept."""
+
+    exit_code = 130

@@ -1,0 +1,39 @@
+"""The classical baseline: TF-IDF and logistic regression, learned from the very answers the student learned from.
+
+It is asked only where answers are labels. If it does as well as the student, the user should know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
+
+__all__ = ["answers_are_labels", "fit"]
+
+MAXIMUM_LABELS = 300
+MAXIMUM_LABEL_WORDS = 8
+
+
+def answers_are_labels(answers: Sequence[str]) -> bool:
+    """Whether ``answers`` look like a fixed set of labels: few, short, and nearly all of them repeated."""
+    counts = Counter(answers)
+    repeated = sum(count for count in counts.values() if count > 1)
+    return (
+        2 <= len(counts) <= MAXIMUM_LABELS
+        and max(len(answer.split()) for answer in counts) <= MAXIMUM_LABEL_WORDS
+        and repeated >= 0.8 * len(answers)
+    )
+
+
+def fit(prompts: Sequence[str], labels: Sequence[str]) -> Any:
+    """A classifier from text to label: words and pairs of words, and pieces of words for misspellings."""
+    features = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+    return make_pipeline(features, LogisticRegression(C=10.0, max_iter=1000)).fit(list(prompts), list(labels))

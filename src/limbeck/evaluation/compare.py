@@ -1,0 +1,250 @@
+"""The stage: every candidate answers the held-out rows, is timed under the same conditions, and is scored.
+
+Answers go through the same store as the teacher's, so an examination that was broken off asks only what is missing.
+Left in the folder: `answers.jsonl` (every answer of every candidate), `report.json`, `report.html`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import InvalidInput
+from limbeck.evaluation.baseline import answers_are_labels, fit
+from limbeck.evaluation.latency import Latency, time_requests
+from limbeck.evaluation.metrics import METRICS, exact_match, mean_score
+from limbeck.evaluation.page import page
+from limbeck.evaluation.verdict import decide
+from limbeck.inference.engine import Engine
+from limbeck.models.loading import LoadedModel
+from limbeck.recipe import Evaluation
+from limbeck.records import AnsweredExample, Example, GenerationSettings, Question, Report
+from limbeck.storage.workspace import Workspace, read_json, write_json, writing
+from limbeck.teachers import ask
+from limbeck.teachers.local import LocalTeacher
+
+__all__ = ["Candidate", "compare", "examine"]
+
+STAGE = "5-evaluation"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who is examined: the part played (teacher, student before, student after) and the model."""
+
+    part: str
+    model: LoadedModel
+
+
+def compare(
+    candidates: Sequence[Candidate],
+    examples: Sequence[Example],
+    learned: Sequence[AnsweredExample],
+    plan: Evaluation,
+    settings: GenerationSettings,
+    store: Path,
+    work: Workspace,
+    inputs: Mapping[str, Any],
+) -> Report:
+    """Stage 5 on the held-out ``examples``. ``learned`` is what the student learned from: the baseline's data."""
+    rows = _rows(examples, plan)
+
+    def make(folder: Path) -> None:
+        texts = {c.part: _answers(c, rows, settings, store, work) for c in candidates}
+        classical = _baseline(learned, plan)
+        if classical is not None:
+            texts["baseline"] = [str(label) for label in classical.predict([_asked(e) for e in rows])]
+        work.progress.say("evaluation: timing requests one after another")
+        latency = _time(candidates, classical, rows, plan, settings, work)
+        report = _report(candidates, rows, texts, latency, plan, folder.parent)
+        with writing(folder / "answers.jsonl") as file:
+            for at, example in enumerate(rows):
+                said = {part: answers[at] for part, answers in texts.items()}
+                row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **said}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        write_json(folder / "report.json", report.to_json())
+        with writing(folder / "report.html") as file:
+            file.write(page(work.name, report))
+
+    fixed = {
+        **inputs,
+        "rows": [e.id for e in rows],
+        "plan": plan.model_dump(mode="json"),
+        "settings": asdict(settings),
+    }
+    return read_report(work.step(STAGE, fixed, make))
+
+
+def examine(
+    model: LoadedModel,
+    examples: Sequence[Example],
+    plan: Evaluation,
+    settings: GenerationSettings,
+    store: Path,
+    work: Workspace,
+) -> dict[str, Any]:
+    """Scores and latency of one model on rows with references; nothing but stored answers is left behind."""
+    rows = _rows(examples, plan)
+    if any(row.label is None for row in rows):
+        bare = next(row for row in rows if row.label is None)
+        raise InvalidInput(f"{bare.file} line {bare.line}: no answer to compare with; expected pairs")
+    candidate = Candidate("model", model)
+    texts = {"model": _answers(candidate, rows, settings, store, work)}
+    latency = _time([candidate], None, rows, plan, settings, work)
+    measured = _measures("model", texts, rows, latency, plan)
+    return {"model": model.id, "rows": len(rows), **measured, **_cost(candidate, rows, texts["model"])}
+
+
+def read_report(folder: Path) -> Report:
+    """A report as `compare` wrote it."""
+    values = read_json(folder / "report.json")
+    return Report(values["models"], values["rows"], values["verdict"], values["ship"], values["details"])
+
+
+def _rows(examples: Sequence[Example], plan: Evaluation) -> list[Example]:
+    rows = [example for example in examples if example.split == "held-out"]
+    if not rows:
+        raise InvalidInput("no held-out rows to examine on; give source.held_out, or a larger source.held_out_share")
+    if plan.rows is not None and len(rows) > plan.rows:
+        rows = random.Random(plan.seed).sample(rows, plan.rows)  # noqa: S311 (a sample, not a secret)
+    return rows
+
+
+def _answers(
+    candidate: Candidate, rows: Sequence[Example], settings: GenerationSettings, store: Path, work: Workspace
+) -> list[str]:
+    teacher = LocalTeacher(candidate.model)
+    questions = [Question(example.prompt) for example in rows]
+    name = f"examining the {candidate.part}"
+    return [a.text for a in ask(teacher, questions, settings, store, work.progress, work.stop, name)]
+
+
+def _baseline(learned: Sequence[AnsweredExample], plan: Evaluation) -> Any:
+    """A fitted classical model, or None where it makes no sense."""
+    train = [one for one in learned if one.example.split == "train"]
+    if not plan.baseline or len(train) < 2 or not answers_are_labels([one.answer.text for one in train]):
+        return None
+    return fit([_asked(one.example) for one in train], [one.answer.text for one in train])
+
+
+def _time(
+    candidates: Sequence[Candidate],
+    classical: Any,
+    rows: Sequence[Example],
+    plan: Evaluation,
+    settings: GenerationSettings,
+    work: Workspace,
+) -> dict[str, Latency]:
+    chosen = random.Random(plan.seed).sample(range(len(rows)), min(plan.latency_requests, len(rows)))  # noqa: S311
+    by_text = {_asked(rows[i]): rows[i] for i in chosen}
+    models = {c.part: _requester(c.model, by_text, settings) for c in candidates}
+    if classical is not None:
+        models["baseline"] = lambda text: len(classical.predict([text]))
+    with work.progress.task("timing", len(by_text), "requests") as task:
+
+        def each() -> None:
+            task.advance()
+            work.stop.check()
+
+        return time_requests(models, list(by_text), each)
+
+
+def _requester(
+    model: LoadedModel, by_text: Mapping[str, Example], settings: GenerationSettings
+) -> Callable[[str], int]:
+    """One request as a caller makes it: text in, text out, nothing kept from the last."""
+    engine = Engine(model)
+
+    def request(text: str) -> int:
+        tokens = model.renderer.prompt(by_text[text].prompt)
+        return len(engine.generate([tokens], settings)[0].token_ids)
+
+    return request
+
+
+def _report(
+    candidates: Sequence[Candidate],
+    rows: Sequence[Example],
+    texts: Mapping[str, Sequence[str]],
+    latency: Mapping[str, Latency],
+    plan: Evaluation,
+    job: Path,
+) -> Report:
+    models: dict[str, Any] = {}
+    for part in texts:
+        models[part] = _measures(part, texts, rows, latency, plan)
+        candidate = next((c for c in candidates if c.part == part), None)
+        if candidate is not None:
+            models[part] |= {
+                "id": candidate.model.id,
+                "parameters": candidate.model.parameters,
+                **_cost(candidate, rows, texts[part]),
+            }
+    referenced = all(row.label is not None for row in rows)
+    if referenced or "teacher" in texts:
+        truth = [row.label or "" for row in rows] if referenced else texts["teacher"]
+        metric = METRICS[plan.metric]
+        scores = {part: [metric(a, r) for a, r in zip(said, truth, strict=True)] for part, said in texts.items()}
+        medians = {part: timed.p50 for part, timed in latency.items()}
+        ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
+        if not referenced:
+            verdict += " The held-out rows have no references: scores are agreement with the teacher."
+    else:
+        ship, verdict = (
+            False,
+            "do not ship: the held-out rows have no references and there is no teacher to compare with.",
+        )
+    details = {
+        "metric": plan.metric,
+        "tolerance": plan.tolerance,
+        "loss_curve": _loss_curve(job / "4-training"),
+    }
+    return Report(models, len(rows), verdict, ship, details)
+
+
+def _measures(
+    part: str,
+    texts: Mapping[str, Sequence[str]],
+    rows: Sequence[Example],
+    latency: Mapping[str, Latency],
+    plan: Evaluation,
+) -> dict[str, Any]:
+    measured: dict[str, Any] = {"latency": asdict(latency[part])}
+    if all(row.label is not None for row in rows):
+        for name, metric in METRICS.items():
+            values = [metric(said, row.label or "") for said, row in zip(texts[part], rows, strict=True)]
+            measured[name] = asdict(mean_score(values, plan.seed))
+    if "teacher" in texts and part != "teacher":
+        same = [exact_match(said, other) for said, other in zip(texts[part], texts["teacher"], strict=True)]
+        measured["agreement"] = asdict(mean_score(same, plan.seed))
+    return measured
+
+
+def _cost(candidate: Candidate, rows: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
+    """US dollars for 1,000 requests like the held-out ones, by the model's prices; nothing where it has none."""
+    prices = candidate.model.source.prices
+    if prices is None:
+        return {}
+    render = candidate.model.renderer
+    tokens_in = sum(len(render.prompt(example.prompt)) for example in rows) / len(rows)
+    tokens_out = sum(len(render.response(text)) for text in texts) / len(texts)
+    return {"cost_per_1000_requests": 1000 * prices.cost(tokens_in, tokens_out)}
+
+
+def _loss_curve(folder: Path) -> dict[str, list[list[float]]]:
+    curves: dict[str, list[list[float]]] = {}
+    for name, file in (("training", "metrics.csv"), ("validation", "validation.csv")):
+        if (folder / file).exists():
+            with (folder / file).open(newline="", encoding="utf-8") as opened:
+                curves[name] = [[int(row["step_number"]), float(row[f"{name}_loss"])] for row in csv.DictReader(opened)]
+    return curves
+
+
+def _asked(example: Example) -> str:
+    """The user's own words: the turns of the prompt without its instructions."""
+    return "\n".join(m.text for m in example.prompt.turns)

@@ -1,0 +1,61 @@
+"""Scores of one answer against another, and their means with bootstrap intervals.
+
+Exact match and token F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1), on text that is
+case-folded and stripped of punctuation at its ends and extra spaces; articles are kept, since labels and JSON are
+not prose.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from limbeck.records import Score
+
+__all__ = ["METRICS", "difference", "exact_match", "mean_score", "token_f1"]
+
+RESAMPLES = 2000
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """1.0 if the two are the same text, else 0.0."""
+    return float(_plain(answer) == _plain(reference))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over words, as bags."""
+    found, expected = _plain(answer).split(), _plain(reference).split()
+    common = (Counter(found) & Counter(expected)).total()
+    if not found or not expected:
+        return float(found == expected)
+    return 2 * common / (len(found) + len(expected))
+
+
+METRICS: Mapping[str, Callable[[str, str], float]] = {"exact_match": exact_match, "token_f1": token_f1}
+
+
+def mean_score(values: Sequence[float], seed: int) -> Score:
+    """The mean of ``values`` with its 95% percentile bootstrap interval (Efron 1979), seeded."""
+    sample = np.asarray(values, dtype=np.float64)
+    low, high = _interval(sample, seed)
+    return Score(float(sample.mean()), low, high, len(sample))
+
+
+def difference(values: Sequence[float], others: Sequence[float], seed: int) -> Score:
+    """The mean of ``values - others``, row by row, with its paired bootstrap interval."""
+    return mean_score(np.subtract(values, others).tolist(), seed)
+
+
+def _interval(sample: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int) -> tuple[float, float]:
+    generator = np.random.default_rng(seed)
+    means = sample[generator.integers(len(sample), size=(RESAMPLES, len(sample)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _plain(text: str) -> str:
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return " ".join(words).strip(" .,;:!?\"'`")

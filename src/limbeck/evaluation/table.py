@@ -1,0 +1,48 @@
+"""The report as a table of plain text, for a terminal and for a README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from limbeck.records import Report
+
+__all__ = ["COLUMNS", "cells", "table"]
+
+COLUMNS = (
+    "model", "exact match", "token F1", "agreement", "p50 ms", "p95 ms", "tokens/s", "USD / 1,000 requests", "size",
+)  # fmt: skip
+
+
+def table(report: Report) -> str:
+    """One row a model, columns padded to line up; quality in percent with its 95% interval."""
+    rows = [COLUMNS, *(cells(part, measured) for part, measured in report.models.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(lines)
+
+
+def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """One model's figures as text, a cell a column; a dash where there is none."""
+    timed = measured["latency"]
+    cost = measured.get("cost_per_1000_requests")
+    size = measured.get("parameters")
+    generated = "parameters" in measured
+    return (
+        part,
+        _score(measured.get("exact_match")),
+        _score(measured.get("token_f1")),
+        _score(measured.get("agreement")),
+        f"{1000 * timed['p50']:.1f}",
+        f"{1000 * timed['p95']:.1f}",
+        f"{timed['tokens_per_second']:.1f}" if generated else "–",
+        f"{cost:.4f}" if cost is not None else "–",
+        f"{size / 1e6:.1f} M" if size else "–",
+    )
+
+
+def _score(score: Mapping[str, float] | None) -> str:
+    if score is None:
+        return "–"
+    return f"{100 * score['value']:.1f}% ({100 * score['low']:.1f}–{100 * score['high']:.1f})"

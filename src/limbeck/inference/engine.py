@@ -1,0 +1,269 @@
+"""Generation and reading with a transformers model: many prompts at once, a shared prefix computed once, and the
+likeliest tokens captured with their log-probabilities as they are chosen.
+
+Legend: B rows of a batch, V vocabulary, K captured candidates, T response tokens.
+
+An answer depends on its prompt, the settings and the batch it is computed in (the last bits of a matrix product
+depend on its shape), and on nothing else: sampling draws from a generator seeded by the settings and the row's own
+key. Who needs the same bits twice plans the same batches twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from limbeck.errors import InvalidInput
+from limbeck.models.loading import LoadedModel
+from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
+from limbeck.records import Answer, GenerationSettings, SoftLabels
+
+__all__ = ["Engine", "common_prefix", "soft_labels_of"]
+
+COMPACT_BELOW = 0.5
+"""Finished rows are taken out of a batch when fewer than this share of its rows still run."""
+
+
+class Engine:
+    """Answers prompts, and reads given answers, with one loaded model."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.renderer = loaded.renderer
+        self._prefix: tuple[tuple[int, ...], Any] = ((), None)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings,
+        keys: Sequence[str] | None = None,
+        prefix: Sequence[int] = (),
+        check: Callable[[], None] = lambda: None,
+    ) -> list[Answer]:
+        """Answer token prompts as one batch; answers come in the same order.
+
+        ``keys`` seed each row's sampling. ``prefix``, if every prompt begins with it, is computed once and kept
+        for the next call. ``check`` is called at every token and may raise to stop. Raises `InvalidInput` for a
+        prompt that leaves no room in the model's context.
+        """
+        for prompt in prompts:
+            self._check_room(len(prompt))
+        with torch.inference_mode():
+            run = _Run(self, prompts, settings, keys or [""] * len(prompts), tuple(prefix))
+            while run.step():
+                check()
+            return run.answers()
+
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        top_k: int,
+        pack_tokens: int = 2048,
+    ) -> list[Answer]:
+        """The distributions with which the model reads given responses, by one teacher-forced pass."""
+        sequences = [Tokens((*p, *r), len(p)) for p, r in zip(prompts, responses, strict=True)]
+        answers: list[Answer | None] = [None] * len(sequences)
+        with torch.inference_mode():
+            for chosen in packs_of(sequences, pack_tokens):
+                packed = pack([sequences[i] for i in chosen])
+                logits_RV = response_logits(self.model, response_hidden(self.model, packed))
+                start = 0
+                for i in chosen:
+                    ids = tuple(responses[i])
+                    soft = soft_labels_of(logits_RV[start : start + len(ids)], top_k) if top_k else None
+                    reason = "stop" if ids and ids[-1] in self.renderer.stop_ids else "length"
+                    answers[i] = Answer(self.renderer.text(ids), ids, reason, len(prompts[i]), soft)  # type: ignore[arg-type]
+                    start += len(ids)
+        return [answer for answer in answers if answer is not None]
+
+    def stream(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[str]:
+        """One answer, piece by piece as its text grows."""
+        self._check_room(len(prompt))
+        said = ""
+        with torch.inference_mode():
+            run = _Run(self, [prompt], settings, [""], ())
+            running = True
+            while running:
+                running = run.step()
+                text = self.renderer.text(run.rows[0].tokens)
+                # A character of several tokens shows as a replacement mark until its last token is there.
+                if not text.endswith("\ufffd") or not running:
+                    yield text[len(said) :]
+                    said = text
+
+    def prefill(self, prefix: tuple[int, ...]) -> Any:
+        """The cache after reading ``prefix``, computed once and kept until another prefix is asked for."""
+        if self._prefix[0] != prefix:
+            cache = DynamicCache(config=self.model.config)
+            self.model(input_ids=torch.tensor([prefix]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._prefix = (prefix, cache)
+        return self._prefix[1]
+
+    def _check_room(self, length: int) -> None:
+        if length >= self.loaded.context_tokens:
+            raise InvalidInput(
+                f"a prompt of {length:,} tokens; {self.loaded.id} reads at most {self.loaded.context_tokens - 1:,}"
+            )
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The tokens with which all prompts begin, short of any prompt's last token."""
+    if not prompts:
+        return ()
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+    length = 0
+    limit = min(map(len, prompts)) - 1
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return tuple(first[:length])
+
+
+def soft_labels_of(logits_TV: Tensor, k: int) -> SoftLabels:
+    """Top-k log-probabilities of each row and the log of the mass left over.
+
+    The tail is the log-sum-exp of the logits outside the k, not 1 minus the sum: where the k hold nearly
+    everything, the difference would be rounding error.
+    """
+    logits_TV = logits_TV.float()
+    k = min(k, logits_TV.shape[-1])
+    total_T1 = logits_TV.logsumexp(-1, keepdim=True)
+    top_TK, ids_TK = logits_TV.topk(k, dim=-1)
+    tail_T = logits_TV.scatter(-1, ids_TK, float("-inf")).logsumexp(-1) - total_T1[:, 0]
+    return SoftLabels(ids_TK.to(torch.int32).numpy(), (top_TK - total_T1).numpy(), tail_T.numpy())
+
+
+@dataclass
+class _RowState:
+    tokens: list[int]
+    soft: list[SoftLabels]
+    generator: torch.Generator | None
+    room: int
+    done: bool = False
+
+
+class _Run:
+    """One batch under way: prompts padded on the left, one token a step, finished rows taken out in bulk."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings,
+        keys: Sequence[str],
+        prefix: tuple[int, ...],
+    ) -> None:
+        self.engine, self.settings = engine, settings
+        self.lengths = [len(p) for p in prompts]
+        room = engine.loaded.context_tokens
+        self.rows = [
+            _RowState([], [], _generator(settings, key), min(settings.max_tokens, room - len(p)))
+            for p, key in zip(prompts, keys, strict=True)
+        ]
+        self.alive = list(range(len(prompts)))
+        shared = len(prefix)
+        longest = max(self.lengths) - shared
+        batch = len(prompts)
+        ids_BL = torch.zeros(batch, longest, dtype=torch.long)
+        mask_BL = torch.zeros(batch, longest, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            own = torch.tensor(prompt[shared:])
+            ids_BL[row, longest - len(own) :] = own
+            mask_BL[row, longest - len(own) :] = 1
+        self.cache = DynamicCache(config=engine.model.config)
+        if shared:
+            for layer, kept in enumerate(engine.prefill(prefix).layers):
+                expanded = (x.expand(batch, -1, -1, -1) for x in (kept.keys, kept.values))
+                self.cache.update(*expanded, layer)
+        self.mask = torch.cat([torch.ones(batch, shared, dtype=torch.long), mask_BL], dim=1)
+        self.position_B = torch.tensor(self.lengths) - 1
+        positions_BL = (shared + mask_BL.cumsum(1) - 1).clamp(min=0)
+        self.logits_BV = self._forward(ids_BL, positions_BL)
+
+    def step(self) -> bool:
+        """Choose one token for every running row; False when none runs any more."""
+        chosen = self._choose()
+        for place, row in enumerate(self.alive):
+            state = self.rows[row]
+            if state.done:
+                continue
+            state.tokens.append(int(chosen[place]))
+            state.done = int(chosen[place]) in self.engine.renderer.stop_ids or len(state.tokens) >= state.room
+        running = [place for place, row in enumerate(self.alive) if not self.rows[row].done]
+        if not running:
+            return False
+        if len(running) <= COMPACT_BELOW * len(self.alive):
+            keep = torch.tensor(running)
+            self.cache.batch_select_indices(keep)
+            self.mask, self.position_B, chosen = self.mask[keep], self.position_B[keep], chosen[keep]
+            self.alive = [self.alive[place] for place in running]
+        self.mask = torch.cat([self.mask, torch.ones(len(self.alive), 1, dtype=torch.long)], dim=1)
+        self.position_B = self.position_B + 1
+        self.logits_BV = self._forward(chosen[:, None], self.position_B[:, None])
+        return True
+
+    def answers(self) -> list[Answer]:
+        made = []
+        for state, length in zip(self.rows, self.lengths, strict=True):
+            stopped = state.tokens[-1] in self.engine.renderer.stop_ids
+            soft = None
+            if state.soft:
+                soft = SoftLabels(
+                    np.concatenate([s.top_ids_TK for s in state.soft]),
+                    np.concatenate([s.top_logprobs_TK for s in state.soft]),
+                    np.concatenate([s.tail_logprob_T for s in state.soft]),
+                )
+            text = self.engine.renderer.text(state.tokens)
+            made.append(Answer(text, tuple(state.tokens), "stop" if stopped else "length", length, soft))
+        return made
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out = self.engine.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return torch.as_tensor(out.logits[:, -1])
+
+    def _choose(self) -> Tensor:
+        captured = self.settings.top_k_captured
+        soft = soft_labels_of(self.logits_BV, captured) if captured else None
+        chosen = self.logits_BV.argmax(-1)
+        for place, row in enumerate(self.alive):
+            state = self.rows[row]
+            if state.done:  # still in the batch, no longer asked
+                continue
+            if state.generator is not None:
+                chosen[place] = _sample(self.logits_BV[place], self.settings, state.generator)
+            if soft is not None:
+                at = slice(place, place + 1)
+                state.soft.append(SoftLabels(soft.top_ids_TK[at], soft.top_logprobs_TK[at], soft.tail_logprob_T[at]))
+        return chosen
+
+
+def _generator(settings: GenerationSettings, key: str) -> torch.Generator | None:
+    if settings.temperature == 0:
+        return None
+    seed = hashlib.sha256(f"{settings.seed} {key}".encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+
+
+def _sample(logits_V: Tensor, settings: GenerationSettings, generator: torch.Generator) -> Tensor:
+    """Draw one token: temperature, then the smallest set of tokens that holds ``top_p`` of the mass."""
+    probabilities_V = (logits_V.double() / settings.temperature).softmax(-1)
+    if settings.top_p < 1.0:
+        sorted_V, order_V = probabilities_V.sort(descending=True)
+        outside_V = sorted_V.cumsum(0) - sorted_V >= settings.top_p
+        probabilities_V = probabilities_V.index_fill(0, order_V[outside_V], 0.0)
+    return torch.multinomial(probabilities_V, 1, generator=generator)[0]

@@ -1,0 +1,236 @@
+"""The stage itself: read every file of a source, fold duplicates, split, guard, and write what came of it.
+
+Left in the folder: `examples.jsonl`, `refused.jsonl` (one line a refused row, with its faults) and `report.csv`
+(one line a row of the files: accepted, folded, guarded or refused, and why).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import InvalidDataset, InvalidInput
+from limbeck.intake.rows import Row, read_rows
+from limbeck.intake.split import split_of
+from limbeck.recipe import Recipe, Source
+from limbeck.records import Example, Fault, Message, Prompt, Split
+from limbeck.storage.workspace import Workspace, file_digest, writing
+
+__all__ = [
+    "MAXIMUM_ROWS",
+    "Census",
+    "check",
+    "collect",
+    "golden_pairs",
+    "held_out_rows",
+    "read_examples",
+    "survey",
+]
+
+MAXIMUM_ROWS = 15_000
+"""The most valid prompts a distillation takes, as in Amazon Bedrock."""
+
+MAXIMUM_BYTES = 1_000_000_000
+"""The largest file, as in Amazon Bedrock."""
+
+STAGE = "1-intake"
+
+
+@dataclass
+class Census:
+    """What a file holds: counts and every fault, without keeping the rows."""
+
+    file: str
+    rows: int = 0
+    valid: int = 0
+    labelled: int = 0
+    prompts: int = 0
+    """Different prompts among the valid rows."""
+    faults: list[Fault] = field(default_factory=list)
+
+
+def survey(path: Path) -> Census:
+    """Read a whole file and count; nothing is written."""
+    census = Census(path.name)
+    seen: set[str] = set()
+    for row in read_rows(path):
+        census.rows += 1
+        if isinstance(row, list):
+            census.faults += row
+        else:
+            census.valid += 1
+            census.labelled += row.label is not None
+            seen.add(row.prompt.id)
+    census.prompts = len(seen)
+    return census
+
+
+def check(recipe: Recipe) -> list[Census]:
+    """Refuse a source that cannot make a job, before anything is written. Gives the census of each file."""
+    source = recipe.source
+    files = [path for path in (source.prompts, source.held_out, source.golden) if path is not None]
+    problems, censuses = [], []
+    for path in files:
+        if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
+            problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
+            continue
+        censuses.append(survey(path))
+    if problems:
+        raise InvalidInput("\n".join(problems))
+    main = censuses[0]
+    usable = main.labelled if recipe.kind == "fine-tuning" else main.valid
+    what = "labelled pairs" if recipe.kind == "fine-tuning" else "prompts"
+    if usable < recipe.minimum_rows:
+        problems.append(
+            f"{main.file}: {usable} valid {what} of {main.rows} rows; expected at least {recipe.minimum_rows}"
+            " (mend the rows named, add more, or lower it with --minimum)"
+        )
+    if usable > MAXIMUM_ROWS:
+        problems.append(f"{main.file}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
+    for census in censuses[1:]:
+        if not census.valid:
+            problems.append(f"{census.file}: no valid row of {census.rows}; expected at least one")
+    if source.golden is not None and censuses[-1].labelled < censuses[-1].valid:
+        without = censuses[-1].valid - censuses[-1].labelled
+        problems.append(f"{censuses[-1].file}: {without} rows without an answer; golden examples are pairs")
+    if problems:
+        raise InvalidDataset("\n".join(problems), [str(fault) for census in censuses for fault in census.faults])
+    return censuses
+
+
+def collect(recipe: Recipe, work: Workspace) -> list[Example]:
+    """Stage 1: the recipe's files as examples, folded, split and guarded. Reads each file once, row by row."""
+    source = recipe.source
+    inputs = {
+        "source": source.model_dump(mode="json", exclude={"prompts", "held_out", "golden", "minimum"}),
+        "kind": recipe.kind,
+        "files": {
+            role: file_digest(path)
+            for role in ("prompts", "held_out", "golden")
+            if (path := getattr(source, role)) is not None
+        },
+    }
+    folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder))
+    return read_examples(folder / "examples.jsonl")
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Examples as `collect` wrote them."""
+    with path.open(encoding="utf-8") as file:
+        return [_from_json(json.loads(line)) for line in file]
+
+
+def golden_pairs(source: Source) -> list[tuple[str, str]]:
+    """The golden file's pairs (user text, answer) in file order, each different prompt once."""
+    if source.golden is None:
+        return []
+    pairs: dict[str, tuple[str, str]] = {}
+    for row in read_rows(source.golden):
+        if isinstance(row, Row) and row.label is not None:
+            pairs.setdefault(row.prompt.id, (row.prompt.messages[-1].text, row.label))
+    return list(pairs.values())
+
+
+def held_out_rows(path: Path, system: str | None) -> list[Example]:
+    """The valid rows of a file, folded, as examples to examine a model on. Raises `InvalidDataset` if there is none."""
+    source = Source(prompts=path, system=system)
+    fates: list[tuple[str, int, str, str]] = []
+    faults: list[Fault] = []
+    rows: dict[str, Example] = {}
+    for row in _valid(read_rows(path), path.name, fates, faults):
+        _fold(rows, _example(row, source, "held-out", path.name), fates)
+    if not rows:
+        raise InvalidDataset(f"{path.name}: no valid row", [str(fault) for fault in faults])
+    return list(rows.values())
+
+
+def _collect(recipe: Recipe, folder: Path) -> None:
+    source = recipe.source
+    held_out: dict[str, Example] = {}
+    fates: list[tuple[str, int, str, str]] = []
+    faults: list[Fault] = []
+
+    if source.held_out is not None:
+        for row in _valid(read_rows(source.held_out), source.held_out.name, fates, faults):
+            _fold(held_out, _example(row, source, "held-out", source.held_out.name), fates)
+    guarded = {example.prompt.normalized_id for example in held_out.values()}
+
+    examples: dict[str, Example] = {}
+    for row in _valid(read_rows(source.prompts), source.prompts.name, fates, faults):
+        prompt = row.prompt.with_system(source.system) if source.system else row.prompt
+        share = 0.0 if source.held_out is not None else source.held_out_share
+        split = split_of(prompt, share, source.validation_share)
+        if prompt.normalized_id in guarded:
+            fates.append((source.prompts.name, row.line, "guarded", "the same as a held-out prompt"))
+        elif recipe.kind == "fine-tuning" and row.label is None:
+            fates.append((source.prompts.name, row.line, "refused", "no answer to learn from"))
+            faults.append(
+                Fault(source.prompts.name, row.line, "messages", "no assistant turn", "an answer to learn from")
+            )
+        else:
+            _fold(examples, _example(row, source, split, source.prompts.name), fates)
+
+    with writing(folder / "examples.jsonl") as file:
+        for example in (*held_out.values(), *examples.values()):
+            file.write(json.dumps(_to_json(example), ensure_ascii=False) + "\n")
+    with writing(folder / "refused.jsonl") as file:
+        for fault in faults:
+            file.write(json.dumps({**vars(fault), "message": str(fault)}, ensure_ascii=False) + "\n")
+    with writing(folder / "report.csv") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "line", "status", "reason"))
+        writer.writerows(sorted(fates))
+
+
+def _valid(
+    rows: Iterable[Row | list[Fault]], file: str, fates: list[tuple[str, int, str, str]], faults: list[Fault]
+) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, Row):
+            yield row
+        else:
+            faults += row
+            reasons = "; ".join(f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in row)
+            fates.append((file, row[0].line, "refused", reasons))
+
+
+def _example(row: Row, source: Source, split: Split, file: str) -> Example:
+    prompt = row.prompt.with_system(source.system) if source.system else row.prompt
+    return Example(prompt, row.label, split, file, row.line)
+
+
+def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int, str, str]]) -> None:
+    """Keep one example a prompt. The first label given wins; a different one later is told in the report."""
+    known = examples.get(new.id)
+    if known is None:
+        examples[new.id] = new
+        fates.append((new.file, new.line, "accepted", new.split))
+        return
+    reason = f"the same prompt as line {known.line}"
+    if new.label is not None and known.label is not None and new.label != known.label:
+        reason += f', with another answer ("{new.label[:60]}"); that of line {known.line} is kept'
+    examples[new.id] = replace(
+        known, copies=known.copies + 1, label=known.label if known.label is not None else new.label
+    )
+    fates.append((new.file, new.line, "folded", reason))
+
+
+def _to_json(example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "split": example.split,
+        "messages": [{"role": m.role, "text": m.text} for m in example.prompt.messages],
+        "label": example.label,
+        "copies": example.copies,
+        "file": example.file,
+        "line": example.line,
+    }
+
+
+def _from_json(row: dict[str, Any]) -> Example:
+    messages = tuple(Message(**turn) for turn in row["messages"])
+    return Example(Prompt(messages), row["label"], row["split"], row["file"], row["line"], row["copies"])

@@ -1,0 +1,236 @@
+"""One line of JSONL becomes a prompt with or without its label, or the list of all that is wrong with it.
+
+Three shapes, told apart row by row by their keys:
+
+    {"schemaVersion": "bedrock-conversation-2024", "system": [{"text"}], "messages": [{"role", "content": [{"text"}]}]}
+    {"messages": [{"role", "content": "text"}]}                          OpenAI chat
+    {"prompt": "text", "completion": "text"}                             completion may be left out
+
+A conversation that ends with the assistant is a labelled pair: its last turn is the label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import InvalidInput
+from limbeck.records import Fault, Message, Prompt, Role
+
+__all__ = ["MAXIMUM_LINE_BYTES", "SCHEMA_VERSION", "Row", "parse_row", "read_rows"]
+
+SCHEMA_VERSION = "bedrock-conversation-2024"
+
+MAXIMUM_LINE_BYTES = 10_000_000
+"""A longer line is refused unread: it is a file in the wrong format, not a prompt."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A valid row: the prompt, its label if it has one, and its line (from 1)."""
+
+    prompt: Prompt
+    label: str | None
+    line: int
+
+
+def read_rows(path: Path) -> Iterator[Row | list[Fault]]:
+    """The rows of a file in order, one line in memory at a time; a faulty row comes as its list of faults.
+
+    Empty lines are passed over. Raises `InvalidInput` if the file cannot be opened.
+    """
+    name = path.name
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}; expected a file of JSON lines") from None
+    with file:
+        number = 0
+        while line := file.readline(MAXIMUM_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAXIMUM_LINE_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAXIMUM_LINE_BYTES)
+                limit = f"at most {MAXIMUM_LINE_BYTES:,} bytes"
+                yield [Fault(name, number, "line", "a longer line", limit)]
+            elif line.strip():
+                yield parse_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number)
+
+
+def parse_row(line: bytes, file: str, number: int) -> Row | list[Fault]:
+    """Read one line; give the row, or every fault found in it."""
+    faults = _Faults(file, number)
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=faults.unique_keys)
+    except UnicodeDecodeError as error:
+        return faults.add("line", f"byte 0x{line[error.start]:02x} at {error.start}", "UTF-8").found
+    except json.JSONDecodeError as error:
+        return faults.add("line", f"{error.msg.lower()} at column {error.colno}", "one JSON object a line").found
+    except RecursionError:
+        return faults.add("line", "nesting without end", "one JSON object a line").found
+    if not isinstance(row, dict):
+        return faults.add("line", _described(row), "a JSON object").found
+
+    if "schemaVersion" in row or isinstance(row.get("system"), list) or _has_content_blocks(row):
+        messages = _read_bedrock(row, faults)
+    elif "messages" in row:
+        messages = _read_openai(row, faults)
+    elif "prompt" in row or "completion" in row:
+        messages = _read_pair(row, faults)
+    else:
+        keys = ", ".join(sorted(map(str, row))[:6]) or "no keys"
+        return faults.add("line", keys, '"messages", or "prompt" and "completion"').found
+
+    if not faults.found:
+        _check_turns(messages, faults)
+    if faults.found:
+        return faults.found
+    label = messages.pop().text if messages[-1].role == "assistant" else None
+    return Row(Prompt(tuple(messages)), label, number)
+
+
+class _Faults:
+    """Gathers the faults of one line."""
+
+    def __init__(self, file: str, line: int) -> None:
+        self.file, self.line = file, line
+        self.found: list[Fault] = []
+
+    def add(self, field: str, found: str, expected: str) -> _Faults:
+        self.found.append(Fault(self.file, self.line, field, found, expected))
+        return self
+
+    def unknown(self, where: str, keys: Any, known: tuple[str, ...]) -> None:
+        for key in keys:
+            if key not in known:
+                self.add(f"{where}{key}", "an unknown key", f"only {', '.join(known)}")
+
+    def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in sorted({key for key in keys if keys.count(key) > 1}):
+            self.add(key, "the same key twice", "each key once")
+        return dict(pairs)
+
+    def text(self, field: str, value: Any) -> str:
+        """``value`` if it is text with something in it; a fault otherwise."""
+        if not isinstance(value, str):
+            self.add(field, _described(value), "text")
+        elif not value.strip():
+            self.add(field, "empty text", "text")
+        elif any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+            self.add(field, "half of a surrogate pair", "text that is valid Unicode")
+        elif "\x00" in value:
+            self.add(field, "a NUL character", "text")
+        else:
+            return value
+        return ""
+
+
+def _read_bedrock(row: dict[str, Any], faults: _Faults) -> list[Message]:
+    faults.unknown("", row, ("schemaVersion", "system", "messages"))
+    if row.get("schemaVersion") != SCHEMA_VERSION:
+        found = _described(row["schemaVersion"]) if "schemaVersion" in row else "nothing"
+        faults.add("schemaVersion", found, f'"{SCHEMA_VERSION}"')
+    messages: list[Message] = []
+    system = row.get("system", [])
+    if not isinstance(system, list) or len(system) > 1:
+        found = f"{len(system)} items" if isinstance(system, list) else _described(system)
+        faults.add("system", found, "a list of at most one text block")
+    elif system:
+        messages.append(Message("system", _read_block(system[0], "system[0]", faults)))
+    for at, turn in _turns(row, faults):
+        role = _read_role(turn, at, ("user", "assistant"), faults)
+        content = turn.get("content")
+        if not isinstance(content, list) or len(content) != 1:
+            found = f"{len(content)} items" if isinstance(content, list) else _described(content)
+            faults.add(f"{at}.content", found, "a list of exactly one text block")
+            continue
+        text = _read_block(content[0], f"{at}.content[0]", faults)
+        messages.append(Message(role, text))
+    return messages
+
+
+def _read_block(block: Any, where: str, faults: _Faults) -> str:
+    if not isinstance(block, dict) or "text" not in block:
+        found = f"{', '.join(map(str, block)) or 'an empty object'}" if isinstance(block, dict) else _described(block)
+        faults.add(where, found, '{"text": "…"}')
+        return ""
+    faults.unknown(f"{where}.", block, ("text", "type"))
+    if block.get("type", "text") != "text":
+        faults.add(f"{where}.type", _described(block["type"]), '"text"')
+    return faults.text(f"{where}.text", block["text"])
+
+
+def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
+    faults.unknown("", row, ("messages",))
+    messages = []
+    for at, turn in _turns(row, faults):
+        role = _read_role(turn, at, ("system", "user", "assistant"), faults)
+        messages.append(Message(role, faults.text(f"{at}.content", turn.get("content"))))
+    return messages
+
+
+def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:
+    faults.unknown("", row, ("prompt", "completion"))
+    if "prompt" not in row:
+        faults.add("prompt", "nothing", "text")
+    messages = [Message("user", faults.text("prompt", row["prompt"]) if "prompt" in row else "")]
+    if "completion" in row:
+        messages.append(Message("assistant", faults.text("completion", row["completion"])))
+    return messages
+
+
+def _turns(row: dict[str, Any], faults: _Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+    turns = row.get("messages")
+    if not isinstance(turns, list) or not turns:
+        found = "an empty list" if turns == [] else _described(turns) if "messages" in row else "nothing"
+        faults.add("messages", found, "a list of turns")
+        return
+    for index, turn in enumerate(turns):
+        if isinstance(turn, dict):
+            faults.unknown(f"messages[{index}].", turn, ("role", "content"))
+            yield f"messages[{index}]", turn
+        else:
+            faults.add(f"messages[{index}]", _described(turn), '{"role": …, "content": …}')
+
+
+def _read_role(turn: dict[str, Any], at: str, roles: tuple[Role, ...], faults: _Faults) -> Role:
+    for role in roles:
+        if turn.get("role") == role:
+            return role
+    found = _described(turn["role"]) if "role" in turn else "nothing"
+    faults.add(f"{at}.role", found, f"{', '.join(roles[:-1])} or {roles[-1]}")
+    return "user"
+
+
+def _check_turns(messages: list[Message], faults: _Faults) -> None:
+    first = 1 if messages[0].role == "system" else 0
+    if len(messages) == first:
+        faults.add("messages", "no turn of the user", "at least one")
+    for index, message in enumerate(messages[first:]):
+        expected = ("user", "assistant")[index % 2]
+        if message.role != expected:
+            faults.add(f"turn {index + 1}", message.role, f"{expected} (the user begins, then they take turns)")
+            break
+
+
+def _has_content_blocks(row: dict[str, Any]) -> bool:
+    turns = row.get("messages")
+    return isinstance(turns, list) and any(isinstance(t, dict) and isinstance(t.get("content"), list) for t in turns)
+
+
+def _described(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool() | int() | float():
+            return json.dumps(value)
+        case str():
+            return f'"{value}"' if len(value) <= 40 else f'"{value[:40]}…"'
+        case list():
+            return "a list"
+        case _:
+            return "an object"

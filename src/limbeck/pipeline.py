@@ -1,0 +1,224 @@
+"""The river, stages 1 to 6 in order: the file to read first.
+
+    intake -> synthesis -> curation -> training -> evaluation -> registry
+
+Each line of `distill` is one durable step: it leaves a folder with a manifest, and is not done again if that is
+there and was made from the same inputs. Stages do not know each other; what one needs of another is handed to it
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck import curation, evaluation, intake, registry, synthesis, training
+from limbeck.errors import Conflict, NotYet
+from limbeck.evaluation import Candidate
+from limbeck.inference.engine import Engine
+from limbeck.models.loading import LoadedModel, load
+from limbeck.models.students import begin, renamed
+from limbeck.recipe import Evaluation, Recipe
+from limbeck.records import AnsweredExample, CustomModel, Example, GenerationSettings, Report, digest
+from limbeck.settings import Settings
+from limbeck.storage.workspace import Workspace, file_digest, read_json, write_json
+from limbeck.teachers.local import LocalTeacher
+
+__all__ = ["distill", "evaluate", "fine_tune", "load_engine", "run"]
+
+
+def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = False) -> CustomModel:
+    """Do a job in ``work``. A folder that is there already is gone on with if ``resume``, else refused.
+
+    Raises `Conflict` for a name that is taken or a recipe that is not the one the job began with, `NotYet` for a
+    kind that cannot be run, `Stopped` when asked to stop, and what the stages raise.
+    """
+    kinds = {"distillation": distill, "fine-tuning": fine_tune}
+    if recipe.kind not in kinds:
+        raise NotYet(f"kind: {recipe.kind} cannot be run yet; expected {' or '.join(kinds)}")
+    _check_job(recipe, work, resume)
+    registry.check_name(recipe.name, work.folder, settings)
+    intake.check(recipe)
+    torch.set_num_threads(settings.threads)
+    with work.locked():
+        write_json(work.folder / "recipe.json", recipe.dump())
+        return kinds[recipe.kind](recipe, work, settings)
+
+
+def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+    """Prompts in, a registered student out, taught by ``recipe.teacher``."""
+    assert recipe.teacher is not None, "the recipe's own check sees to this"
+    teacher = load(recipe.teacher.model, settings)
+    base = load(recipe.student.model, settings) if recipe.student.model else teacher
+    student = begin(base, recipe.student.shrink, recipe.name)
+    golden = intake.golden_pairs(recipe.source)[: recipe.synthesis.demonstrations]
+
+    examples = intake.collect(recipe, work)
+    answered = synthesis.answer(examples, LocalTeacher(teacher), recipe.asking, golden, settings.answers, work)
+    kept = curation.sift(answered, examples, work)
+    _train(kept, student, teacher, recipe, work)
+    report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
+    return _register(student, teacher.id, base.id, {"teacher": teacher.fingerprint}, report, recipe, settings, work)
+
+
+def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+    """Labelled pairs in, a registered model out that has learned them."""
+    assert recipe.student.model is not None, "the recipe's own check sees to this"
+    base = load(recipe.student.model, settings)
+    student = begin(base, recipe.student.shrink, recipe.name)
+
+    examples = intake.collect(recipe, work)
+    kept = curation.sift(synthesis.labels(examples), examples, work)
+    _train(kept, student, None, recipe, work)
+    report = _compare([], base, student, kept, examples, recipe, settings, work)
+    return _register(student, base.id, base.id, {}, report, recipe, settings, work)
+
+
+def evaluate(
+    model: str,
+    rows: Path,
+    plan: Evaluation,
+    answers: GenerationSettings,
+    work: Workspace,
+    settings: Settings,
+    system: str | None = None,
+) -> dict[str, Any]:
+    """Scores and latency of any model on a file of labelled rows."""
+    return evaluation.examine(
+        load(model, settings), intake.held_out_rows(rows, system), plan, answers, settings.answers, work
+    )
+
+
+def load_engine(model: str, settings: Settings) -> Engine:
+    """A model ready to answer."""
+    return Engine(load(model, settings))
+
+
+def _train(
+    kept: Sequence[AnsweredExample],
+    student: LoadedModel,
+    teacher: LoadedModel | None,
+    recipe: Recipe,
+    work: Workspace,
+) -> None:
+    """Stage 4: leaves the trained weights in the folder and in ``student``."""
+    weights = {name: weight for name, weight in recipe.objective.model_dump().items() if weight}
+    soft = "forward_kl" in weights
+    tutor = None if teacher is None else teacher.renderer
+
+    def prepared(split: str) -> list[training.TrainingExample]:
+        chosen = [one for one in kept if one.example.split == split]
+        return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft)
+
+    train, validation = prepared("train"), prepared("validation")
+    inputs = {
+        "kept": work.digest_of("3-curation"),
+        "signals": work.digest_of("2-synthesis") if teacher is not None else None,
+        "student": student.fingerprint,
+        "weights": weights,
+        "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "threads": torch.get_num_threads(),
+    }
+
+    def make(folder: Path) -> None:
+        losses = training.train(
+            student.model, train, validation, weights, recipe.training, folder, work.progress, work.stop
+        )
+        write_json(folder / "losses.json", losses)
+
+    folder = work.step("4-training", inputs, make)
+    training.load_trained(student.model, folder)
+
+
+def _compare(
+    before: Sequence[Candidate],
+    base: LoadedModel,
+    student: LoadedModel,
+    kept: Sequence[AnsweredExample],
+    examples: Sequence[Example],
+    recipe: Recipe,
+    settings: Settings,
+    work: Workspace,
+) -> Report:
+    """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
+    weights = file_digest(work.folder / "4-training" / "weights.safetensors")
+    candidates = [
+        *before,
+        Candidate("student before", begin(base, recipe.student.shrink, recipe.name)),
+        Candidate("student after", renamed(student, digest([student.fingerprint, weights]))),
+    ]
+    inputs = {"weights": weights, "candidates": [c.model.fingerprint for c in candidates]}
+    return evaluation.compare(
+        candidates, examples, kept, recipe.evaluation, recipe.examining, settings.answers, work, inputs
+    )
+
+
+def _register(
+    student: LoadedModel,
+    taught_by: str,
+    base: str,
+    hashes: Mapping[str, str],
+    report: Report,
+    recipe: Recipe,
+    settings: Settings,
+    work: Workspace,
+) -> CustomModel:
+    """Stage 6."""
+    hashes = {
+        "examples": work.digest_of("1-intake"),
+        "answers kept": work.digest_of("3-curation"),
+        "weights": file_digest(work.folder / "4-training" / "weights.safetensors"),
+        **hashes,
+    }
+    lineage = {
+        "recipe": recipe.dump(),
+        "taught_by": taught_by,
+        "hashes": hashes,
+        "parameters": student.parameters,
+        "prices": student.source.prices.model_dump() if student.source.prices else None,
+        "losses": read_json(work.folder / "4-training" / "losses.json"),
+    }
+    inputs = {"hashes": hashes, "report": digest(report.to_json())}
+    return registry.register(
+        recipe.name,
+        recipe.kind,
+        base,
+        student.model,
+        student.renderer.tokenizer,
+        lineage,
+        report,
+        evaluation.table(report),
+        settings,
+        work,
+        inputs,
+    )
+
+
+def _check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
+    """A new job wants a free name; a resumed one wants the recipe it began with."""
+    path = work.folder / "recipe.json"
+    if not path.exists():
+        return
+    if not resume:
+        raise Conflict(
+            f'job "{recipe.name}" is there already ({work.folder});'
+            " --resume goes on with it, another name begins a new one"
+        )
+    changed = _differences(read_json(path), recipe.dump())
+    if changed:
+        raise Conflict(
+            f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'
+            " resume it with the same one, or choose another name"
+        )
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [
+            found for key in keys for found in _differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
+        ]
+    return [] if old == new else [where]

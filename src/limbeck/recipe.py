@@ -1,0 +1,337 @@
+"""One job, typed. A recipe is read from YAML, from flags, or made in Python; unknown keys are refused.
+
+```yaml
+kind: distillation
+name: service-desk
+source: {prompts: prompts.jsonl}
+teacher: {model: service-desk-teacher}
+student: {shrink: {layers: 6}}
+```
+
+Only `kind`, `name`, `source` and (for a distillation) `teacher` must be said; everything else has a default, and
+`Recipe.dump` shows the recipe with every default written out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from limbeck.errors import InvalidRecipe
+from limbeck.records import GenerationSettings
+
+__all__ = [
+    "Evaluation",
+    "Kind",
+    "Objective",
+    "Recipe",
+    "Shrink",
+    "Source",
+    "Student",
+    "Synthesis",
+    "Teacher",
+    "Training",
+]
+
+Kind = Literal["distillation", "fine-tuning", "continued-pre-training"]
+
+MINIMUM_ROWS: Mapping[Kind, int] = {"distillation": 100, "fine-tuning": 8, "continued-pre-training": 1}
+"""The fewest valid rows a job is run on: what Amazon Bedrock asks for."""
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Name = Annotated[str, Field(pattern=r"^[0-9a-zA-Z](?:[_-]?[0-9a-zA-Z])*$", max_length=63)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Source(_Section):
+    """Where the rows come from and how they are divided."""
+
+    prompts: Path
+    """JSONL: prompts, with or without their answers."""
+    held_out: Path | None = None
+    """JSONL to examine the student on; without it, a share of `prompts` is held out."""
+    golden: Path | None = None
+    """JSONL of pairs put before the teacher as demonstrations."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """A system prompt for rows that have none."""
+    validation_share: Share = 0.05
+    """Share of the prompts whose loss is watched while training."""
+    held_out_share: Share = 0.1
+    """Share of the prompts kept for the examination, when `held_out` is not given."""
+    minimum: Annotated[int, Field(ge=1)] | None = None
+    """The fewest valid rows to accept; by default 100 for a distillation and 8 for fine-tuning."""
+
+
+class Teacher(_Section):
+    """Who answers."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A catalog id, a registered model's name, or a folder in Hugging Face layout."""
+
+
+class Shrink(_Section):
+    """How a student is cut from a larger model."""
+
+    layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...]
+    """How many layers to keep (evenly spread, first and last among them), or which."""
+
+
+class Student(_Section):
+    """Who learns."""
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """What it starts from; in a distillation, the teacher when nothing is said."""
+    shrink: Shrink | None = None
+
+
+class Synthesis(_Section):
+    """How the teacher is asked."""
+
+    max_response_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    seed: int = 0
+    top_k: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Candidates kept at each position of an answer, with their log-probabilities."""
+    demonstrations: Annotated[int, Field(ge=0, le=64)] = 10
+    """The most golden pairs put before each prompt."""
+
+
+class Objective(_Section):
+    """What is minimized: a weighted sum."""
+
+    cross_entropy: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the negative log-likelihood of the answer's tokens."""
+    forward_kl: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of KL(teacher ‖ student) over the teacher's top-k and the tail."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Objective:
+        if not (self.cross_entropy or self.forward_kl):
+            raise ValueError("every weight is 0; expected at least one above 0, for example {forward_kl: 1}")
+        return self
+
+
+class Training(_Section):
+    """How the student learns."""
+
+    objective: Objective | None = None
+    """By default forward_kl in a distillation and cross_entropy in fine-tuning."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-4
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after the warm-up."""
+    warmup: Share = 0.1
+    """Share of the steps over which the rate rises."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples an optimizer step."""
+    pack_tokens: Annotated[int, Field(ge=16)] = 2048
+    """The most tokens computed at once; a step's examples go in as many packs as they need."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    max_gradient_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    seed: int = 0
+    checkpoint_seconds: Annotated[float, Field(gt=0.0)] = 120.0
+    """A checkpoint is written when this long has passed since the last."""
+
+
+class Evaluation(_Section):
+    """How the student is examined."""
+
+    metric: Literal["exact_match", "token_f1"] = "exact_match"
+    """What the verdict goes by."""
+    tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    """How far below the teacher the student may score and still be shipped."""
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """Examine on at most this many held-out rows."""
+    max_response_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """By default as in the synthesis."""
+    latency_requests: Annotated[int, Field(ge=2)] = 40
+    """How many requests are timed for each model, one after another."""
+    baseline: bool = True
+    """Compare with TF-IDF and logistic regression where the answers are labels."""
+    seed: int = 0
+
+
+class Recipe(_Section):
+    """One job."""
+
+    kind: Kind
+    name: Name
+    """Of the job, and of the model it makes."""
+    source: Source
+    teacher: Teacher | None = None
+    student: Student = Student()
+    synthesis: Synthesis = Synthesis()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if self.kind == "distillation" and self.teacher is None:
+            raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
+        if self.kind == "fine-tuning":
+            if self.teacher is not None:
+                raise ValueError(
+                    "teacher: fine-tuning learns from labels and has none; say kind: distillation, or drop it"
+                )
+            if self.student.model is None:
+                raise ValueError("student.model: missing; fine-tuning needs a model to start from")
+            if self.objective.forward_kl:
+                raise ValueError(
+                    "training.objective.forward_kl: fine-tuning has no teacher's distributions; use cross_entropy"
+                )
+        return self
+
+    @property
+    def objective(self) -> Objective:
+        """The objective, the kind's own where none was said."""
+        if self.training.objective is not None:
+            return self.training.objective
+        return Objective(forward_kl=1.0) if self.kind == "distillation" else Objective(cross_entropy=1.0)
+
+    @property
+    def minimum_rows(self) -> int:
+        """The fewest valid rows this job accepts."""
+        return self.source.minimum or MINIMUM_ROWS[self.kind]
+
+    @property
+    def asking(self) -> GenerationSettings:
+        """How the teacher is asked."""
+        s = self.synthesis
+        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, s.top_k)
+
+    @property
+    def examining(self) -> GenerationSettings:
+        """How every model is asked on the held-out rows: greedily."""
+        return GenerationSettings(self.evaluation.max_response_tokens or self.synthesis.max_response_tokens)
+
+    def dump(self) -> dict[str, Any]:
+        """The recipe as JSON values, every default written out."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """A recipe from plain values; every fault is told at once in one `InvalidRecipe`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidRecipe(where, [_sentence(fault) for fault in error.errors()]) from None
+
+    @classmethod
+    def read(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+        """A recipe from a YAML file; its relative paths start from the file's folder.
+
+        ``overrides`` maps dotted keys (``training.epochs``) to values that win over the file's.
+        """
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        except OSError as error:
+            raise InvalidRecipe(str(path), [f"cannot be read: {error.strerror}"]) from None
+        except UnicodeDecodeError as error:
+            raise InvalidRecipe(str(path), [f"byte {error.start} is not UTF-8"]) from None
+        except yaml.YAMLError as error:
+            raise InvalidRecipe(str(path), [" ".join(str(error).split())]) from None
+        if not isinstance(values, dict):
+            raise InvalidRecipe(
+                str(path), [f"found {_kind_of(values)} at the top; expected keys such as kind and name"]
+            )
+        _anchor_paths(values, path.parent)
+        for key, value in (overrides or {}).items():
+            assign(values, key, value)
+        return cls.build(values, str(path))
+
+
+def assign(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted ``key`` in nested dictionaries, making those that are missing."""
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InvalidRecipe("recipe", [f"{key}: {section} is {_kind_of(inner)}; expected a section with keys"])
+        values = inner
+    values[last] = value
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that refuses a key said twice, and reads 1e-4 as the number it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f'the key "{key.value}" is said twice', problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    source = values.get("source")
+    if isinstance(source, dict):
+        for key in ("prompts", "held_out", "golden"):
+            if isinstance(source.get(key), str):
+                source[key] = str((folder / Path(source[key]).expanduser()).resolve())
+    for section in ("teacher", "student"):
+        chosen = values.get(section)
+        if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
+            chosen["model"] = str((folder / chosen["model"]).resolve())
+
+
+def _kind_of(value: Any) -> str:
+    names = {
+        dict: "keys",
+        list: "a list",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        type(None): "nothing",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    found = fault.get("input")
+    match fault["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(fault["loc"][-1]), _keys_at(fault["loc"][:-1]), n=1)
+            hint = (
+                f'; did you mean "{near[0]}"?'
+                if near
+                else f"; expected one of {', '.join(_keys_at(fault['loc'][:-1]))}"
+            )
+            return f"{where}: unknown key{hint}"
+        case "missing":
+            return f"{where}: missing"
+        case "value_error":
+            text = str(fault["msg"]).removeprefix("Value error, ")
+            return f"{where}: {text}" if where else text
+        case _:
+            message = str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
+            return f'{where}: found "{found}"; {message}'
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            return []
+        model = model.model_fields[part].annotation
+        if isinstance(model, types.UnionType) or typing.get_origin(model) is typing.Union:
+            model = next((a for a in typing.get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

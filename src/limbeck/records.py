@@ -1,0 +1,278 @@
+"""What travels down the river: plain frozen values. Where they are stored is somebody else's concern.
+
+A `Prompt` is a conversation that ends with the user. An `Example` is a prompt, what is known of its answer, and
+where it came from. An `Answer` is what a model said, token by token, with `SoftLabels` where the model let us see
+them. A `Verdict` says whether an answered example is trained on and which rule decided. `Score`s make a `Report`,
+and a `CustomModel` is a registered student with its lineage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Answer",
+    "AnsweredExample",
+    "CustomModel",
+    "Example",
+    "Fault",
+    "GenerationSettings",
+    "Message",
+    "Prompt",
+    "Question",
+    "Report",
+    "Role",
+    "Score",
+    "SoftLabels",
+    "Split",
+    "Verdict",
+    "digest",
+]
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "validation", "held-out"]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces, UTF-8), in hexadecimal."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: who speaks, and the text."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that waits for the assistant: an optional system turn, then turns that end with the user."""
+
+    messages: tuple[Message, ...]
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt, if there is one."""
+        return self.messages[0].text if self.messages and self.messages[0].role == "system" else None
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The turns after the system prompt."""
+        return self.messages[1:] if self.system is not None else self.messages
+
+    @cached_property
+    def id(self) -> str:
+        """Content hash: equal prompts have equal ids, always and everywhere."""
+        return digest([[m.role, m.text] for m in self.messages])
+
+    @cached_property
+    def normalized_id(self) -> str:
+        """Content hash of the turns after Unicode NFKC, case folding, and dropping punctuation and extra spaces.
+
+        The system prompt is left out: the same question under another instruction is still the same question,
+        and must not be trained on in one form and examined in the other.
+        """
+        return digest([[m.role, _normalize(m.text)] for m in self.turns])
+
+    def with_system(self, text: str) -> Prompt:
+        """The same prompt, with ``text`` as its system prompt if it has none."""
+        return self if self.system is not None else Prompt((Message("system", text), *self.messages))
+
+
+def _normalize(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = "".join(c if c.isalnum() else " " for c in folded).split()
+    return " ".join(words) or folded.strip()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with one row: where, what was found, what was expected."""
+
+    file: str
+    line: int
+    field: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line}: {self.field}: found {self.found}; expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with its label, if one was given, and where it came from."""
+
+    prompt: Prompt
+    label: str | None
+    """The answer the user gave; None where the teacher is to answer."""
+    split: Split
+    file: str
+    line: int
+    """The first line (from 1) it stood on."""
+    copies: int = 1
+    """How many rows were the same; they are folded into this one."""
+
+    @property
+    def id(self) -> str:
+        """The prompt's content hash."""
+        return self.prompt.id
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How an answer is made. Everything that can change the answer is here, so it can be hashed."""
+
+    max_tokens: int
+    """The longest answer, in tokens of the answering model, its end-of-turn token included."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    seed: int = 0
+    top_k_captured: int = 0
+    """How many of the most likely tokens are kept at each position, with their log-probabilities; 0 keeps none."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked: a prompt, worked examples put before it, and an answer to read instead of one to make."""
+
+    prompt: Prompt
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    """Golden pairs (user text, assistant text) put before the prompt as turns of the conversation."""
+    completion: str | None = None
+    """When given, the model does not generate: it reads this answer, and its distributions are captured."""
+
+    def key(self, model: str, settings: GenerationSettings) -> str:
+        """The hash under which the answer is stored: of the model, the question and the settings."""
+        asked: dict[str, Any] = {
+            "model": model,
+            "prompt": self.prompt.id,
+            "demonstrations": [list(pair) for pair in self.demonstrations],
+            "completion": self.completion,
+            "settings": asdict(settings),
+        }
+        return digest(asked)
+
+    @property
+    def conversation(self) -> Prompt:
+        """The prompt as the model sees it, demonstrations after the system prompt."""
+        shown = [
+            turn
+            for asked, answered in self.demonstrations
+            for turn in (Message("user", asked), Message("assistant", answered))
+        ]
+        system = [] if self.prompt.system is None else [self.prompt.messages[0]]
+        return Prompt((*system, *shown, *self.prompt.turns))
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """A teacher's distributions over T response tokens: its K likeliest tokens, and the mass it gave to the rest.
+
+    They belong to the token ids of the answer they travel with, and are never re-tokenized.
+    """
+
+    top_ids_TK: npt.NDArray[np.int32]
+    top_logprobs_TK: npt.NDArray[np.float32]
+    """Natural logarithms, sorted from the likeliest."""
+    tail_logprob_T: npt.NDArray[np.float32]
+    """log of the probability of all tokens outside the K; -inf where nothing is left."""
+
+    @property
+    def k(self) -> int:
+        """How many candidates each position has."""
+        return int(self.top_ids_TK.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model said to one question."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """The response, the end-of-turn token included when the model gave it."""
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    soft_labels: SoftLabels | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an answered example is trained on, and the rule that decided."""
+
+    keep: bool
+    rule: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredExample:
+    """An example with its answer: what a student learns from."""
+
+    example: Example
+    answer: Answer
+    origin: Literal["given", "teacher"]
+    """Whose text the answer is: the user's label or the teacher's words."""
+    teacher: str | None
+    """The teacher that answered or was read; None when the label alone is learned from."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean with its bootstrap interval (95%), over ``rows`` held-out rows."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The measurements of one job and what they say."""
+
+    models: Mapping[str, Mapping[str, Any]]
+    """By part played (teacher, student before, student after, baseline): scores, latency, cost."""
+    rows: int
+    verdict: str
+    ship: bool
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CustomModel:
+    """A registered student: its name, where its weights are, and its lineage."""
+
+    name: str
+    path: Path
+    """The folder with weights, tokenizer, chat template and card."""
+    kind: str
+    base: str
+    """The model it was made from."""
+    fingerprint: str
+    """SHA-256 over weights, configuration and tokenizer."""
+    lineage: Mapping[str, Any]
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """What was measured when it was made."""
+        found = self.lineage.get("report", {})
+        return found if isinstance(found, Mapping) else {}

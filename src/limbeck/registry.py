@@ -1,0 +1,116 @@
+"""Stage 6: a trained student becomes a registered model: a folder that plain transformers loads, and a name.
+
+Left in the folder: `model.safetensors`, configuration, tokenizer, chat template, generation config, `lineage.json`
+(from what data, teacher and recipe it came, and what was measured) and `README.md`, the model card. The name is a
+small file in the home's `models/`, written last.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import Conflict
+from limbeck.models import loading
+from limbeck.records import CustomModel, Report
+from limbeck.settings import Settings
+from limbeck.storage.workspace import Workspace, read_json, write_json, writing
+
+__all__ = ["check_name", "register"]
+
+STAGE = "6-model"
+
+
+def check_name(name: str, folder: Path, settings: Settings) -> None:
+    """Refuse a name that a model of another job has. Raises `Conflict`."""
+    registered = settings.models / f"{name}.json"
+    if registered.exists() and Path(read_json(registered)["path"]).parent != folder:
+        raise Conflict(f'a model named "{name}" is registered already ({registered}); choose another name')
+
+
+def register(
+    name: str,
+    kind: str,
+    base: str,
+    model: Any,
+    tokenizer: Any,
+    lineage: Mapping[str, Any],
+    report: Report,
+    table: str,
+    settings: Settings,
+    work: Workspace,
+    inputs: Mapping[str, Any],
+) -> CustomModel:
+    """Write the model's folder and card, and register it under ``name``. ``table`` is the report's, for the card."""
+    check_name(name, work.folder, settings)
+
+    def make(folder: Path) -> None:
+        loading.save(model, tokenizer, folder)
+        whole = {
+            "name": name,
+            "kind": kind,
+            "base": base,
+            "fingerprint": loading.fingerprint(folder),
+            "lineage": {**lineage, "versions": _versions(), "report": report.to_json()},
+        }
+        write_json(folder / "lineage.json", whole)
+        with writing(folder / "README.md") as file:
+            file.write(_card(name, kind, base, lineage, report, table))
+
+    folder = work.step(STAGE, inputs, make)
+    known = read_json(folder / "lineage.json")
+    registered = settings.models / f"{name}.json"
+    write_json(registered, {**known, "path": str(folder)})
+    return CustomModel(name, folder, kind, base, known["fingerprint"], known["lineage"])
+
+
+def _versions() -> dict[str, str]:
+    packages = ("limbeck", "torch", "transformers", "safetensors", "numpy")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def _card(name: str, kind: str, base: str, lineage: Mapping[str, Any], report: Report, table: str) -> str:
+    recipe = json.dumps(lineage["recipe"], indent=2, ensure_ascii=False)
+    verdict = report.verdict[0].upper() + report.verdict[1:]
+    made = {"distillation": "distilled from", "fine-tuning": "fine-tuned from"}.get(kind, "made from")
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
+# {name}
+
+A model {made} `{base}` with Limbeck. {verdict}
+
+## Measured on {report.rows} held-out rows
+
+```
+{table}
+```
+
+Intervals are 95%, by bootstrap. Requests were timed one after another on the machine that trained the model.
+
+## Lineage
+
+| what | SHA-256 |
+|---|---|
+{chr(10).join(f"| {what} | `{found}` |" for what, found in lineage["hashes"].items())}
+
+Recipe:
+
+```json
+{recipe}
+```
+
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+"""

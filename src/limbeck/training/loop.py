@@ -1,0 +1,200 @@
+"""The training loop, written out straight: batch, forward, loss, backward, step, log, save.
+
+It knows nothing of recipes, teachers or jobs: it gets examples, a model and numbers. Left in the folder:
+`metrics.csv` (a row a step), `validation.csv` (a row an epoch), checkpoints while it runs, and at the end
+`weights.safetensors`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.errors import NotYet, Stopped, TrainingDiverged
+from limbeck.models.loading import load_weights, save_weights
+from limbeck.models.packing import pack, response_hidden, response_logits
+from limbeck.progress import Progress, StopSignal
+from limbeck.recipe import Training
+from limbeck.training import checkpoints
+from limbeck.training.batches import batches_of_epoch
+from limbeck.training.examples import TrainingExample
+from limbeck.training.schedule import learning_rate
+from limbeck.training.step import Losses, accumulate
+
+__all__ = ["load_trained", "train"]
+
+METRICS = (
+    "step_number",
+    "epoch_number",
+    "training_loss",
+    "perplexity",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_second",
+)
+VALIDATION = ("step_number", "epoch_number", "validation_loss", "perplexity")
+
+
+def train(
+    model: Any,
+    examples: Sequence[TrainingExample],
+    validation: Sequence[TrainingExample],
+    weights: Mapping[str, float],
+    plan: Training,
+    folder: Path,
+    progress: Progress,
+    stop: StopSignal,
+) -> dict[str, Any]:
+    """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
+
+    ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or gradient is not finite, and
+    `Stopped`, with a checkpoint written, when ``stop`` is set.
+    """
+    steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
+    steps = steps_an_epoch * plan.epochs
+    warmup_steps = min(round(plan.warmup * steps), steps - 1)
+    optimizer = _optimizer(model, plan)
+    step, losses_now = 0, {"validation_loss": math.nan}
+    if (found := checkpoints.latest(folder)) is not None:
+        state = checkpoints.restore(found, model, optimizer)
+        step, losses_now["validation_loss"] = state["step"], state["validation_loss"] or math.nan
+        progress.say(f"training: resumed at step {step} of {steps}")
+    _check_packing(model, examples)
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        value = losses_now["validation_loss"]
+        state = {"validation_loss": None if math.isnan(value) else value}
+        checkpoints.save(folder, step, model, optimizer, state)
+
+    with (
+        _Table(folder / "metrics.csv", METRICS, step) as metrics,
+        _Table(folder / "validation.csv", VALIDATION, step) as validated,
+        progress.task("training", steps, "steps", done=step) as task,
+    ):
+        while step < steps:
+            if stop.is_set():
+                save()
+                raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
+            began = time.monotonic()
+            epoch, place = divmod(step, steps_an_epoch)
+            batch = batches_of_epoch(len(examples), plan.batch_size, epoch, plan.seed)[place]
+
+            model.train()
+            torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
+            losses = accumulate(model, [examples[i] for i in batch], weights, plan.pack_tokens)
+            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_gradient_norm))
+            _check_finite(losses, norm, step, plan)
+            rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            speed = losses.computed / (time.monotonic() - began)
+            metrics.add(step, epoch, losses.mean, _perplexity(losses), rate, norm, round(speed, 1))
+            losses_now["training_loss"] = losses.mean
+            step += 1
+            task.note(f"loss {losses.mean:.4f}, {speed:.0f} tokens a second")
+            task.advance()
+            if place == steps_an_epoch - 1 and validation:
+                losses = _validate(model, validation, weights, plan)
+                validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
+                losses_now["validation_loss"] = losses.mean
+            if time.monotonic() - saved_at >= plan.checkpoint_seconds and step < steps:
+                save()
+                saved_at = time.monotonic()
+    model.eval()
+    save_weights({name: p.detach() for name, p in model.named_parameters()}, folder / "weights.safetensors")
+    for place_of_checkpoint in folder.glob("step-*"):
+        shutil.rmtree(place_of_checkpoint)
+    return {
+        "steps": steps,
+        **{name: None if math.isnan(value) else value for name, value in losses_now.items()},
+    }
+
+
+def load_trained(model: Any, folder: Path) -> None:
+    """Put the final weights of a finished run into ``model``."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in load_weights(folder / "weights.safetensors").items():
+            parameters[name].copy_(value)
+    model.eval()
+
+
+def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); norms and biases are not decayed."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def _validate(
+    model: Any, validation: Sequence[TrainingExample], weights: Mapping[str, float], plan: Training
+) -> Losses:
+    model.eval()
+    return accumulate(model, validation, weights, plan.pack_tokens, backward=False)
+
+
+def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
+    """Refuse a model whose packed computation is not its own: an architecture that packing does not know."""
+    some = [example.tokens for example in examples[:2]]
+    model.eval()
+    with torch.inference_mode():
+        packed = response_logits(model, response_hidden(model, pack(some)))
+        plain = torch.cat([model(input_ids=torch.tensor([t.inputs])).logits[0, t.response_start - 1 :] for t in some])
+    difference = float((packed - plain).abs().max())
+    if not difference < 1e-2 * max(1.0, float(plain.abs().max())):
+        raise NotYet(
+            f"{type(model).__name__} computes something else when examples are packed (logits differ by"
+            f" {difference:.3g}); this architecture cannot be trained yet"
+        )
+
+
+def _check_finite(losses: Losses, norm: float, step: int, plan: Training) -> None:
+    if not (math.isfinite(losses.objective) and math.isfinite(norm)):
+        raise TrainingDiverged(
+            f"step {step}: loss {losses.mean:g}, gradient norm {norm:g}; expected finite numbers."
+            f" Lower training.learning_rate (now {plan.learning_rate:g}) or lengthen training.warmup"
+        )
+
+
+def _perplexity(losses: Losses) -> float:
+    return math.exp(min(losses.mean_cross_entropy, 700.0))
+
+
+class _Table:
+    """A CSV file that grows by a row at a time; on a resume, rows of steps that will be done again are dropped."""
+
+    def __init__(self, path: Path, columns: Sequence[str], steps_done: int) -> None:
+        kept: list[list[str]] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))[1:]
+            kept = [row for row in rows if len(row) == len(columns) and int(row[0]) < steps_done]
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(columns)
+        self._writer.writerows(kept)
+        self._file.flush()
+
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, *values: float) -> None:
+        self._writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        self._file.flush()
