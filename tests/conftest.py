@@ -7,9 +7,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from tests.factory import pairs
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import limbeck
 from limbeck.models.loading import LoadedModel, load
 from limbeck.settings import Settings
 
@@ -78,6 +80,30 @@ def one_thread():
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def taught_folder(tmp_path_factory, tiny_folder) -> Path:
+    """The tiny model, taught the factory's labels: a teacher that ends its answers."""
+    place = tmp_path_factory.mktemp("taught")
+    torch.set_num_threads(1)
+    model = limbeck.fine_tune(
+        {
+            "kind": "fine-tuning",
+            "name": "taught",
+            "source": {
+                "prompts": str(pairs(place / "pairs.jsonl", 40)),
+                "held_out_share": 0.2,
+                "system": "Name the intent.",
+            },
+            "student": {"model": str(tiny_folder)},
+            "synthesis": {"max_response_tokens": 6},
+            "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01},
+            "evaluation": {"latency_requests": 2},
+        },
+        home=place / "home",
+    )
+    return model.path
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from limbeck import __version__
 from limbeck.errors import Conflict
 from limbeck.models import loading
 from limbeck.records import CustomModel, Report
@@ -69,8 +70,12 @@ def register(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("limbeck", "torch", "transformers", "safetensors", "numpy")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    packages = ("torch", "transformers", "safetensors", "numpy")
+    return {
+        "limbeck": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
 
 
 def _card(name: str, kind: str, base: str, lineage: Mapping[str, Any], report: Report, table: str) -> str:

@@ -59,13 +59,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def main() -> None:
     """The program: runs a command, and tells every error in words."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except LimbeckError as error:
         tell.print(f"limbeck: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except (typer.Exit, typer.Abort) as ended:
-        sys.exit(getattr(ended, "exit_code", 130))
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

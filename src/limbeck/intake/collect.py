@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
+from limbeck.progress import Progress
 from limbeck.recipe import Recipe, Source
 from limbeck.records import Example, Fault, Message, Prompt, Split
 from limbeck.storage.workspace import Workspace, file_digest, writing
@@ -114,7 +116,7 @@ def collect(recipe: Recipe, work: Workspace) -> list[Example]:
             if (path := getattr(source, role)) is not None
         },
     }
-    folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder))
+    folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder, work.progress))
     return read_examples(folder / "examples.jsonl")
 
 
@@ -148,7 +150,7 @@ def held_out_rows(path: Path, system: str | None) -> list[Example]:
     return list(rows.values())
 
 
-def _collect(recipe: Recipe, folder: Path) -> None:
+def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     source = recipe.source
     held_out: dict[str, Example] = {}
     fates: list[tuple[str, int, str, str]] = []
@@ -184,6 +186,11 @@ def _collect(recipe: Recipe, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
+    for name in dict.fromkeys(file for file, *_ in fates):
+        counts = Counter(status for file, _, status, _ in fates if file == name)
+        others = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "accepted")
+        told = f"{counts['accepted']} of {counts.total()} rows of {name} accepted"
+        progress.say(f"intake: {told}, {others} (1-intake/report.csv says why)" if others else f"intake: {told}")
 
 
 def _valid(

@@ -1,0 +1,253 @@
+"""The command line as a user meets it: real processes, what goes where, and the exit status."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.factory import message, pairs, write_rows
+
+
+@pytest.fixture
+def limbeck(tmp_path):
+    environment = {**os.environ, "LIMBECK_HOME": str(tmp_path / "home"), "LIMBECK_THREADS": "1", "COLUMNS": "200"}
+
+    def run(*arguments, **more):
+        command = [sys.executable, "-m", "limbeck", *map(str, arguments)]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, **more
+        )
+
+    run.environment = environment
+    return run
+
+
+TEN_FAULTS = [
+    '{"prompt": "a"',
+    "[]",
+    '{"prompt": 7}',
+    '{"prompt": "a", "prompt": "b"}',
+    '{"text": "a"}',
+    '{"messages": []}',
+    '{"messages": [{"role": "asistant", "content": "a"}]}',
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}',
+    '{"schemaVersion": "bedrock-conversion-2024", "messages": [{"role": "user", "content": [{"text": "a"}]}]}',
+    '{"schemaVersion": "bedrock-conversation-2024", "messages": [{"role": "user", "content": [{"image": {}}]}]}',
+]
+
+
+def test_a_file_with_ten_faults_gets_ten_lines_and_nothing_else(limbeck, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(line for fault in TEN_FAULTS for line in ('{"prompt": "fine"}', fault)) + "\n")
+    done = limbeck("validate", path)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in lines] == [f"rows.jsonl line {2 * i + 2}" for i in range(10)]
+    assert all("found" in line and "expected" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_distillation_from_faulty_rows_alone_writes_nothing(limbeck, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n".join(TEN_FAULTS) + "\n")
+    done = limbeck(
+        "distill", "--name", "x", "--prompts", "rows.jsonl", "--teacher", "huggingface.smollm2-135m-instruct-v1:0"
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    told = [line for line in done.stderr.splitlines() if "rows.jsonl line" in line]
+    assert len(told) == 10
+    assert "0 valid prompts of 10 rows; expected at least 100" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_good_file_is_said_to_be_good(limbeck, tmp_path):
+    done = limbeck("validate", pairs(tmp_path / "p.jsonl", 5))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "p.jsonl: 5 rows, 5 valid (5 different prompts, 5 with an answer)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["validate", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
+        (["distill", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file"),
+        (["distill", "--name", "x"], "source: missing"),
+        (["distill", "--nam", "x"], "No such option: --nam"),
+        (["distill", "--set", "a"], 'found "a"; expected KEY=VALUE'),
+        (["invoke", "nobody", "hi"], 'no model "nobody"'),
+        (
+            ["invoke", "huggingface.smollm2-135m-instruct-v1", "hi"],
+            'did you mean "huggingface.smollm2-135m-instruct-v1:0"?',
+        ),
+        (["frobnicate"], "No such command 'frobnicate'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_words_with_status_2(limbeck, arguments, told):
+    done = limbeck(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["jobs"], ["--help"], ["--version"], ["validate", "p.jsonl"]])
+def test_the_front_desk_opens_without_torch(arguments, tmp_path, limbeck):
+    pairs(tmp_path / "p.jsonl", 3)
+    probe = (
+        "import sys; sys.argv = ['limbeck', *sys.argv[1:]]\n"
+        "from limbeck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", probe, *arguments]
+    done = subprocess.run(command, env=limbeck.environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def recipe(tmp_path, taught_folder, **training):
+    path = tmp_path / "recipe.yaml"
+    pairs(tmp_path / "prompts.jsonl", 60, labelled=False)
+    pairs(tmp_path / "test.jsonl", 12, start=1000)
+    values = {
+        "kind": "distillation",
+        "name": "desk",
+        "source": {"prompts": "prompts.jsonl", "held_out": "test.jsonl", "minimum": 10, "system": "Name the intent."},
+        "teacher": {"model": str(taught_folder)},
+        "student": {"shrink": {"layers": 2}},
+        "synthesis": {"max_response_tokens": 6},
+        "training": {"epochs": 5, "batch_size": 16, "learning_rate": 0.005, **training},
+        "evaluation": {"latency_requests": 2},
+    }
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_folder):
+    path = recipe(tmp_path, taught_folder)
+    assert "a recipe for distillation" in limbeck("validate", path).stderr
+    done = limbeck("distill", path)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("Verdict: ")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]] == [
+        "teacher",
+        "student before",
+        "student after",
+        "baseline",
+    ]
+    assert "training: 20 of 20 steps" in done.stderr
+
+    models = json.loads(limbeck("models", "--json").stdout)
+    assert [row["model"] for row in models] == ["huggingface.smollm2-135m-instruct-v1:0", "desk"]
+    jobs = json.loads(limbeck("jobs", "--json").stdout)
+    assert [(job["name"], job["state"], len(job["stages"])) for job in jobs] == [("desk", "finished", 6)]
+    assert "desk" in limbeck("models").stdout and "finished" in limbeck("jobs").stdout
+
+    answer = limbeck("invoke", "desk", message(3)[0])
+    assert (answer.returncode, answer.stdout) == (0, limbeck("invoke", "desk", "-", input=message(3)[0]).stdout)
+    assert answer.stdout.strip()
+
+    measured = limbeck(
+        "evaluate", "desk", tmp_path / "test.jsonl", "--system", "Name the intent.", "--json", "--max-tokens", 6
+    )
+    report = json.loads((tmp_path / "home/jobs/desk/5-evaluation/report.json").read_text())
+    assert json.loads(measured.stdout)["exact_match"] == report["models"]["student after"]["exact_match"]
+    assert (
+        "exact match: " in limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--system", "Name the intent.").stdout
+    )
+
+    again = limbeck("distill", path)
+    assert again.returncode == 2 and "--resume goes on with it" in again.stderr
+
+
+def test_flags_alone_make_a_recipe_and_a_name_alone_resumes_it(limbeck, tmp_path, taught_folder):
+    recipe(tmp_path, taught_folder)
+    flags = ["--name", "flagged", "--prompts", "prompts.jsonl", "--held-out", "test.jsonl", "--minimum", 10]
+    flags += ["--system", "Name the intent.", "--teacher", taught_folder, "--layers", 2, "--epochs", 1]
+    flags += ["--set", "synthesis.max_response_tokens=6", "--set", "evaluation.latency_requests=2"]
+    done = limbeck("distill", *flags)
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "home/jobs/flagged/recipe.json").read_text())
+    assert stored["source"]["prompts"] == str(tmp_path / "prompts.jsonl")
+    assert stored["training"]["epochs"] == 1
+    resumed = limbeck("distill", "--name", "flagged", "--resume")
+    assert resumed.returncode == 0 and resumed.stdout == done.stdout
+
+
+def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbeck, tmp_path, taught_folder):
+    path = recipe(tmp_path, taught_folder, epochs=200)
+    command = [sys.executable, "-m", "limbeck", "distill", str(path)]
+    running = subprocess.Popen(
+        command, env=limbeck.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "home/jobs/desk/4-training/metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 20) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert out == ""
+    assert "the checkpoint is kept; go on with: limbeck distill" in err and "--resume" in err
+    assert json.loads(limbeck("jobs", "--json").stdout)[0]["state"] == "unfinished"
+    resumed = limbeck("distill", path, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "training: resumed at step" in resumed.stderr
+    assert resumed.stdout.splitlines()[-1].startswith("Verdict: ")
+
+
+def test_a_terminal_gets_bars_with_rate_and_time_left(limbeck, tmp_path, taught_folder):
+    path = recipe(tmp_path, taught_folder, epochs=60)
+    main, other = pty.openpty()
+    environment = {**limbeck.environment, "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "limbeck", "distill", str(path)]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=other)
+    os.close(other)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(main, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(main)
+    out, _ = running.communicate(timeout=120)
+    text = shown.decode()
+    assert running.returncode == 0, text
+    assert "training" in text and "/s" in text and "━" in text and "0:00:0" in text and "loss" in text
+    assert out.decode().splitlines()[-1].startswith("Verdict: ")
+
+
+def test_a_fault_of_ours_is_told_without_a_trace_and_kept_for_a_report(limbeck, tmp_path, taught_folder):
+    path = recipe(tmp_path, taught_folder)
+    probe = (
+        "import sys, limbeck.pipeline\n"
+        "def broken(*a, **k): raise ZeroDivisionError('secret detail')\n"
+        "limbeck.pipeline.distill = broken\n"
+        f"sys.argv = ['limbeck', 'distill', {str(path)!r}]\n"
+        "from limbeck.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=limbeck.environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "a fault of ours" in done.stderr and "Traceback" not in done.stderr
+    traces = list((tmp_path / "home/faults").iterdir())
+    assert len(traces) == 1 and "ZeroDivisionError" in traces[0].read_text()
+
+
+def test_rows_that_fail_are_reported_and_the_valid_ones_go_on(limbeck, tmp_path, taught_folder):
+    path = recipe(tmp_path, taught_folder)
+    rows = [{"prompt": message(i)[0]} for i in range(60)]
+    rows[10] = {"prompt": 10}
+    write_rows(tmp_path / "prompts.jsonl", rows)
+    done = limbeck("distill", path)
+    assert done.returncode == 0
+    assert "intake: 59 of 60 rows of prompts.jsonl accepted, 1 refused" in done.stderr

@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.evaluation.metrics import difference, exact_match, mean_score, token_f1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "exact", "f1"),
+    [
+        ("Leak.", "leak", 1.0, 1.0),
+        ("  spare   part ", "Spare Part", 1.0, 1.0),
+        ("spare", "spare part", 0.0, 2 / 3),
+        ("part part spare", "spare part", 0.0, 0.8),
+        ("noise", "leak", 0.0, 0.0),
+        ("", "leak", 0.0, 0.0),
+        ("", "", 1.0, 1.0),
+        ('"leak"', "leak", 1.0, 1.0),
+    ],
+)
+def test_scores_are_those_of_the_definition(answer, reference, exact, f1):
+    assert exact_match(answer, reference) == exact
+    assert token_f1(answer, reference) == pytest.approx(f1)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_f1_is_symmetric_between_0_and_1_and_1_where_exact(first, second):
+    score = token_f1(first, second)
+    assert 0.0 <= score <= 1.0
+    assert score == pytest.approx(token_f1(second, first))
+    assert not exact_match(first, second) or score == 1.0
+
+
+def test_an_interval_holds_the_mean_narrows_with_rows_and_is_seeded():
+    few, many = (mean_score([1.0, 0.0, 1.0, 1.0] * n, seed=0) for n in (5, 125))
+    assert few.low < few.value == 0.75 < few.high
+    assert many.high - many.low < (few.high - few.low) / 3
+    assert mean_score([1.0, 0.0] * 9, 1) == mean_score([1.0, 0.0] * 9, 1)
+
+
+def test_the_interval_of_a_share_is_about_two_standard_errors_wide():
+    score = mean_score([1.0] * 300 + [0.0] * 100, seed=3)
+    error = (0.75 * 0.25 / 400) ** 0.5
+    assert score.high - score.low == pytest.approx(2 * 1.96 * error, rel=0.12)
+
+
+def test_a_paired_difference_sees_what_separate_intervals_hide():
+    first = [1.0, 0.0] * 50
+    assert difference(first, first, 0).low == difference(first, first, 0).high == 0.0

@@ -1,0 +1,56 @@
+"""The verdict says no where it should, and why."""
+
+from limbeck.evaluation.verdict import decide
+
+
+def scores(**shares):
+    return {
+        part.replace("_", " "): [1.0] * round(200 * share) + [0.0] * (200 - round(200 * share))
+        for part, share in shares.items()
+    }
+
+
+LATENCY = {"teacher": 0.4, "student before": 0.1, "student after": 0.1, "baseline": 0.001}
+
+
+def verdict(tolerance=0.05, latency=LATENCY, **shares):
+    return decide(scores(**shares), latency, "exact_match", tolerance, 0)
+
+
+def test_a_student_as_good_as_its_teacher_and_faster_ships():
+    ship, words = verdict(teacher=0.90, student_before=0.0, student_after=0.88, baseline=0.7)
+    assert ship
+    assert words.startswith("ship: 88.0% exact match against the teacher's 90.0% (-2.0 points")
+    assert "4.0 times as fast" in words
+
+
+def test_a_student_too_far_below_its_teacher_does_not():
+    ship, words = verdict(teacher=0.9, student_before=0.0, student_after=0.8)
+    assert not ship
+    assert "more than the 5.0% allowed" in words
+    assert words.startswith("do not ship: ")
+
+
+def test_a_slower_student_does_not():
+    ship, words = verdict(latency={**LATENCY, "student after": 0.8}, teacher=0.9, student_before=0.0, student_after=0.9)
+    assert not ship and "slower than its teacher (2.0 times the time)" in words
+
+
+def test_a_student_that_learned_nothing_does_not():
+    ship, words = verdict(teacher=0.9, student_before=0.9, student_after=0.9)
+    assert not ship and "not clearly better than before" in words
+
+
+def test_a_clearly_better_classical_baseline_stops_it():
+    ship, words = verdict(teacher=0.7, student_before=0.0, student_after=0.7, baseline=0.9)
+    assert not ship and "clearly better and far cheaper" in words
+
+
+def test_a_baseline_within_the_noise_is_told_not_hidden():
+    ship, words = verdict(teacher=0.8, student_before=0.0, student_after=0.8, baseline=0.79)
+    assert ship and "Note: TF-IDF with logistic regression reaches 79.0%, within the noise" in words
+
+
+def test_without_a_teacher_the_student_is_held_against_itself():
+    assert verdict(student_before=0.1, student_after=0.8)[0]
+    assert not verdict(student_before=0.8, student_after=0.8)[0]

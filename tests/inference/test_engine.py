@@ -1,0 +1,127 @@
+"""Batched, prefixed, padded, compacted: the same answers and distributions as one prompt at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.errors import InvalidInput, Stopped
+from limbeck.inference.engine import Engine, common_prefix, soft_labels_of
+from limbeck.records import GenerationSettings
+
+PROMPTS = [[1, *range(10, 22), *tail] for tail in ([30], [31, 32, 33, 34, 35], [36, 37], [38, 39, 40], [41] * 9)]
+SETTINGS = GenerationSettings(10, top_k_captured=6)
+
+
+@pytest.fixture
+def engine(tiny):
+    return Engine(tiny)
+
+
+def plainly(tiny, prompt, count):
+    """Greedy decoding written down: no cache, no batch."""
+    ids, rows = list(prompt), []
+    with torch.no_grad():
+        for _ in range(count):
+            logits = tiny.model(input_ids=torch.tensor([ids])).logits[0, -1]
+            rows.append(logits)
+            ids.append(int(logits.argmax()))
+            if ids[-1] == 2:
+                break
+    return tuple(ids[len(prompt) :]), torch.stack(rows)
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_a_batch_answers_as_each_prompt_alone(engine, tiny, prefixed):
+    prefix = common_prefix(PROMPTS) if prefixed else ()
+    answers = engine.generate(PROMPTS, SETTINGS, prefix=prefix)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        tokens, logits = plainly(tiny, prompt, 10)
+        assert answer.token_ids == tokens
+        expected = soft_labels_of(logits, 6)
+        assert np.allclose(answer.soft_labels.top_logprobs_TK, expected.top_logprobs_TK, atol=1e-4)
+        assert np.allclose(answer.soft_labels.tail_logprob_T, expected.tail_logprob_T, atol=1e-4)
+        assert answer.prompt_tokens == len(prompt)
+
+
+def test_rows_that_end_early_leave_the_batch_and_change_nothing(engine, tiny):
+    ends = plainly(tiny, PROMPTS[0], 10)[0]
+    engine.renderer.stop_ids = frozenset({2, ends[1]})
+    answers = engine.generate(PROMPTS, SETTINGS)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        alone = engine.generate([prompt], SETTINGS)[0]
+        assert answer.token_ids == alone.token_ids
+        assert answer.finish_reason == ("stop" if answer.token_ids[-1] in engine.renderer.stop_ids else "length")
+        assert len(answer.soft_labels.tail_logprob_T) == len(answer.token_ids)
+    assert len(answers[0].token_ids) == 2
+
+
+def test_reading_an_answer_gives_the_distributions_it_was_written_with(engine):
+    written = engine.generate(PROMPTS, SETTINGS)
+    read = engine.read(PROMPTS, [answer.token_ids for answer in written], 6)
+    for one, other in zip(written, read, strict=True):
+        assert (one.token_ids, one.text, one.finish_reason) == (other.token_ids, other.text, other.finish_reason)
+        assert np.allclose(one.soft_labels.top_logprobs_TK, other.soft_labels.top_logprobs_TK, atol=1e-4)
+        assert np.allclose(one.soft_labels.tail_logprob_T, other.soft_labels.tail_logprob_T, atol=1e-4)
+
+
+def test_top_k_and_tail_hold_all_the_mass(engine):
+    for answer in engine.generate(PROMPTS, SETTINGS):
+        soft = answer.soft_labels
+        mass = np.exp(soft.top_logprobs_TK.astype(float)).sum(1) + np.exp(soft.tail_logprob_T.astype(float))
+        assert np.allclose(mass, 1.0, atol=1e-6)
+        assert (np.diff(soft.top_logprobs_TK, axis=1) <= 0).all()
+
+
+def test_the_tail_is_right_where_nothing_is_left():
+    logits = torch.tensor([[50.0, 0.0, -1.0, -2.0]])
+    soft = soft_labels_of(logits, 1)
+    expected = torch.logsumexp(logits.double()[0, 1:], 0) - torch.logsumexp(logits.double()[0], 0)
+    assert soft.tail_logprob_T[0] == pytest.approx(float(expected), rel=1e-6)
+    assert soft_labels_of(logits, 4).tail_logprob_T[0] == -np.inf
+
+
+def test_sampling_depends_on_the_seed_and_the_prompt_not_on_the_batch(engine):
+    def sampled(prompts, keys, seed):
+        return [a.token_ids for a in engine.generate(prompts, GenerationSettings(8, 1.0, seed=seed), keys)]
+
+    keys = list("abcde")
+    first = sampled(PROMPTS, keys, 7)
+    assert sampled(PROMPTS, keys, 7) == first
+    assert sampled(PROMPTS[3:4], keys[3:4], 7) == first[3:4]
+    assert sampled(PROMPTS, keys, 8) != first
+    assert len(set(sampled([PROMPTS[0]] * 5, keys, 7))) > 1
+
+
+def test_a_small_top_p_is_greedy(engine):
+    greedy = [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6))]
+    nucleus = [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6, 1.0, top_p=1e-9))]
+    assert nucleus == greedy
+
+
+def test_a_stream_is_the_answer_in_pieces(engine):
+    answer = engine.generate([PROMPTS[1]], GenerationSettings(10))[0]
+    assert "".join(engine.stream(PROMPTS[1], GenerationSettings(10))) == answer.text
+
+
+def test_a_prompt_without_room_is_refused_and_the_context_bounds_the_answer(engine):
+    with pytest.raises(InvalidInput, match="a prompt of 512 tokens; .* reads at most 511"):
+        engine.generate([[5] * 512], SETTINGS)
+    assert len(engine.generate([[5] * 509], GenerationSettings(10))[0].token_ids) <= 3
+
+
+def test_generation_can_be_stopped_at_any_token(engine):
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        engine.generate(PROMPTS, GenerationSettings(50), check=check)
+
+
+def test_a_common_prefix_leaves_every_prompt_its_last_token():
+    assert common_prefix([[1, 2, 3], [1, 2, 3, 4]]) == (1, 2)
+    assert common_prefix([[1, 2, 3]]) == (1, 2)
+    assert common_prefix([[1], [2]]) == common_prefix([]) == ()

@@ -1,0 +1,142 @@
+"""The stage: nothing is lost, nothing leaks, and what is refused is named."""
+
+import csv
+import json
+
+import pytest
+from tests.factory import message, pairs, write_rows
+
+from limbeck.errors import InvalidDataset, InvalidInput
+from limbeck.intake import check, collect, golden_pairs, survey
+from limbeck.recipe import Recipe
+from limbeck.storage.workspace import Workspace
+
+
+def recipe(path, kind="distillation", **source):
+    who = {"teacher": {"model": "t"}} if kind == "distillation" else {"student": {"model": "m"}}
+    return Recipe.build({"kind": kind, "name": "job", "source": {"prompts": str(path), **source}, **who})
+
+
+def fates(work):
+    with (work.folder / "1-intake" / "report.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_row_ends_in_exactly_one_place(tmp_path):
+    rows = [{"prompt": message(i)[0]} for i in range(30)]
+    rows[5] = {"prompt": 5}
+    rows[7] = rows[6]
+    rows[9] = {"prompt": rows[6]["prompt"], "completion": "leak"}
+    work = Workspace(tmp_path / "job")
+    found = collect(recipe(write_rows(tmp_path / "p.jsonl", rows), minimum=10), work)
+    told = fates(work)
+    assert [int(row["line"]) for row in told] == list(range(1, 31))
+    assert len(found) == 27 == sum(row["status"] == "accepted" for row in told)
+    folded = next(example for example in found if example.line == 7)
+    assert (folded.copies, folded.label) == (3, "leak")
+    refused = [json.loads(line) for line in (work.folder / "1-intake" / "refused.jsonl").read_text().splitlines()]
+    assert [(row["line"], row["field"]) for row in refused] == [(6, "prompt")]
+
+
+def test_a_contradicting_label_is_told_and_the_first_kept(tmp_path):
+    rows = [{"prompt": "a?", "completion": "yes"}, {"prompt": "a?", "completion": "no"}]
+    work = Workspace(tmp_path / "job")
+    found = collect(recipe(write_rows(tmp_path / "p.jsonl", rows), minimum=1), work)
+    assert [example.label for example in found] == ["yes"]
+    assert 'with another answer ("no"); that of line 1 is kept' in fates(work)[1]["reason"]
+
+
+def test_no_held_out_prompt_is_trained_on_in_any_spelling(tmp_path):
+    train = [{"prompt": "Where is it?"}, {"prompt": "WHERE is it"}, {"prompt": "Something else"}]
+    held = [{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "where is it ?"}]}]
+    path = write_rows(tmp_path / "p.jsonl", train)
+    work = Workspace(tmp_path / "job")
+    found = collect(recipe(path, held_out=str(write_rows(tmp_path / "h.jsonl", held)), minimum=1), work)
+    trained = [example.prompt.messages[-1].text for example in found if example.split != "held-out"]
+    assert trained == ["Something else"]
+    assert [row["status"] for row in fates(work) if row["file"] == "p.jsonl"] == ["guarded", "guarded", "accepted"]
+
+
+def test_without_a_held_out_file_the_normalized_content_decides(tmp_path):
+    rows = [{"prompt": text} for i in range(100) for text in (f"Prompt {i}?", f"prompt {i}")]
+    found = collect(recipe(write_rows(tmp_path / "p.jsonl", rows), held_out_share=0.3), Workspace(tmp_path / "job"))
+    sides = {}
+    for example in found:
+        sides.setdefault(example.prompt.normalized_id, set()).add(example.split)
+    assert len(sides) == 100
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_adding_rows_moves_none_of_those_there(tmp_path):
+    def splits(count, name):
+        found = collect(recipe(pairs(tmp_path / f"{name}.jsonl", count, labelled=False)), Workspace(tmp_path / name))
+        return {example.id: example.split for example in found}
+
+    small, large = splits(100, "small"), splits(300, "large")
+    assert small.items() <= large.items()
+
+
+def test_the_system_prompt_of_the_recipe_is_for_rows_that_have_none(tmp_path):
+    rows = [{"prompt": "a"}, {"messages": [{"role": "system", "content": "own"}, {"role": "user", "content": "b"}]}]
+    found = collect(
+        recipe(write_rows(tmp_path / "p.jsonl", rows), minimum=1, system="ours"), Workspace(tmp_path / "job")
+    )
+    assert [example.prompt.system for example in found] == ["ours", "own"]
+
+
+def test_the_minimum_is_the_kinds_own_and_an_explicit_flag_lowers_it(tmp_path):
+    path = pairs(tmp_path / "p.jsonl", 99)
+    with pytest.raises(
+        InvalidDataset, match=r"p\.jsonl: 99 valid prompts of 99 rows; expected at least 100.*--minimum"
+    ):
+        check(recipe(path))
+    check(recipe(path, minimum=99))
+    check(recipe(path, kind="fine-tuning"))
+    with pytest.raises(InvalidDataset, match="7 valid labelled pairs"):
+        check(recipe(pairs(tmp_path / "q.jsonl", 7), kind="fine-tuning"))
+
+
+def test_a_source_too_small_tells_every_fault_of_it(tmp_path):
+    path = write_rows(tmp_path / "p.jsonl", [{"prompt": 1}, {"prompt": "a"}, {"text": "b"}])
+    with pytest.raises(InvalidDataset) as refused:
+        check(recipe(path))
+    lines = str(refused.value).splitlines()
+    assert lines[0].startswith("p.jsonl line 1: prompt: found 1")
+    assert lines[1].startswith("p.jsonl line 3: line: found text")
+    assert "1 valid prompts of 3 rows" in lines[2]
+
+
+def test_more_than_15000_prompts_are_refused(tmp_path):
+    with pytest.raises(InvalidDataset, match="15,001 valid prompts; expected at most 15,000"):
+        check(recipe(pairs(tmp_path / "p.jsonl", 15_001, labelled=False)))
+
+
+def test_golden_examples_are_pairs(tmp_path):
+    golden = pairs(tmp_path / "g.jsonl", 3)
+    assert golden_pairs(recipe(golden, golden=str(golden)).source) == [message(i) for i in range(3)]
+    bare = pairs(tmp_path / "b.jsonl", 3, labelled=False)
+    with pytest.raises(InvalidDataset, match="3 rows without an answer; golden examples are pairs"):
+        check(recipe(pairs(tmp_path / "p.jsonl", 100), golden=str(bare)))
+
+
+def test_fine_tuning_rows_without_an_answer_are_refused_not_lost(tmp_path):
+    rows = [{"prompt": message(i)[0], **({} if i == 3 else {"completion": "leak"})} for i in range(12)]
+    work = Workspace(tmp_path / "job")
+    found = collect(recipe(write_rows(tmp_path / "p.jsonl", rows), kind="fine-tuning"), work)
+    assert len(found) == 11
+    assert fates(work)[3]["status"] == "refused"
+
+
+def test_a_survey_counts_and_writes_nothing(tmp_path):
+    rows = [{"prompt": "a", "completion": "x"}, {"prompt": "a"}, {"prompt": ""}]
+    census = survey(write_rows(tmp_path / "p.jsonl", rows))
+    assert (census.rows, census.valid, census.labelled, census.prompts, len(census.faults)) == (3, 2, 1, 1, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path):
+    path = tmp_path / "p.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1_000_000_001)
+    with pytest.raises(InvalidInput, match="1,000,000,001 bytes; expected at most 1,000,000,000"):
+        check(recipe(path))

@@ -1,0 +1,161 @@
+"""Three shapes of a row, and everything that can be wrong with one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from limbeck.errors import InvalidInput
+from limbeck.intake.rows import MAXIMUM_LINE_BYTES, SCHEMA_VERSION, Row, parse_row, read_rows
+from limbeck.records import Fault, Message, Prompt
+
+
+def bedrock(*turns, system=None, **more):
+    roles = ("user", "assistant")
+    row = {"schemaVersion": SCHEMA_VERSION}
+    if system:
+        row["system"] = [{"text": system}]
+    row["messages"] = [{"role": roles[i % 2], "content": [{"text": text}]} for i, text in enumerate(turns)]
+    return row | more
+
+
+def parse(row) -> Row | list[Fault]:
+    line = row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode()
+    return parse_row(line, "rows.jsonl", 41)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        bedrock("Why?", "Because.", system="Be short."),
+        {"messages": [
+            {"role": "system", "content": "Be short."},
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": "Because."},
+        ]},
+    ],
+)  # fmt: skip
+def test_a_conversation_is_the_same_row_in_either_shape(row):
+    expected = Prompt((Message("system", "Be short."), Message("user", "Why?")))
+    assert parse(row) == Row(expected, "Because.", 41)
+
+
+def test_a_pair_is_a_conversation_of_one_turn():
+    assert parse({"prompt": "Why?", "completion": "Because."}) == Row(
+        Prompt((Message("user", "Why?"),)), "Because.", 41
+    )
+    assert parse({"prompt": "Why?"}) == Row(Prompt((Message("user", "Why?"),)), None, 41)
+
+
+def test_a_conversation_that_ends_with_the_user_is_a_prompt_however_long():
+    row = parse(bedrock("Why?", "Because.", "And then?"))
+    assert row.label is None
+    assert [m.role for m in row.prompt.messages] == ["user", "assistant", "user"]
+
+
+FAULTS = [
+    (b'{"prompt": "a"', "line", "column", "one JSON object a line"),
+    (b'["a"]', "line", "a list", "a JSON object"),
+    (b'{"prompt": "\xff"}', "line", "byte 0xff", "UTF-8"),
+    (b'{"prompt": "a", "prompt": "b"}', "prompt", "the same key twice", "each key once"),
+    ({"text": "a"}, "line", "text", '"messages", or "prompt" and "completion"'),
+    ({"prompt": ""}, "prompt", "empty text", "text"),
+    ({"prompt": 7}, "prompt", "7", "text"),
+    ({"completion": "a"}, "prompt", "nothing", "text"),
+    ({"prompt": "a", "completion": "b", "weight": 1}, "weight", "an unknown key", "only prompt, completion"),
+    ({"prompt": "a\x00b"}, "prompt", "a NUL character", "text"),
+    (b'{"prompt": "\\ud800"}', "prompt", "half of a surrogate pair", "text that is valid Unicode"),
+    ({"messages": []}, "messages", "an empty list", "a list of turns"),
+    ({"messages": "a"}, "messages", '"a"', "a list of turns"),
+    ({"messages": ["a"]}, "messages[0]", '"a"', '{"role": …, "content": …}'),
+    ({"messages": [{"role": "asistant", "content": "a"}]}, "messages[0].role", '"asistant"', "system, user or assistant"),
+    ({"messages": [{"role": "assistant", "content": "a"}]}, "turn 1", "assistant", "user (the user begins"),
+    ({"messages": [{"role": "system", "content": "a"}]}, "messages", "no turn of the user", "at least one"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "turn 2", "user", "assistant"),
+    (bedrock("a", schemaVersion="bedrock-conversion-2024"), "schemaVersion", '"bedrock-conversion-2024"', SCHEMA_VERSION),
+    ({"messages": [{"role": "user", "content": [{"text": "a"}]}]}, "schemaVersion", "nothing", SCHEMA_VERSION),
+    (bedrock("a", system="s") | {"system": [{"text": "a"}, {"text": "b"}]}, "system", "2 items", "at most one"),
+    (bedrock("a") | {"messages": [{"role": "user", "content": []}]}, "messages[0].content", "0 items", "exactly one"),
+    (bedrock("a") | {"messages": [{"role": "user", "content": [{"image": {}}]}]}, "messages[0].content[0]", "image", "text"),
+    (bedrock("a", toolConfig={}), "toolConfig", "an unknown key", "only schemaVersion, system, messages"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "field", "found", "expected"), FAULTS)
+def test_a_faulty_row_says_where_what_was_found_and_what_was_expected(row, field, found, expected):
+    faults = parse(row)
+    assert isinstance(faults, list)
+    assert [fault.field for fault in faults] == [field]
+    assert found in faults[0].found
+    assert expected in faults[0].expected
+    assert str(faults[0]).startswith(f"rows.jsonl line 41: {field}: found ")
+
+
+def test_all_faults_of_a_row_are_told_at_once():
+    row = bedrock("a", extra=1) | {"schemaVersion": "1", "messages": [{"role": "robot", "content": [{"text": ""}]}]}
+    assert [fault.field for fault in parse(row)] == [
+        "extra",
+        "schemaVersion",
+        "messages[0].role",
+        "messages[0].content[0].text",
+    ]
+
+
+@given(st.binary(max_size=200))
+@examples(max_examples=300)
+def test_no_bytes_whatever_raise(line):
+    found = parse_row(line, "f", 1)
+    assert isinstance(found, Row) or (found and all(isinstance(fault, Fault) for fault in found))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["role", "content", "messages", "system", "schemaVersion", "text", "prompt", "completion", "type", "x"]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["schemaVersion", "system", "messages", "prompt", "completion"]), json_values))
+@examples(max_examples=400)
+def test_no_json_whatever_raises(row):
+    found = parse(row)
+    assert isinstance(found, Row) or (found and all(isinstance(fault, Fault) for fault in found))
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).filter(str.strip),
+        min_size=1,
+        max_size=6,
+    )
+)
+@examples(max_examples=100)
+def test_what_is_written_is_what_is_read(texts):
+    row = parse(bedrock(*texts))
+    said = [m.text for m in row.prompt.messages] + ([row.label] if row.label is not None else [])
+    assert said == texts
+
+
+def test_a_file_is_read_line_by_line_with_its_faults_in_place(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"prompt": "a"}\r\n\n{"prompt": 1}\n'
+        + b'{"prompt": "'
+        + b"x" * MAXIMUM_LINE_BYTES
+        + b'"}\n{"prompt": "d"}'
+    )
+    rows = list(read_rows(path))
+    assert [row.line if isinstance(row, Row) else (row[0].line, row[0].field) for row in rows] == [
+        1,
+        (3, "prompt"),
+        (4, "line"),
+        5,
+    ]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InvalidInput, match=r"nowhere\.jsonl: No such file.*expected a file of JSON lines"):
+        list(read_rows(tmp_path / "nowhere.jsonl"))

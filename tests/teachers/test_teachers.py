@@ -1,0 +1,125 @@
+"""Every teacher answers the same contract; no question is asked twice."""
+
+import numpy as np
+import pytest
+from tests.factory import message
+
+from limbeck.errors import Stopped
+from limbeck.progress import StopSignal
+from limbeck.records import GenerationSettings, Message, Prompt, Question
+from limbeck.storage.answers import AnswerStore
+from limbeck.teachers import ask, local
+from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.scripted import ScriptedTeacher
+
+SETTINGS = GenerationSettings(6, top_k_captured=4)
+
+
+def question(text: str, **more) -> Question:
+    return Question(Prompt((Message("user", text),)), **more)
+
+
+QUESTIONS = [question(message(i)[0] + " please" * (i % 5)) for i in range(20)]
+
+
+@pytest.fixture(params=["local", "scripted"])
+def teacher(request, tiny):
+    return LocalTeacher(tiny) if request.param == "local" else ScriptedTeacher(lambda text: text.split()[-2])
+
+
+def gather(teacher, questions, settings=SETTINGS, skip=()):
+    return dict(pair for group in teacher.answers(questions, settings, skip) for pair in group)
+
+
+def test_every_question_is_answered_once_under_its_own_index(teacher):
+    groups = [index for group in teacher.answers(QUESTIONS, SETTINGS) for index, _ in group]
+    assert sorted(groups) == list(range(20))
+
+
+def test_what_is_skipped_is_not_answered(teacher):
+    assert set(gather(teacher, QUESTIONS, skip={3, 4})) == set(range(20)) - {3, 4}
+
+
+def test_an_answer_keeps_to_the_token_limit_and_says_how_it_ended(teacher):
+    for answer in gather(teacher, QUESTIONS, GenerationSettings(3)).values():
+        assert len(answer.token_ids) <= 3
+        assert answer.finish_reason in ("stop", "length")
+
+
+def test_a_given_completion_is_read_not_made(teacher):
+    found = gather(teacher, [question("leak?", completion="leak"), question("some noise here?")])
+    assert found[0].text == "leak"
+
+
+def test_stopping_is_heard(teacher):
+    def check():
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        list(teacher.answers(QUESTIONS, SETTINGS, (), check))
+
+
+def test_demonstrations_reach_a_local_teacher(tiny):
+    shown = Question(QUESTIONS[0].prompt, (("a kettle", "leak"),))
+    found = gather(LocalTeacher(tiny), [QUESTIONS[0], shown])
+    assert found[1].prompt_tokens > found[0].prompt_tokens
+
+
+def test_skipping_whole_groups_changes_no_bit_of_the_others(tiny, monkeypatch):
+    monkeypatch.setattr(local, "BATCH_ROWS", 6)
+    teacher = LocalTeacher(tiny)
+    groups = list(teacher.answers(QUESTIONS, SETTINGS))
+    assert len(groups) > 2
+    done = {index for index, _ in groups[0]}
+    rest = gather(LocalTeacher(tiny), QUESTIONS, skip=done)
+    whole = dict(pair for group in groups for pair in group)
+    for index, answer in rest.items():
+        assert answer.token_ids == whole[index].token_ids
+        for name in ("top_ids_TK", "top_logprobs_TK", "tail_logprob_T"):
+            assert np.array_equal(getattr(answer.soft_labels, name), getattr(whole[index].soft_labels, name))
+
+
+def test_no_question_is_asked_twice_over_breaks_jobs_and_orders(tmp_path):
+    teacher = ScriptedTeacher(lambda text: text.split()[-1])
+    store = tmp_path / "answers.sqlite"
+    stop = StopSignal()
+
+    def script(text):
+        if teacher.asked.total() == 7:
+            stop.set()
+        return "x"
+
+    teacher._script = script
+    with pytest.raises(Stopped):
+        ask(teacher, QUESTIONS, SETTINGS, store, stop=stop)
+    assert teacher.asked.total() == 7
+    answers = ask(teacher, QUESTIONS, SETTINGS, store)
+    assert len(answers) == 20
+    ask(teacher, list(reversed(QUESTIONS)), SETTINGS, store)
+    assert set(teacher.asked.values()) == {1}
+
+
+def test_an_answer_that_arrived_is_kept_when_the_teacher_fails(tmp_path):
+    def script(text):
+        if "number 5" in text:
+            raise ConnectionError
+        return "x"
+
+    teacher = ScriptedTeacher(script)
+    with pytest.raises(ConnectionError):
+        ask(teacher, QUESTIONS, SETTINGS, tmp_path / "a.sqlite")
+    teacher._script = lambda text: "x"
+    ask(teacher, QUESTIONS, SETTINGS, tmp_path / "a.sqlite")
+    assert {asked for prompt, asked in teacher.asked.items() if prompt != QUESTIONS[5].prompt.id} == {1}
+
+
+def test_other_settings_are_other_questions(tmp_path):
+    teacher = ScriptedTeacher(lambda text: "x")
+    ask(teacher, QUESTIONS[:2], SETTINGS, tmp_path / "a.sqlite")
+    ask(teacher, QUESTIONS[:2], GenerationSettings(7), tmp_path / "a.sqlite")
+    assert teacher.asked.total() == 4
+    with AnswerStore(tmp_path / "a.sqlite") as store:
+        assert (
+            len(store.known([q.key("scripted", s) for q in QUESTIONS[:2] for s in (SETTINGS, GenerationSettings(7))]))
+            == 4
+        )

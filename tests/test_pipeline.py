@@ -1,0 +1,181 @@
+"""The whole river on a tiny model: runs, resumes, and comes to the same bits however often it is broken off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.factory import pairs
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import limbeck
+from limbeck.errors import Conflict, InvalidDataset, NotYet, Stopped, UnknownModel
+from limbeck.progress import Silent, StopSignal
+from limbeck.storage.workspace import file_digest
+
+STAGES = ["1-intake", "2-synthesis", "3-curation", "4-training", "5-evaluation", "6-model"]
+
+
+@pytest.fixture
+def recipe(tmp_path, taught_folder):
+    return {
+        "kind": "distillation",
+        "name": "student",
+        "source": {
+            "prompts": str(pairs(tmp_path / "prompts.jsonl", 60, labelled=False)),
+            "held_out": str(pairs(tmp_path / "test.jsonl", 12, start=1000)),
+            "minimum": 10,
+            "system": "Name the intent.",
+        },
+        "teacher": {"model": str(taught_folder)},
+        "student": {"shrink": {"layers": 2}},
+        "synthesis": {"max_response_tokens": 6, "top_k": 8},
+        "training": {"epochs": 5, "batch_size": 16, "learning_rate": 0.005, "checkpoint_seconds": 0.001},
+        "evaluation": {"latency_requests": 2},
+    }
+
+
+def test_fine_tuning_teaches_and_distillation_passes_it_on(tmp_path, taught_folder, recipe):
+    taught = json.loads((taught_folder / "lineage.json").read_text())["lineage"]["report"]["models"]
+    assert taught["student after"]["exact_match"]["value"] > 0.5 > taught["student before"]["exact_match"]["value"]
+    home = tmp_path / "home"
+    student = limbeck.distill(recipe, home=home)
+
+    job = home / "jobs" / "student"
+    assert [path.name for path in sorted(job.glob("[0-9]-*"))] == STAGES
+    report = json.loads((job / "5-evaluation" / "report.json").read_text())
+    assert list(report["models"]) == ["teacher", "student before", "student after", "baseline"]
+    assert report["models"]["student after"]["agreement"]["value"] > 0.8
+    losses = [loss for _, loss in report["details"]["loss_curve"]["training"]]
+    assert losses[-1] < losses[0]
+    page = (job / "5-evaluation" / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "http" not in page and "<script" not in page
+
+    metrics = (job / "4-training" / "metrics.csv").read_text().splitlines()
+    assert metrics[0].startswith("step_number,epoch_number,training_loss,perplexity")
+    assert len(metrics) == 1 + json.loads((job / "4-training" / "losses.json").read_text())["steps"]
+
+    loaded = limbeck.load("student", home=home)
+    prompt = "about my kettle number 5: noise please"
+    plain = AutoModelForCausalLM.from_pretrained(student.path)
+    tokenizer = AutoTokenizer.from_pretrained(student.path)
+    turns = [{"role": "system", "content": "Name the intent."}, {"role": "user", "content": prompt}]
+    tokens = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out = plain.generate(**tokens, do_sample=False, max_new_tokens=8)[0, tokens["input_ids"].shape[1] :]
+    answer = loaded.answer(turns, max_tokens=8)
+    assert answer == tokenizer.decode(out, skip_special_tokens=True)
+    assert "".join(loaded.stream(prompt, system="Name the intent.", max_tokens=8)) == answer
+    card = (student.path / "README.md").read_text()
+    assert "Verdict" not in card and student.lineage["hashes"]["weights"] in card
+
+
+def test_a_finished_job_resumed_does_nothing_and_gives_the_same_model(tmp_path, recipe):
+    home = tmp_path / "home"
+    first = limbeck.distill(recipe, home=home)
+    before = {path: path.stat().st_mtime_ns for path in (home / "jobs").rglob("manifest.json")}
+    again = limbeck.distill(recipe, home=home, resume=True)
+    assert again.fingerprint == first.fingerprint
+    assert {path: path.stat().st_mtime_ns for path in (home / "jobs").rglob("manifest.json")} == before
+
+
+def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(tmp_path, recipe):
+    home = tmp_path / "home"
+    limbeck.distill(recipe, home=home)
+    with pytest.raises(Conflict, match=r'job "student" is there already.*--resume'):
+        limbeck.distill(recipe, home=home)
+    recipe["training"]["epochs"] = 3
+    with pytest.raises(Conflict, match=r"different: training\.epochs"):
+        limbeck.distill(recipe, home=home, resume=True)
+
+
+def test_too_few_prompts_leave_nothing_behind(tmp_path, recipe):
+    recipe["source"]["minimum"] = None
+    with pytest.raises(InvalidDataset, match=r"prompts\.jsonl: 60 valid prompts of 60 rows; expected at least 100"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, recipe):
+    home = tmp_path / "home"
+    with pytest.raises(UnknownModel, match="no model"):
+        limbeck.distill({**recipe, "teacher": {"model": "nobody"}}, home=home)
+    with pytest.raises(NotYet, match="continued-pre-training cannot be run yet"):
+        limbeck.library._run(
+            "continued-pre-training", {**recipe, "kind": "continued-pre-training"}, home, False, None, None
+        )
+    assert not list(home.glob("jobs/*/1-intake"))
+
+
+class StopAfter(Silent):
+    """Asks to stop once a task of that name has begun."""
+
+    def __init__(self, name: str, stop: StopSignal) -> None:
+        self.name, self.stop = name, stop
+
+    def task(self, name, total, unit, done=0):
+        if name == self.name:
+            self.stop.set()
+        return super().task(name, total, unit, done)
+
+
+@pytest.mark.parametrize("where", ["teacher answers", "training", "examining the student after", "timing"])
+def test_a_job_stopped_in_any_stage_goes_on_to_the_same_weights(tmp_path, recipe, where):
+    unbroken = limbeck.distill(recipe, home=tmp_path / "unbroken")
+    stop = StopSignal()
+    with pytest.raises(Stopped):
+        limbeck.distill(recipe, home=tmp_path / "broken", progress=StopAfter(where, stop), stop=stop)
+    resumed = limbeck.distill(recipe, home=tmp_path / "broken", resume=True)
+    assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken.path / "model.safetensors")
+
+
+KILLED = """
+import sys, os, signal, json
+import limbeck, limbeck.storage.workspace as workspace
+from limbeck.progress import Silent
+
+class KillAt(Silent):
+    def task(self, name, total, unit, done=0):
+        inner = super().task(name, total, unit, done)
+        if name != sys.argv[3]:
+            return inner
+        class Watching:
+            def __enter__(self):
+                self.step, self.count = inner.__enter__(), 0
+                return self
+            def __exit__(self, *rest):
+                return inner.__exit__(*rest)
+            def advance(self, amount=1):
+                self.count += 1
+                if self.count == int(sys.argv[4]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            def note(self, text): ...
+        return Watching()
+
+import torch
+torch.set_num_threads(1)
+limbeck.distill(json.loads(sys.argv[1]), home=sys.argv[2], resume=True, progress=KillAt())
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [("teacher answers", 1), ("training", 3), ("training", 7), ("examining the student after", 1), ("timing", 1)],
+)
+def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe, where, count):
+    environment = {**os.environ, "LIMBECK_THREADS": "1"}
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+
+    def run(home, *how):
+        command = [sys.executable, "-c", KILLED, json.dumps(recipe), str(home), *how]
+        return subprocess.run(command, env=environment, capture_output=True, timeout=300)
+
+    assert run(unbroken, "nowhere", "0").returncode == 0
+    assert run(broken, where, str(count)).returncode == -signal.SIGKILL
+    assert not (broken / "models").exists()
+    done = run(broken, "nowhere", "0")
+    assert done.returncode == 0, done.stderr.decode()
+    weights = "jobs/student/6-model/model.safetensors"
+    assert file_digest(broken / weights) == file_digest(unbroken / weights)

@@ -1,0 +1,106 @@
+"""A recipe: every fault at once, each with its place and the way out."""
+
+import json
+
+import pytest
+
+from limbeck.errors import InvalidRecipe
+from limbeck.recipe import Recipe, assign
+
+GOOD = """
+kind: distillation
+name: desk
+source: {prompts: data/prompts.jsonl}
+teacher: {model: ../teacher}
+student: {shrink: {layers: 6}}
+training: {learning_rate: 1e-3}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return _write
+
+
+def faults(text, write):
+    with pytest.raises(InvalidRecipe) as refused:
+        Recipe.read(write(text))
+    return [fault for fault in refused.value.faults]
+
+
+def test_paths_start_from_the_recipes_folder(write, tmp_path):
+    recipe = Recipe.read(write(GOOD))
+    assert recipe.source.prompts == (tmp_path / "data" / "prompts.jsonl").resolve()
+    assert recipe.teacher.model == str((tmp_path.parent / "teacher").resolve())
+    assert recipe.training.learning_rate == 0.001
+
+
+def test_flags_win_over_the_file(write):
+    recipe = Recipe.read(write(GOOD), {"training.epochs": 7, "student.shrink.layers": [0, 29]})
+    assert recipe.training.epochs == 7
+    assert recipe.student.shrink.layers == (0, 29)
+
+
+def test_every_fault_is_told_at_once_with_a_way_out(write):
+    told = faults(
+        GOOD.replace("name: desk", "nam: desk").replace("learning_rate: 1e-3", "epoch: 2, batch_size: 0"), write
+    )
+    assert 'training.epoch: unknown key; did you mean "epochs"?' in told
+    assert 'nam: unknown key; did you mean "name"?' in told
+    assert "name: missing" in told
+    assert any(
+        fault.startswith('training.batch_size: found "0"; input should be greater than or equal to 1') for fault in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "found nothing at the top; expected keys such as kind and name"),
+        ("- a", "found a list at the top"),
+        ("kind: [", "expected the node content"),
+        (GOOD + "kind: distillation", 'the key "kind" is said twice'),
+        (GOOD.replace("teacher: {model: ../teacher}", ""), "teacher: missing; a distillation needs one"),
+        (GOOD.replace("distillation", "fine-tuning"), "teacher: fine-tuning learns from labels and has none"),
+        (GOOD.replace("name: desk", "name: a b"), 'name: found "a b"; string should match pattern'),
+        (GOOD + "evaluation: {colour: red}", "evaluation.colour: unknown key; expected one of metric, tolerance"),
+        (GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 0}}"), "every weight is 0"),
+    ],
+)
+def test_a_fault_says_what_was_found_and_expected(text, fault, write):
+    assert any(fault in told for told in faults(text, write))
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path):
+    with pytest.raises(InvalidRecipe, match=r"none\.yaml: cannot be read: No such file"):
+        Recipe.read(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(InvalidRecipe, match="byte 9 is not UTF-8"):
+        Recipe.read(tmp_path / "latin.yaml")
+
+
+def test_what_is_left_out_is_derived_from_the_kind(write):
+    recipe = Recipe.read(write(GOOD))
+    assert (recipe.minimum_rows, recipe.objective.forward_kl, recipe.objective.cross_entropy) == (100, 1.0, 0.0)
+    tuned = Recipe.build({"kind": "fine-tuning", "name": "t", "source": {"prompts": "p"}, "student": {"model": "m"}})
+    assert (tuned.minimum_rows, tuned.objective.forward_kl, tuned.objective.cross_entropy) == (8, 0.0, 1.0)
+
+
+def test_a_dumped_recipe_reads_back_the_same(write):
+    recipe = Recipe.read(write(GOOD))
+    assert Recipe.build(json.loads(json.dumps(recipe.dump()))) == recipe
+
+
+def test_a_dotted_key_through_a_value_is_refused():
+    with pytest.raises(InvalidRecipe, match="name is text; expected a section"):
+        assign({"name": "a"}, "name.first", 1)
+
+
+def test_all_kinds_are_read():
+    values = {"kind": "continued-pre-training", "name": "c", "source": {"prompts": "p"}, "student": {"model": "m"}}
+    assert Recipe.build(values).kind == "continued-pre-training"

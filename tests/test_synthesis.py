@@ -1,0 +1,94 @@
+"""Answers and signals on disk are what the teacher gave; golden pairs are shown; a kill costs no answer twice."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests.factory import message, write_rows
+
+from limbeck import synthesis
+from limbeck.errors import Stopped
+from limbeck.intake import collect
+from limbeck.recipe import Recipe
+from limbeck.records import GenerationSettings
+from limbeck.storage.workspace import Workspace
+from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.scripted import ScriptedTeacher
+
+SETTINGS = GenerationSettings(6, top_k_captured=5)
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Workspace(tmp_path / "job")
+
+
+@pytest.fixture
+def examples(tmp_path, work):
+    rows = [{"prompt": message(i)[0], **({"completion": "leak"} if i % 4 == 0 else {})} for i in range(24)]
+    source = {"prompts": str(write_rows(tmp_path / "p.jsonl", rows)), "minimum": 10, "held_out_share": 0.2}
+    return collect(
+        Recipe.build({"kind": "distillation", "name": "j", "source": source, "teacher": {"model": "t"}}), work
+    )
+
+
+def test_answers_come_back_from_disk_as_the_teacher_gave_them(tmp_path, work, examples, tiny):
+    store = tmp_path / "a.sqlite"
+    first = synthesis.answer(examples, LocalTeacher(tiny), SETTINGS, (), store, work)
+    again = synthesis.answer(examples, LocalTeacher(tiny), SETTINGS, (), store, work)
+    assert [a.example.id for a in first] == [e.id for e in examples if e.split != "held-out"]
+    for one, other in zip(first, again, strict=True):
+        assert one.answer.token_ids == other.answer.token_ids
+        assert np.array_equal(one.answer.soft_labels.top_logprobs_TK, other.answer.soft_labels.top_logprobs_TK)
+        assert one.answer.soft_labels.top_ids_TK.shape == (len(one.answer.token_ids), 5)
+    given = [a for a in first if a.origin == "given"]
+    assert given and all(a.answer.text == "leak" for a in given)
+    signals = load_file(work.folder / "2-synthesis" / "signals.safetensors")
+    assert signals["offsets"][-1] == len(signals["token_ids"]) == len(signals["top_ids"])
+
+
+def test_every_answer_carries_its_lineage(tmp_path, work, examples):
+    synthesis.answer(examples, ScriptedTeacher(lambda t: "noise"), SETTINGS, [("a", "b")], tmp_path / "a.sqlite", work)
+    rows = [json.loads(line) for line in (work.folder / "2-synthesis" / "answers.jsonl").read_text().splitlines()]
+    assert {row["origin"] for row in rows} == {"given", "teacher"}
+    assert all(row["teacher"] == "scripted" and row["demonstrations"] == 1 for row in rows)
+
+
+def test_golden_pairs_are_shown_but_never_the_example_itself(tmp_path, work, examples):
+    seen = []
+
+    class Watching(ScriptedTeacher):
+        def answers(self, questions, *rest):
+            seen.extend(questions)
+            return super().answers(questions, *rest)
+
+    own = examples[0].prompt.messages[-1].text
+    golden = [(own, "leak"), ("another", "noise")]
+    synthesis.answer(examples, Watching(lambda t: "x"), SETTINGS, golden, tmp_path / "a.sqlite", work)
+    shown = {question.prompt.messages[-1].text: question.demonstrations for question in seen}
+    assert all(own not in dict(pairs) for text, pairs in shown.items() if text == own)
+    assert all(pairs == tuple(golden) for text, pairs in shown.items() if text != own)
+
+
+def test_broken_off_and_begun_again_each_prompt_is_asked_once(tmp_path, work, examples):
+    teacher = ScriptedTeacher(lambda text: "noise")
+    asked = [e for e in examples if e.split != "held-out"]
+
+    def script(text):
+        if teacher.asked.total() >= 9:
+            work.stop.set()
+        return "noise"
+
+    teacher._script = script
+    with pytest.raises(Stopped):
+        synthesis.answer(examples, teacher, SETTINGS, (), tmp_path / "a.sqlite", work)
+    resumed = Workspace(work.folder)
+    assert len(synthesis.answer(examples, teacher, SETTINGS, (), tmp_path / "a.sqlite", resumed)) == len(asked)
+    assert set(teacher.asked.values()) == {1}
+
+
+def test_without_a_teacher_the_labels_are_the_answers(examples):
+    made = synthesis.labels(examples)
+    assert made and all(one.answer.text == "leak" and one.teacher is None for one in made)
+    assert all(one.example.split != "held-out" for one in made)

@@ -1,0 +1,220 @@
+"""The loop learns, tells what it does, stops where asked, and resumes to the same bits."""
+
+import csv
+import math
+
+import pytest
+import torch
+from tests.training.test_step import batch
+
+from limbeck.errors import InvalidInput, NotYet, Stopped, TrainingDiverged
+from limbeck.models.shrink import keep_layers
+from limbeck.progress import Silent, StopSignal
+from limbeck.recipe import Training
+from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
+from limbeck.training import checkpoints, prepare, train
+from limbeck.training.batches import batches_of_epoch
+from limbeck.training.schedule import learning_rate
+
+PLAN = Training(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9)
+
+
+def run(model, folder, plan=PLAN, stop=None, weights=None, progress=None, examples=None):
+    folder.mkdir(exist_ok=True)
+    examples = examples or batch()
+    return train(
+        model,
+        examples,
+        examples[:3],
+        weights or {"forward_kl": 1.0},
+        plan,
+        folder,
+        progress or Silent(),
+        stop or StopSignal(),
+    )
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def student(tiny):
+    return keep_layers(tiny.model, (0, 3))
+
+
+def bits(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same_bits(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class StopAt(Silent):
+    def __init__(self, stop, step):
+        self.stop, self.left = stop, step
+
+    def task(self, *args, **kwargs):
+        context = super().task(*args, **kwargs)
+        outer = self
+
+        class Watching:
+            def __enter__(self):
+                self.inner = context.__enter__()
+                return self
+
+            def __exit__(self, *rest):
+                return context.__exit__(*rest)
+
+            def advance(self, amount=1):
+                outer.left -= 1
+                if outer.left == 0:
+                    outer.stop.set()
+
+            def note(self, text): ...
+
+        return Watching()
+
+
+def test_losses_fall_and_are_told_step_by_step(tiny, tmp_path):
+    losses = run(student(tiny), tmp_path / "t")
+    metrics, validated = rows(tmp_path / "t" / "metrics.csv"), rows(tmp_path / "t" / "validation.csv")
+    assert [int(row["step_number"]) for row in metrics] == list(range(9))
+    assert [int(row["epoch_number"]) for row in metrics] == [0] * 3 + [1] * 3 + [2] * 3
+    assert float(metrics[-1]["training_loss"]) < float(metrics[0]["training_loss"])
+    assert float(metrics[0]["perplexity"]) > 1
+    assert [int(row["step_number"]) for row in validated] == [2, 5, 8]
+    assert losses["validation_loss"] == pytest.approx(float(validated[-1]["validation_loss"]), rel=1e-4)
+    assert not list((tmp_path / "t").glob("step-*"))
+
+
+def test_perplexity_is_that_of_the_answers_whatever_the_objective(tiny, tmp_path):
+    run(student(tiny), tmp_path / "a", Training(epochs=1, batch_size=11), weights={"cross_entropy": 1.0})
+    row = rows(tmp_path / "a" / "metrics.csv")[0]
+    assert float(row["perplexity"]) == pytest.approx(math.exp(float(row["training_loss"])), rel=1e-4)
+
+
+@pytest.mark.parametrize("at", [1, 4, 8])
+def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(tiny, tmp_path, at):
+    unbroken = student(tiny)
+    run(unbroken, tmp_path / "whole")
+    stop = StopSignal()
+    with pytest.raises(Stopped, match=rf"stopped after step {at} of 9; the checkpoint is kept"):
+        run(student(tiny), tmp_path / "broken", stop=stop, progress=StopAt(stop, at))
+    resumed = student(tiny)
+    run(resumed, tmp_path / "broken")
+    assert same_bits(bits(resumed), bits(unbroken))
+    ours, theirs = (rows(tmp_path / name / "metrics.csv") for name in ("broken", "whole"))
+    for row in (*ours, *theirs):
+        row.pop("tokens_per_second")
+    assert ours == theirs
+    assert rows(tmp_path / "broken" / "validation.csv") == rows(tmp_path / "whole" / "validation.csv")
+
+
+def test_a_run_broken_five_times_ends_with_the_same_bits(tiny, tmp_path):
+    unbroken = student(tiny)
+    run(unbroken, tmp_path / "whole")
+    for _ in range(5):
+        stop = StopSignal()
+        with pytest.raises(Stopped):
+            run(student(tiny), tmp_path / "broken", stop=stop, progress=StopAt(stop, 1))
+    resumed = student(tiny)
+    run(resumed, tmp_path / "broken")
+    assert same_bits(bits(resumed), bits(unbroken))
+
+
+def test_a_checkpoint_without_its_manifest_does_not_count(tiny, tmp_path):
+    stop = StopSignal()
+    with pytest.raises(Stopped):
+        run(student(tiny), tmp_path / "t", stop=stop, progress=StopAt(stop, 4))
+    whole = checkpoints.latest(tmp_path / "t")
+    assert whole.name == "step-000004"
+    half = tmp_path / "t" / "step-000006"
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"half")
+    assert checkpoints.latest(tmp_path / "t") == whole
+    unbroken, resumed = student(tiny), student(tiny)
+    run(unbroken, tmp_path / "u")
+    run(resumed, tmp_path / "t")
+    assert same_bits(bits(resumed), bits(unbroken))
+
+
+def test_only_the_last_checkpoint_is_kept(tiny, tmp_path):
+    seen = []
+
+    class Watching(Silent):
+        def task(self, *args, **kwargs):
+            seen.append(len(list((tmp_path / "t").glob("step-*"))))
+            return super().task(*args, **kwargs)
+
+    stop = StopSignal()
+    plan = PLAN.model_copy(update={"checkpoint_seconds": 1e-9})
+    with pytest.raises(Stopped):
+        run(student(tiny), tmp_path / "t", plan, stop, progress=StopAt(stop, 5))
+    assert [path.name for path in (tmp_path / "t").glob("step-*")] == ["step-000005"]
+
+
+def test_a_run_that_diverges_is_stopped_with_advice(tiny, tmp_path):
+    model = student(tiny)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[30] = float("nan")
+    with pytest.raises((TrainingDiverged, NotYet)):
+        run(model, tmp_path / "t")
+    with pytest.raises(TrainingDiverged, match=r"step \d+: loss .*Lower training\.learning_rate \(now 1\)"):
+        run(
+            student(tiny),
+            tmp_path / "u",
+            Training(epochs=40, batch_size=4, learning_rate=1.0, warmup=0.0, max_gradient_norm=1e9, weight_decay=1e9),
+        )
+
+
+def test_a_model_that_packing_does_not_know_is_refused(tiny, tmp_path):
+    model = student(tiny)
+    attention = model.model.layers[0].self_attn
+    forward = attention.forward
+    attention.forward = lambda **given: (forward(**given)[0] + given["hidden_states"].mean(1, keepdim=True), None)
+    with pytest.raises(NotYet, match="computes something else when examples are packed"):
+        run(model, tmp_path / "t")
+
+
+def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own():
+    first, second = (batches_of_epoch(10, 4, epoch, 0) for epoch in (0, 1))
+    assert sorted(i for b in first for i in b) == list(range(10))
+    assert [len(b) for b in first] == [4, 4, 2]
+    assert first != second
+    assert first == batches_of_epoch(10, 4, 0, 0) != batches_of_epoch(10, 4, 0, 1)
+
+
+def test_the_learning_rate_rises_then_falls():
+    rates = [learning_rate(i, 10, 1.0, 3, "linear") for i in range(10)]
+    assert rates[:4] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
+    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert rates[-1] == pytest.approx(1 / 7)
+    cosine = [learning_rate(i, 10, 1.0, 0, "cosine") for i in range(10)]
+    assert cosine[0] == 1.0 and cosine[5] == pytest.approx(0.5)
+    assert {learning_rate(i, 10, 1.0, 0, "constant") for i in range(10)} == {1.0}
+
+
+def answered(text="leak", ids=(3, 2), soft=None) -> AnsweredExample:
+    example = Example(Prompt((Message("user", "water?"),)), None, "train", "p.jsonl", 7)
+    return AnsweredExample(example, Answer(text, ids, "stop", 3, soft), "teacher", "t")
+
+
+def test_the_teachers_own_tokens_are_learned_never_new_ones(tiny):
+    made = prepare([answered(ids=(200, 201, 2))], tiny.renderer, 512, tiny.renderer, False)
+    assert made[0].tokens.response == (200, 201, 2)
+
+
+def test_soft_labels_never_turn_quietly_into_hard_ones(tiny):
+    with pytest.raises(InvalidInput, match="line 7: its answer came without distributions"):
+        prepare([answered()], tiny.renderer, 512, tiny.renderer, True)
+    with pytest.raises(NotYet, match=r"teacher's tokens are not the student's.*cross_entropy"):
+        prepare([answered()], tiny.renderer, 512, None, True)
+
+
+def test_an_example_longer_than_the_context_is_named(tiny):
+    with pytest.raises(
+        InvalidInput, match=r"p\.jsonl line 7: prompt and answer are \d+ tokens; the student reads at most 8"
+    ):
+        prepare([answered()], tiny.renderer, 8, tiny.renderer, False)
