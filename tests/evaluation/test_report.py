@@ -24,11 +24,14 @@ def timed(p50):
 
 @pytest.fixture
 def report():
+    def measured(seconds, quality, **more):
+        return {"latency": timed(seconds), "exact_match": score(quality), "token_f1": score(quality), **more}
+
     models = {
-        "teacher": {"latency": timed(0.4), "exact_match": score(0.9), "token_f1": score(0.9), "parameters": 134_515_008, "cost_per_1000_requests": 0.0021},
-        "student after": {"latency": timed(0.1), "exact_match": score(0.88), "token_f1": score(0.88), "agreement": score(0.9), "parameters": 49_000_000},
-        "baseline": {"latency": timed(0.0008), "exact_match": score(0.7), "token_f1": score(0.7), "agreement": score(0.7)},
-    }  # fmt: skip
+        "teacher": measured(0.4, 0.9, parameters=134_515_008, cost_per_1000_requests=0.0021),
+        "student after": measured(0.1, 0.88, parameters=49_000_000, agreement=score(0.9)),
+        "baseline": measured(0.0008, 0.7, agreement=score(0.7)),
+    }
     curve = {"training": [[i, 2.0 / (i + 1)] for i in range(20)], "validation": [[9, 0.4], [19, 0.2]]}
     return Report(
         models, 200, "ship: <good> & fast.", True, {"metric": "exact_match", "tolerance": 0.05, "loss_curve": curve}

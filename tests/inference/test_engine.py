@@ -104,7 +104,7 @@ def test_a_stream_is_the_answer_in_pieces(engine):
 
 
 def test_a_prompt_without_room_is_refused_and_the_context_bounds_the_answer(engine):
-    with pytest.raises(InvalidInput, match="a prompt of 512 tokens; .* reads at most 511"):
+    with pytest.raises(InvalidInput, match=r"a prompt of 512 tokens; .* reads at most 511"):
         engine.generate([[5] * 512], SETTINGS)
     assert len(engine.generate([[5] * 509], GenerationSettings(10))[0].token_ids) <= 3
 

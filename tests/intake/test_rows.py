@@ -55,7 +55,7 @@ def test_a_conversation_that_ends_with_the_user_is_a_prompt_however_long():
     assert [m.role for m in row.prompt.messages] == ["user", "assistant", "user"]
 
 
-FAULTS = [
+FAULTS: list[tuple[object, str, str, str]] = [
     (b'{"prompt": "a"', "line", "column", "one JSON object a line"),
     (b'["a"]', "line", "a list", "a JSON object"),
     (b'{"prompt": "\xff"}', "line", "byte 0xff", "UTF-8"),

@@ -1,7 +1,5 @@
 """Steps run once, from the inputs they were made from; nothing half-written is taken for whole."""
 
-import os
-
 import pytest
 
 from limbeck.errors import Conflict, DamagedArtifact, Stopped
@@ -80,13 +78,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         file.write("half")
         raise RuntimeError
     assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
 
 
 def test_a_job_has_one_worker_at_a_time(work):
-    with work.locked():
-        with pytest.raises(Conflict, match='job "job" is being worked on by another process'), work.locked():
-            pass
+    second = pytest.raises(Conflict, match='job "job" is being worked on by another process')
+    with work.locked(), second, work.locked():
+        pass
     with work.locked():
         pass
 

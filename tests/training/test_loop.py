@@ -2,6 +2,7 @@
 
 import csv
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -189,7 +190,7 @@ def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own():
 def test_the_learning_rate_rises_then_falls():
     rates = [learning_rate(i, 10, 1.0, 3, "linear") for i in range(10)]
     assert rates[:4] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
-    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[2:]))
     assert rates[-1] == pytest.approx(1 / 7)
     cosine = [learning_rate(i, 10, 1.0, 0, "cosine") for i in range(10)]
     assert cosine[0] == 1.0 and cosine[5] == pytest.approx(0.5)

@@ -1,0 +1,288 @@
+"""Our training loop against TRL's GKDTrainer (lmbda 0, beta 0: forward KL on given text), one process after another.
+
+    make bench-training                       # or: python benchmarks/training.py --repeats 5 --threads 2
+
+Same examples in the same order, same tokens (those TRL's own collator makes), same student (6 of SmolLM2's 30
+layers), same teacher, same optimizer and learning rate, fp32, one thread. TRL runs the teacher inside every step.
+Limbeck reads the teacher's distributions once beforehand; that capture is a process of its own and is counted in
+the last row. Each contender is a process, so that its peak memory is its own; contenders take turns, and medians
+over the repeats are printed.
+
+- `dense`: every token's log-probability is stored, so the loss is TRL's to the last digits: it is checked.
+- `top-32`: 32 candidates and the tail, as a job stores them. Its loss is a lower bound of the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+import torch
+
+BATCH, STEPS, RATE, SEED = 16, 6, 1e-4, 0
+MODEL = "huggingface.smollm2-135m-instruct-v1:0"
+DATA = Path(__file__).parent.parent / "examples" / "service-desk"
+SYSTEM = "Name the intent of the customer's message."
+LAYERS = tuple(range(6))
+
+
+def rows() -> list[dict]:
+    """The examples, in the order in which our loop takes them."""
+    from limbeck.training.batches import batches_of_epoch
+
+    with (DATA / "labelled.jsonl").open(encoding="utf-8") as file:
+        found = [json.loads(line) for _, line in zip(range(BATCH * STEPS), file, strict=False)]
+    return [found[i] for batch in batches_of_epoch(len(found), BATCH, 0, SEED) for i in batch]
+
+
+def messages(row: dict) -> list[dict]:
+    turns = (("system", SYSTEM), ("user", row["prompt"]), ("assistant", row["completion"]))
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def prepare(work: Path) -> None:
+    """Models as folders, and the tokens that TRL's collator makes of the examples."""
+    from limbeck.models.loading import load, save
+    from limbeck.models.shrink import keep_layers
+    from limbeck.settings import Settings
+
+    teacher = load(MODEL, Settings.read())
+    tokenizer = teacher.renderer.tokenizer
+    save(teacher.model, tokenizer, work / "teacher")
+    save(keep_layers(teacher.model, LAYERS), tokenizer, work / "student")
+    from trl.experimental.utils import DataCollatorForChatML
+
+    collate = DataCollatorForChatML(tokenizer=tokenizer, max_length=1024)
+    tokens = []
+    for row in rows():
+        made = collate([{"messages": messages(row)}])
+        ids, labels = made["input_ids"][0].tolist(), made["labels"][0].tolist()
+        tokens.append({"ids": ids, "start": next(i for i, label in enumerate(labels) if label != -100)})
+    (work / "tokens.json").write_text(json.dumps(tokens))
+
+
+def capture(work: Path, k: int) -> dict:
+    """Limbeck's teacher pass: read every answer once, keep k candidates and the tail."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from limbeck.inference.engine import Engine
+    from limbeck.models.loading import load
+    from limbeck.settings import Settings
+
+    engine = Engine(load(str(work / "teacher"), Settings.read()))
+    tokens = json.loads((work / "tokens.json").read_text())
+    began = time.perf_counter()
+    prompts = [t["ids"][: t["start"]] for t in tokens]
+    answers = engine.read(prompts, [t["ids"][t["start"] :] for t in tokens], k)
+    seconds = time.perf_counter() - began
+    soft = [answer.soft_labels for answer in answers]
+    arrays = {
+        "top_ids": np.concatenate([s.top_ids_TK for s in soft]),
+        "top_logprobs": np.concatenate([s.top_logprobs_TK for s in soft]),
+        "tail": np.concatenate([s.tail_logprob_T for s in soft]),
+    }
+    save_file(arrays, work / f"signals-{k}.safetensors")
+    return {"seconds": seconds, "bytes_a_token": sum(a.nbytes for a in arrays.values()) / len(arrays["tail"])}
+
+
+class Clock:
+    """Notes the time at every step; the first step, which pays for allocations, is not counted."""
+
+    def __init__(self) -> None:
+        self.ticks: list[float] = []
+
+    def tick(self) -> None:
+        self.ticks.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        return self.ticks[-1] - self.ticks[1]
+
+
+def ours(work: Path, k: int) -> dict:
+    """Limbeck's loop on the stored signals: the loop a job runs, called as the pipeline calls it."""
+    import csv
+
+    from safetensors.numpy import load_file
+
+    from limbeck.models.loading import load
+    from limbeck.models.packing import Tokens
+    from limbeck.progress import Silent, StopSignal
+    from limbeck.recipe import Training
+    from limbeck.records import SoftLabels
+    from limbeck.settings import Settings
+    from limbeck.training import TrainingExample, train
+
+    student = load(str(work / "student"), Settings.read())
+    tokens = json.loads((work / "tokens.json").read_text())
+    signals = load_file(work / f"signals-{k}.safetensors")
+    examples, at = [], 0
+    for t in tokens:
+        own = slice(at, at + len(t["ids"]) - t["start"])
+        soft = SoftLabels(signals["top_ids"][own], signals["top_logprobs"][own], signals["tail"][own])
+        examples.append(TrainingExample(Tokens(tuple(t["ids"]), t["start"]), soft))
+        at = own.stop
+    # rows() is in the loop's order already; the loop must see it as it was before.
+    from limbeck.training.batches import batches_of_epoch
+
+    order = [i for batch in batches_of_epoch(len(examples), BATCH, 0, SEED) for i in batch]
+    unshuffled = [example for _, example in sorted(zip(order, examples, strict=True), key=lambda pair: pair[0])]
+    clock = Clock()
+
+    class Ticking(Silent):
+        def task(self, *given, **named):
+            inner = super().task(*given, **named)
+            task = inner.__enter__()
+            step = task.advance
+            task.advance = lambda amount=1: (clock.tick(), step(amount))[1]
+            clock.tick()
+
+            class Context:
+                def __enter__(self):
+                    return task
+
+                def __exit__(self, *rest):
+                    return inner.__exit__(*rest)
+
+            return Context()
+
+    plan = Training(
+        epochs=1, batch_size=BATCH, learning_rate=RATE, schedule="constant", warmup=0.0, weight_decay=0.0, seed=SEED,
+        checkpoint_seconds=1e9, pack_tokens=4096,
+    )  # fmt: skip
+    folder = Path(tempfile.mkdtemp(dir=work))
+    train(student.model, unshuffled, [], {"forward_kl": 1.0}, plan, folder, Ticking(), StopSignal())
+    with (folder / "metrics.csv").open() as file:
+        losses = [float(row["training_loss"]) for row in csv.DictReader(file)]
+    return {"seconds": clock.seconds(), "losses": losses}
+
+
+def trl(work: Path) -> dict:
+    """TRL's GKDTrainer, as its documentation uses it."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    warnings.simplefilter("ignore")
+    tokenizer = AutoTokenizer.from_pretrained(work / "student")
+    student, teacher = (
+        AutoModelForCausalLM.from_pretrained(work / name, dtype=torch.float32) for name in ("student", "teacher")
+    )
+    for model in (student, teacher):
+        model.get_input_embeddings().padding_idx = None  # as Limbeck loads it; see docs/design.md
+    clock = Clock()
+
+    class Ticking(TrainerCallback):
+        def on_train_begin(self, *given, **named):
+            clock.tick()
+
+        def on_step_end(self, *given, **named):
+            clock.tick()
+
+    class InOrder(GKDTrainer):
+        def _get_train_sampler(self, *given, **named):
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    config = GKDConfig(
+        output_dir=tempfile.mkdtemp(dir=work), lmbda=0.0, beta=0.0, temperature=1.0, max_length=1024,
+        per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=RATE, lr_scheduler_type="constant",
+        warmup_steps=0, weight_decay=0.0, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
+        logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+        disable_tqdm=True, dataloader_pin_memory=False, seed=SEED,
+    )  # fmt: skip
+    trainer = InOrder(
+        model=student, teacher_model=teacher, args=config, processing_class=tokenizer, callbacks=[Ticking()],
+        train_dataset=Dataset.from_list([{"messages": messages(row)} for row in rows()]),
+    )  # fmt: skip
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"seconds": clock.seconds(), "losses": losses}
+
+
+def child(role: str, work: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    vocabulary = 49_152
+    found = {
+        "prepare": lambda: prepare(work) or {},
+        "capture-dense": lambda: capture(work, vocabulary),
+        "capture-32": lambda: capture(work, 32),
+        "dense": lambda: ours(work, vocabulary),
+        "top-32": lambda: ours(work, 32),
+        "trl": lambda: trl(work),
+    }[role]()
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    (work / f"{role}.json").write_text(json.dumps(found))
+
+
+def run(role: str, work: Path, threads: int) -> dict:
+    environment = {**os.environ, "LIMBECK_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, "--role", role, "--work", str(work), "--threads", str(threads)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{role} failed:\n{done.stderr[-3000:]}")
+    return json.loads((work / f"{role}.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--role", help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.role:
+        child(given.role, given.work, given.threads)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        run("prepare", work, given.threads)
+        run("capture-dense", work, given.threads)
+        roles = ("trl", "capture-32", "top-32", "dense")
+        runs: dict[str, list[dict]] = {role: [] for role in roles}
+        for repeat in range(given.repeats):
+            for role in roles:
+                runs[role].append(run(role, work, given.threads))
+                print(f"repeat {repeat + 1}: {role}: {runs[role][-1]['seconds']:.1f} s", file=sys.stderr)
+        tokens = sum(len(t["ids"]) for t in json.loads((work / "tokens.json").read_text())[BATCH:])
+
+        def median(role: str, key: str) -> float:
+            return statistics.median(found[key] for found in runs[role])
+
+        counted = (STEPS - 1) / STEPS  # capture covers all the steps, the clock all but the first
+        rows = {
+            "TRL GKDTrainer": ("trl", 0.0),
+            "Limbeck, dense": ("dense", 0.0),
+            "Limbeck, top-32": ("top-32", 0.0),
+            "Limbeck, top-32, with capture": ("top-32", counted * median("capture-32", "seconds")),
+        }
+        base = median("trl", "seconds")
+        print(f"{STEPS - 1} steps of {BATCH} examples, {tokens} tokens, {given.threads} thread(s), medians of {given.repeats}\n")
+        print(f"{'':31}{'seconds':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}")
+        for name, (role, more) in rows.items():
+            seconds = median(role, "seconds") + more
+            peak = max(median(role, "peak_mb"), median("capture-32", "peak_mb") if more else 0.0)
+            speed, memory = base / seconds, peak / median("trl", "peak_mb")
+            print(f"{name:31}{seconds:9.2f}{tokens / seconds:10.0f}{speed:7.2f}x{peak:9.0f}{memory:7.2f}x")
+        theirs, mine = runs["trl"][0]["losses"], runs["dense"][0]["losses"]
+        gap = max(abs(a - b) for a, b in zip(theirs, mine, strict=True))
+        print(f"\nlosses, TRL:   {' '.join(f'{x:.4f}' for x in theirs)}")
+        print(f"losses, dense: {' '.join(f'{x:.4f}' for x in mine)}")
+        print(f"largest difference {gap:.1e} (at most 1e-3 is expected)")
+        sys.exit(gap > 1e-3)
+
+
+if __name__ == "__main__":
+    main()
