@@ -161,7 +161,7 @@ def ours(work: Path, k: int) -> dict:
 
     plan = Training(
         epochs=1, batch_size=BATCH, learning_rate=RATE, schedule="constant", warmup=0.0, weight_decay=0.0, seed=SEED,
-        checkpoint_seconds=1e9, pack_tokens=4096,
+        checkpoint_seconds=1e9, pack_tokens=4096, freeze_embeddings=False,
     )  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=work))
     train(student.model, unshuffled, [], {"forward_kl": 1.0}, plan, folder, Ticking(), StopSignal())
@@ -269,7 +269,9 @@ def main() -> None:
             "Limbeck, top-32, with capture": ("top-32", counted * median("capture-32", "seconds")),
         }
         base = median("trl", "seconds")
-        print(f"{STEPS - 1} steps of {BATCH} examples, {tokens} tokens, {given.threads} thread(s), medians of {given.repeats}\n")
+        print(
+            f"{STEPS - 1} steps of {BATCH} examples, {tokens} tokens, {given.threads} thread(s), medians of {given.repeats}\n"
+        )
         print(f"{'':31}{'seconds':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}")
         for name, (role, more) in rows.items():
             seconds = median(role, "seconds") + more

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
 
 
@@ -43,15 +45,23 @@ def test_every_module_introduces_itself_and_lists_what_is_its_own():
     for path in (ROOT / "src").rglob("*.py"):
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
-        public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
-        listed = any(isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__" for node in tree.body)
+        public = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]
+        listed = any(
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__" for node in tree.body
+        )
         assert listed or not public, path
 
 
 def test_no_pickle_is_read_and_no_foreign_code_is_run():
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text()
-        assert not re.search(r"\bimport pickle|torch\.load|trust_remote_code=True|shell=True|(?<!\.)\beval\(|(?<!\.)\bexec\(", text), path
+        assert not re.search(
+            r"\bimport pickle|torch\.load|trust_remote_code=True|shell=True|(?<!\.)\beval\(|(?<!\.)\bexec\(", text
+        ), path
 
 
 def test_the_shipped_data_is_what_the_readme_says():

@@ -57,8 +57,8 @@ class _Section(BaseModel):
 class Source(_Section):
     """Where the rows come from and how they are divided."""
 
-    prompts: Path
-    """JSONL: prompts, with or without their answers."""
+    prompts: Path | Annotated[tuple[Path, ...], Field(min_length=1)]
+    """JSONL, one file or several: prompts, with or without their answers."""
     held_out: Path | None = None
     """JSONL to examine the student on; without it, a share of `prompts` is held out."""
     golden: Path | None = None
@@ -71,6 +71,11 @@ class Source(_Section):
     """Share of the prompts kept for the examination, when `held_out` is not given."""
     minimum: Annotated[int, Field(ge=1)] | None = None
     """The fewest valid rows to accept; by default 100 for a distillation and 8 for fine-tuning."""
+
+    @property
+    def prompt_files(self) -> tuple[Path, ...]:
+        """The files of `prompts`, however many."""
+        return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts
 
 
 class Teacher(_Section):
@@ -138,6 +143,9 @@ class Training(_Section):
     """Examples an optimizer step."""
     pack_tokens: Annotated[int, Field(ge=16)] = 2048
     """The most tokens computed at once; a step's examples go in as many packs as they need."""
+    freeze_embeddings: bool = True
+    """Leave the token embeddings, and a head tied to them, as they are: a small set of prompts holds few of the
+    vocabulary's words, and moving those alone loses what they have in common with the rest."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_gradient_norm: Annotated[float, Field(gt=0.0)] = 1.0
     seed: int = 0
@@ -284,12 +292,19 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     source = values.get("source")
     if isinstance(source, dict):
         for key in ("prompts", "held_out", "golden"):
-            if isinstance(source.get(key), str):
-                source[key] = str((folder / Path(source[key]).expanduser()).resolve())
+            found = source.get(key)
+            if isinstance(found, str):
+                source[key] = _anchored(found, folder)
+            elif isinstance(found, list):
+                source[key] = [_anchored(path, folder) if isinstance(path, str) else path for path in found]
     for section in ("teacher", "student"):
         chosen = values.get(section)
         if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
             chosen["model"] = str((folder / chosen["model"]).resolve())
+
+
+def _anchored(path: str, folder: Path) -> str:
+    return str((folder / Path(path).expanduser()).resolve())
 
 
 def _kind_of(value: Any) -> str:

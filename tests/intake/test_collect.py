@@ -38,6 +38,18 @@ def test_every_row_ends_in_exactly_one_place(tmp_path):
     assert [(row["line"], row["field"]) for row in refused] == [(6, "prompt")]
 
 
+def test_several_files_are_one_source(tmp_path):
+    first, second = pairs(tmp_path / "a.jsonl", 60), pairs(tmp_path / "b.jsonl", 50, labelled=False, start=55)
+    several = recipe(first).model_copy(
+        update={"source": recipe(first).source.model_copy(update={"prompts": (first, second)})}
+    )
+    check(several)
+    work = Workspace(tmp_path / "job")
+    found = collect(several, work)
+    assert len(found) == 105
+    assert [row["status"] for row in fates(work) if row["file"] == "b.jsonl"] == ["folded"] * 5 + ["accepted"] * 45
+
+
 def test_a_contradicting_label_is_told_and_the_first_kept(tmp_path):
     rows = [{"prompt": "a?", "completion": "yes"}, {"prompt": "a?", "completion": "no"}]
     work = Workspace(tmp_path / "job")

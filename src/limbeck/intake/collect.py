@@ -74,8 +74,9 @@ def survey(path: Path) -> Census:
 def check(recipe: Recipe) -> list[Census]:
     """Refuse a source that cannot make a job, before anything is written. Gives the census of each file."""
     source = recipe.source
-    files = [path for path in (source.prompts, source.held_out, source.golden) if path is not None]
-    problems, censuses = [], []
+    files = [*source.prompt_files, *(path for path in (source.held_out, source.golden) if path is not None)]
+    problems: list[str] = []
+    censuses: list[Census] = []
     for path in files:
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
             problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
@@ -83,17 +84,19 @@ def check(recipe: Recipe) -> list[Census]:
         censuses.append(survey(path))
     if problems:
         raise InvalidInput("\n".join(problems))
-    main = censuses[0]
-    usable = main.labelled if recipe.kind == "fine-tuning" else main.valid
+    main = censuses[: len(source.prompt_files)]
+    names = ", ".join(census.file for census in main)
+    usable = sum(census.labelled if recipe.kind == "fine-tuning" else census.valid for census in main)
     what = "labelled pairs" if recipe.kind == "fine-tuning" else "prompts"
     if usable < recipe.minimum_rows:
         problems.append(
-            f"{main.file}: {usable} valid {what} of {main.rows} rows; expected at least {recipe.minimum_rows}"
+            f"{names}: {usable} valid {what} of {sum(census.rows for census in main)} rows;"
+            f" expected at least {recipe.minimum_rows}"
             " (mend the rows named, add more, or lower it with --minimum)"
         )
     if usable > MAXIMUM_ROWS:
-        problems.append(f"{main.file}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
-    for census in censuses[1:]:
+        problems.append(f"{names}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
+    for census in censuses[len(main) :]:
         if not census.valid:
             problems.append(f"{census.file}: no valid row of {census.rows}; expected at least one")
     if source.golden is not None and censuses[-1].labelled < censuses[-1].valid:
@@ -110,11 +113,9 @@ def collect(recipe: Recipe, work: Workspace) -> list[Example]:
     inputs = {
         "source": source.model_dump(mode="json", exclude={"prompts", "held_out", "golden", "minimum"}),
         "kind": recipe.kind,
-        "files": {
-            role: file_digest(path)
-            for role in ("prompts", "held_out", "golden")
-            if (path := getattr(source, role)) is not None
-        },
+        "prompts": [file_digest(path) for path in source.prompt_files],
+        "held_out": source.held_out and file_digest(source.held_out),
+        "golden": source.golden and file_digest(source.golden),
     }
     folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder, work.progress))
     return read_examples(folder / "examples.jsonl")
@@ -162,19 +163,17 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
     examples: dict[str, Example] = {}
-    for row in _valid(read_rows(source.prompts), source.prompts.name, fates, faults):
-        prompt = row.prompt.with_system(source.system) if source.system else row.prompt
-        share = 0.0 if source.held_out is not None else source.held_out_share
-        split = split_of(prompt, share, source.validation_share)
-        if prompt.normalized_id in guarded:
-            fates.append((source.prompts.name, row.line, "guarded", "the same as a held-out prompt"))
-        elif recipe.kind == "fine-tuning" and row.label is None:
-            fates.append((source.prompts.name, row.line, "refused", "no answer to learn from"))
-            faults.append(
-                Fault(source.prompts.name, row.line, "messages", "no assistant turn", "an answer to learn from")
-            )
-        else:
-            _fold(examples, _example(row, source, split, source.prompts.name), fates)
+    for path in source.prompt_files:
+        for row in _valid(read_rows(path), path.name, fates, faults):
+            share = 0.0 if source.held_out is not None else source.held_out_share
+            split = split_of(row.prompt, share, source.validation_share)
+            if row.prompt.normalized_id in guarded:
+                fates.append((path.name, row.line, "guarded", "the same as a held-out prompt"))
+            elif recipe.kind == "fine-tuning" and row.label is None:
+                fates.append((path.name, row.line, "refused", "no answer to learn from"))
+                faults.append(Fault(path.name, row.line, "messages", "no assistant turn", "an answer to learn from"))
+            else:
+                _fold(examples, _example(row, source, split, path.name), fates)
 
     with writing(folder / "examples.jsonl") as file:
         for example in (*held_out.values(), *examples.values()):

@@ -29,7 +29,7 @@ def save(folder: Path, step: int, model: Any, optimizer: torch.optim.Optimizer, 
     moments = {
         f"{name}/{key}": value
         for name, parameter in parameters.items()
-        for key, value in optimizer.state[parameter].items()
+        for key, value in optimizer.state.get(parameter, {}).items()
     }
     save_weights(moments, place / "optimizer.safetensors")
     write_json(place / "state.json", {**state, "step": step})

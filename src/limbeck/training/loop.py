@@ -60,6 +60,7 @@ def train(
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
     warmup_steps = min(round(plan.warmup * steps), steps - 1)
+    model.get_input_embeddings().weight.requires_grad_(not plan.freeze_embeddings)
     optimizer = _optimizer(model, plan)
     step, losses_now = 0, {"validation_loss": math.nan}
     if (found := checkpoints.latest(folder)) is not None:
