@@ -269,9 +269,8 @@ def main() -> None:
             "Limbeck, top-32, with capture": ("top-32", counted * median("capture-32", "seconds")),
         }
         base = median("trl", "seconds")
-        print(
-            f"{STEPS - 1} steps of {BATCH} examples, {tokens} tokens, {given.threads} thread(s), medians of {given.repeats}\n"
-        )
+        setting = f"{given.threads} thread(s), medians of {given.repeats}"
+        print(f"{STEPS - 1} steps of {BATCH} examples, {tokens} tokens, {setting}\n")
         print(f"{'':31}{'seconds':>9}{'tokens/s':>10}{'speed':>8}{'peak MB':>9}{'memory':>8}")
         for name, (role, more) in rows.items():
             seconds = median(role, "seconds") + more
