@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from limbeck import __version__
 from limbeck.errors import Conflict
 from limbeck.models import loading
 from limbeck.records import CustomModel, Report
@@ -70,7 +69,7 @@ def register(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "safetensors", "numpy")
+    packages = ("limbeck", "torch", "transformers", "safetensors", "numpy")
     return {
         "limbeck": __version__,
         "python": platform.python_version(),
