@@ -71,7 +71,6 @@ def register(
 def _versions() -> dict[str, str]:
     packages = ("limbeck", "torch", "transformers", "safetensors", "numpy")
     return {
-        "limbeck": __version__,
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
