@@ -98,7 +98,7 @@ def taught_folder(tmp_path_factory, tiny_folder) -> Path:
             },
             "student": {"model": str(tiny_folder)},
             "synthesis": {"max_response_tokens": 6},
-            "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01},
+            "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01, "freeze_embeddings": False},
             "evaluation": {"latency_requests": 2},
         },
         home=place / "home",

@@ -32,7 +32,13 @@ def recipe(tmp_path, taught_folder):
         "teacher": {"model": str(taught_folder)},
         "student": {"shrink": {"layers": 2}},
         "synthesis": {"max_response_tokens": 6, "top_k": 8},
-        "training": {"epochs": 5, "batch_size": 16, "learning_rate": 0.005, "checkpoint_seconds": 0.001},
+        "training": {
+            "freeze_embeddings": False,
+            "epochs": 5,
+            "batch_size": 16,
+            "learning_rate": 0.005,
+            "checkpoint_seconds": 0.001,
+        },
         "evaluation": {"latency_requests": 2},
     }
 

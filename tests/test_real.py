@@ -109,5 +109,6 @@ def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):
     assert measured["student after"]["latency"]["p50"] < measured["teacher"]["latency"]["p50"] / 2
     curve = [loss for _, loss in student.report["details"]["loss_curve"]["training"]]
     assert curve[-1] < curve[0] / 2
-    said = {json.loads(line)["student after"] for line in (student.path.parent / "5-evaluation/answers.jsonl").open()}
+    answers = (student.path.parent / "5-evaluation" / "answers.jsonl").read_text(encoding="utf-8")
+    said = {json.loads(line)["student after"] for line in answers.splitlines()}
     assert all(len(text) < 60 for text in said)

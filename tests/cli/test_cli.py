@@ -120,7 +120,7 @@ def recipe(tmp_path, taught_folder, **training):
         "teacher": {"model": str(taught_folder)},
         "student": {"shrink": {"layers": 2}},
         "synthesis": {"max_response_tokens": 6},
-        "training": {"epochs": 5, "batch_size": 16, "learning_rate": 0.005, **training},
+        "training": {"freeze_embeddings": False, "epochs": 5, "batch_size": 16, "learning_rate": 0.005, **training},
         "evaluation": {"latency_requests": 2},
     }
     path.write_text(json.dumps(values))
