@@ -24,7 +24,7 @@ from limbeck.models.students import begin, renamed
 from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import AnsweredExample, CustomModel, Example, GenerationSettings, Report, digest
 from limbeck.settings import Settings
-from limbeck.storage.workspace import Workspace, file_digest, read_json, write_json
+from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
 from limbeck.teachers.local import LocalTeacher
 
 __all__ = ["distill", "evaluate", "fine_tune", "load_engine", "run"]
@@ -144,7 +144,7 @@ def _compare(
     work: Workspace,
 ) -> Report:
     """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
-    weights = file_digest(work.folder / "4-training" / "weights.safetensors")
+    weights = _weights_digest(work)
     candidates = [
         *before,
         Candidate("student before", begin(base, recipe.student.shrink, recipe.name)),
@@ -170,7 +170,7 @@ def _register(
     hashes = {
         "examples": work.digest_of("1-intake"),
         "answers kept": work.digest_of("3-curation"),
-        "weights": file_digest(work.folder / "4-training" / "weights.safetensors"),
+        "weights": _weights_digest(work),
         **hashes,
     }
     lineage = {
@@ -195,6 +195,11 @@ def _register(
         work,
         inputs,
     )
+
+
+def _weights_digest(work: Workspace) -> str:
+    """SHA-256 of the trained weights, as the stage's manifest has it."""
+    return str(read_json(work.folder / "4-training" / MANIFEST)["files"]["weights.safetensors"]["sha256"])
 
 
 def _check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:

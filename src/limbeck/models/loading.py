@@ -7,7 +7,6 @@ dequantized once and kept as safetensors in the home's cache, because reading it
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -166,8 +165,3 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 def save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Write tensors as safetensors."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json."""
-    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
