@@ -5,6 +5,7 @@
     │   ├── InvalidRecipe                                             a recipe that cannot be run
     │   ├── InvalidDataset                                            a file with faults, all told at once
     │   └── NotYet                                                    asked for, named, not built
+    ├── AccessDenied                403 AccessDeniedException         not signed, or signed wrongly
     ├── UnknownModel                404 ResourceNotFoundException
     ├── Conflict                    400 ConflictException             a name that is taken, a job that is running
     ├── DamagedArtifact             500 InternalServerException       a file that is not what its manifest says
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "AccessDenied",
     "Conflict",
     "DamagedArtifact",
     "InvalidDataset",
@@ -69,6 +71,17 @@ class InvalidDataset(InvalidInput):
 
 class NotYet(InvalidInput):
     """Something Limbeck has a name for and cannot do yet."""
+
+
+class AccessDenied(LimbeckError):
+    """Who asks may not, or did not say who they are. ``wire_name`` may be one of AWS's narrower names."""
+
+    api_name = "AccessDeniedException"
+    status = 403
+
+    def __init__(self, message: str, api_name: str | None = None) -> None:
+        super().__init__(message)
+        self.wire_name = api_name or self.api_name
 
 
 class UnknownModel(LimbeckError):

@@ -4,11 +4,14 @@
 |-------------------|-----------------------------------------------------|--------------|
 | `LIMBECK_HOME`    | jobs, models, stored answers, converted weights     | `~/.limbeck` |
 | `LIMBECK_THREADS` | threads for matrix products                         | all cores    |
+| `LIMBECK_REGION`  | the region in the service's resource names          | `us-east-1`  |
+| `LIMBECK_ACCOUNT` | the 12-digit account in the service's resource names | `000000000000` |
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,8 @@ class Settings:
 
     home: Path
     threads: int
+    region: str = "us-east-1"
+    account: str = "000000000000"
 
     @classmethod
     def read(cls, home: Path | None = None) -> Settings:
@@ -31,7 +36,15 @@ class Settings:
         threads = os.environ.get("LIMBECK_THREADS") or str(os.cpu_count() or 1)
         if not threads.isdigit() or int(threads) < 1:
             raise InvalidInput(f'LIMBECK_THREADS is "{threads}"; expected a whole number from 1')
-        return cls(home=found.expanduser().resolve(), threads=int(threads))
+        region = os.environ.get("LIMBECK_REGION") or cls.region
+        if not re.fullmatch(r"[a-z0-9-]{1,20}", region):
+            raise InvalidInput(
+                f'LIMBECK_REGION is "{region}"; expected lower-case letters, digits and dashes, at most 20'
+            )
+        account = os.environ.get("LIMBECK_ACCOUNT") or cls.account
+        if not re.fullmatch(r"[0-9]{12}", account):
+            raise InvalidInput(f'LIMBECK_ACCOUNT is "{account}"; expected 12 digits')
+        return cls(found.expanduser().resolve(), int(threads), region, account)
 
     @property
     def jobs(self) -> Path:
@@ -47,6 +60,11 @@ class Settings:
     def answers(self) -> Path:
         """The database of teachers' answers."""
         return self.home / "answers.sqlite"
+
+    @property
+    def keys(self) -> Path:
+        """The access keys of the service."""
+        return self.home / "keys.json"
 
     @property
     def cache(self) -> Path:

@@ -251,3 +251,14 @@ def test_rows_that_fail_are_reported_and_the_valid_ones_go_on(limbeck, tmp_path,
     done = limbeck("distill", path)
     assert done.returncode == 0
     assert "intake: 59 of 60 rows of prompts.jsonl accepted, 1 refused" in done.stderr
+
+
+def test_keys_are_made_listed_without_their_secret_and_removed(limbeck, tmp_path):
+    made = limbeck("keys", "add", "ada")
+    key_id, secret = (line.partition("=")[2] for line in made.stdout.splitlines())
+    assert made.stdout.startswith("AWS_ACCESS_KEY_ID=AKIA")
+    listed = limbeck("keys", "list").stdout
+    assert ("ada" in listed, key_id in listed, secret in listed) == (True, True, False)
+    assert limbeck("keys", "remove", key_id).returncode == 0
+    again = limbeck("keys", "remove", key_id)
+    assert (again.returncode, "limbeck keys list" in again.stderr) == (2, True)

@@ -25,6 +25,7 @@ from limbeck.models.catalog import catalog, custom_models
 from limbeck.progress import StopSignal
 from limbeck.recipe import Recipe, assign
 from limbeck.settings import Settings
+from limbeck.storage.keys import Keys
 from limbeck.storage.workspace import job_states, read_json
 
 if TYPE_CHECKING:
@@ -267,6 +268,54 @@ def validate(
     tell.print(f"{file.name}: {rows}", markup=False, highlight=False)
     if census.faults or not census.valid:
         raise typer.Exit(2)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8462,
+    home: Home = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Take any request; on loopback only.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say what is wrong with the configuration, and end.")] = False,
+) -> int:
+    """Serve Amazon Bedrock's control plane: base models and custom models, so far."""
+    from limbeck.api import serve as server
+
+    settings = Settings.read(home)
+    if check:
+        faults = server.check(host, port, not no_auth, settings)
+        for fault in faults:
+            print(fault)
+        return 2 if faults else 0
+    ready = f"limbeck {__version__} serves on http://{host}:{port} (Ctrl-C stops)"
+    server.serve(host, port, not no_auth, settings, lambda: tell.print(ready, highlight=False))
+    return 0
+
+
+keys_app = typer.Typer(help="The service's access keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("add")
+def keys_add(user: str, home: Home = None) -> None:
+    """Make an access key and show its secret, this once, in the form of AWS's environment variables."""
+    made = Keys(Settings.read(home).keys).add(user)
+    print(f"AWS_ACCESS_KEY_ID={made.id}\nAWS_SECRET_ACCESS_KEY={made.secret}")
+
+
+@keys_app.command("list")
+def keys_list(home: Home = None) -> None:
+    """The keys, without their secrets."""
+    table = Table("user", "access key", "created", box=None)
+    for key in Keys(Settings.read(home).keys).all():
+        table.add_row(key.user, key.id, key.created)
+    _print_table(table)
+
+
+@keys_app.command("remove")
+def keys_remove(key_id: str, home: Home = None) -> None:
+    """Forget a key; requests it signs are refused from then on."""
+    Keys(Settings.read(home).keys).remove(key_id)
 
 
 @app.callback(invoke_without_command=True)

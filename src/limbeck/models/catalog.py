@@ -1,4 +1,4 @@
-"""The catalog: which models there are, and where. Finds models, never loads one; opens without torch.
+"""The catalog: which models there are, and where. Finds and removes models, never loads one; opens without torch.
 
 A model is named by its catalog id, by the name of a model registered in this home, or by a folder in Hugging Face
 layout. `find` turns any of the three into a `ModelSource`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +24,7 @@ from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
-__all__ = ["MODEL_ID", "CatalogEntry", "ModelSource", "Prices", "catalog", "custom_models", "find"]
+__all__ = ["MODEL_ID", "CatalogEntry", "ModelSource", "Prices", "catalog", "custom_models", "find", "remove"]
 
 MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a-z0-9-]{1,63}){0,2}")
 """Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
@@ -130,6 +131,20 @@ def find(name: str, settings: Settings) -> ModelSource:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "`limbeck models` lists what there is"
     raise UnknownModel(f'no model "{name}": it is no catalog id, no registered model and no folder; {hint}')
+
+
+def remove(name: str, settings: Settings) -> None:
+    """Unregister a custom model and delete its weights; the rest of its job stays. Raises `UnknownModel`.
+
+    The registration goes first: a model half deleted is no model.
+    """
+    registered = settings.models / f"{name}.json"
+    if not re.fullmatch(r"[\w-]+", name) or not registered.exists():
+        raise UnknownModel(f'no custom model "{name}"')
+    folder = custom_model(registered).path
+    registered.unlink()
+    if folder.resolve().is_relative_to(settings.jobs):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _entries(rows: Any, where: str) -> list[CatalogEntry]:

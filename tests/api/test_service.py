@@ -1,0 +1,253 @@
+"""The service as its users meet it: a process of its own, and plain boto3 and HTTP against it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from limbeck.api.serve import check
+from limbeck.settings import Settings
+from limbeck.storage.keys import Keys
+from limbeck.storage.workspace import write_json
+
+BASE = "huggingface.smollm2-135m-instruct-v1:0"
+FOUNDATION = f"arn:aws:bedrock:us-east-1::foundation-model/{BASE}"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def register(settings, name, base=BASE, kind="distillation", age=0):
+    """A registered model as the registry leaves it, without weights worth loading."""
+    folder = settings.jobs / name / "6-model"
+    write_json(folder / "manifest.json", {})
+    write_json(folder / "config.json", {})
+    moment = time.time() - age
+    os.utime(folder / "manifest.json", (moment, moment))
+    lineage = {"losses": {"training_loss": 0.25, "validation_loss": float("nan")}}
+    row = {"name": name, "path": str(folder), "kind": kind, "base": base, "fingerprint": f"of {name}"}
+    write_json(settings.models / f"{name}.json", {**row, "lineage": lineage})
+    return folder
+
+
+class Server:
+    """`limbeck serve` as a process, ended by its id."""
+
+    def __init__(self, home, *flags):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "limbeck", "serve", "--port", str(self.port), "--home", str(home), *flags]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while self.ask("GET", "/health")[0] != 200:
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() - self.began < 60
+            time.sleep(0.05)
+
+    def ask(self, method, path, body=None, headers=()):
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            line.request(method, path, body, dict(headers))
+            answer = line.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        except ConnectionRefusedError:
+            return 0, {}, b""
+        finally:
+            line.close()
+
+    def client(self, key_id="any", secret="any", service="bedrock"):
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(20)
+        said = self.process.stderr.read()
+        self.process.stderr.close()
+        return status, said
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return Settings(tmp_path_factory.mktemp("home").resolve(), 1)
+
+
+@pytest.fixture(scope="module")
+def server(settings):
+    made = Server(settings.home, "--no-auth")
+    yield made
+    _, said = made.stop()
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def models(settings):
+    """Five models, the eldest first; the last was made from the first."""
+    names = [f"desk-{number}" for number in range(5)]
+    for age, name in zip((50, 40, 30, 20, 10), names, strict=True):
+        register(
+            settings,
+            name,
+            "desk-0" if name == "desk-4" else BASE,
+            "fine-tuning" if name == "desk-0" else "distillation",
+            age,
+        )
+    yield names
+    for path in settings.models.glob("*.json"):
+        path.unlink()
+
+
+def code(caught):
+    return caught.value.response["Error"]["Code"]
+
+
+def test_the_catalog_is_listed_and_filtered(server):
+    client = server.client()
+    (summary,) = client.list_foundation_models(byCustomizationType="DISTILLATION")["modelSummaries"]
+    assert (summary["modelId"], summary["modelArn"]) == (BASE, FOUNDATION)
+    assert client.list_foundation_models(byProvider="hugging face")["modelSummaries"] == [summary]
+    assert client.list_foundation_models(byProvider="nobody")["modelSummaries"] == []
+    assert client.list_foundation_models(byOutputModality="IMAGE")["modelSummaries"] == []
+    for identifier in (BASE, FOUNDATION):
+        assert client.get_foundation_model(modelIdentifier=identifier)["modelDetails"] == summary
+    assert client.get_foundation_model_availability(modelId=BASE)["entitlementAvailability"] == "AVAILABLE"
+    with pytest.raises(client.exceptions.ResourceNotFoundException, match=r"no base model.*ListFoundationModels"):
+        client.get_foundation_model(modelIdentifier="huggingface.nothing-v1:0")
+
+
+def test_custom_models_are_paged_without_loss_in_both_orders(server, models):
+    client = server.client()
+    for order, expected in (("Descending", models[::-1]), ("Ascending", models)):
+        pages = client.get_paginator("list_custom_models").paginate(sortOrder=order, PaginationConfig={"PageSize": 2})
+        names = [[one["modelName"] for one in page["modelSummaries"]] for page in pages]
+        assert names == [expected[:2], expected[2:4], expected[4:]]
+    with pytest.raises(client.exceptions.ValidationException, match="none of ours"):
+        client.list_custom_models(nextToken="invented")
+
+
+def test_every_filter_of_custom_models_selects(server, models):
+    client = server.client()
+
+    def names(**asked):
+        return [one["modelName"] for one in client.list_custom_models(sortOrder="Ascending", **asked)["modelSummaries"]]
+
+    parent = client.get_custom_model(modelIdentifier="desk-0")
+    now = datetime.now(UTC)
+    assert names(nameContains="k-3") == ["desk-3"]
+    assert names(baseModelArnEquals=parent["modelArn"]) == ["desk-4"]
+    assert names(foundationModelArnEquals=FOUNDATION) == models
+    assert names(baseModelArnEquals=FOUNDATION) == models[:4]
+    assert names(creationTimeBefore=now - timedelta(seconds=35)) == models[:2]
+    assert names(creationTimeAfter=now - timedelta(seconds=35)) == models[2:]
+    assert names(modelStatus="Active", isOwned=True) == models
+    assert names(modelStatus="Failed") == names(isOwned=False) == []
+
+
+def test_a_custom_model_is_had_by_name_and_by_arn_and_deleted_once(server, models, settings):
+    client = server.client()
+    found = client.get_custom_model(modelIdentifier="desk-3")
+    assert client.get_custom_model(modelIdentifier=found["modelArn"])["modelName"] == "desk-3"
+    assert (found["customizationType"], found["baseModelArn"]) == ("DISTILLATION", FOUNDATION)
+    assert (found["trainingMetrics"], found["validationMetrics"]) == ({"trainingLoss": 0.25}, [])
+    client.delete_custom_model(modelIdentifier=found["modelArn"])
+    assert not (settings.jobs / "desk-3" / "6-model").exists()
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.delete_custom_model(modelIdentifier="desk-3")
+
+
+def test_an_operation_limbeck_does_not_have_answers_an_error_that_names_it(server):
+    client = server.client()
+    with pytest.raises(client.exceptions.ValidationException, match="ListGuardrails: not yet"):
+        client.list_guardrails()
+    runtime = server.client(service="bedrock-runtime")
+    with pytest.raises(runtime.exceptions.ValidationException, match="Converse: not yet"):
+        runtime.converse(modelId=BASE, messages=[{"role": "user", "content": [{"text": "hello"}]}])
+
+
+def test_requests_that_are_not_awss_get_errors_in_its_form(server):
+    for method, path, status in (
+        ("GET", "/nothing/here", 404),
+        ("PATCH", "/custom-models", 405),
+        ("GET", "/custom-models?maxResults=x", 400),
+    ):
+        found, headers, body = server.ask(method, path)
+        assert (found, headers["content-type"]) == (status, "application/json")
+        assert json.loads(body)["message"]
+        assert headers["x-amzn-requestid"]
+        assert headers["x-amzn-errortype"] in ("UnknownOperationException", "ValidationException")
+
+
+def test_a_body_without_end_is_cut_off(server):
+    found, headers, body = server.ask("POST", "/tagResource", b" " * 25_000_001)
+    assert (found, headers["x-amzn-errortype"]) == (400, "ValidationException")
+    assert b"over 25,000,000 bytes" in body
+
+
+def test_it_is_ready_without_torch(server):
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libtorch" not in maps
+
+
+def test_signatures_are_checked(tmp_path):
+    keys = Keys(tmp_path / "keys.json")
+    key = keys.add("ada")
+    server = Server(tmp_path)
+    try:
+        client = server.client(key.id, key.secret)
+        assert client.list_custom_models(nameContains="abc")["modelSummaries"] == []
+        arn = f"arn:aws:bedrock:us-east-1:000000000000:custom-model/{BASE.split(':')[0]}/abcdef012345"
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            client.get_custom_model(modelIdentifier=arn)
+        for wrong, name in (
+            (server.client(key.id, "wrong"), "InvalidSignatureException"),
+            (server.client("AKIANOBODY", key.secret), "UnrecognizedClientException"),
+        ):
+            with pytest.raises(ClientError) as caught:
+                wrong.list_custom_models()
+            assert code(caught) == name
+            assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        status, headers, _ = server.ask("GET", "/custom-models")
+        assert (status, headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
+        keys.remove(key.id)
+        with pytest.raises(ClientError) as caught:
+            client.list_custom_models()
+        assert code(caught) == "UnrecognizedClientException"
+    finally:
+        _, said = server.stop()
+    assert "Traceback" not in said
+    assert key.secret not in said
+
+
+def test_a_wrong_configuration_is_told_whole_before_anything_starts(tmp_path):
+    settings = Settings(tmp_path, 1)
+    (tmp_path / "catalog.yaml").write_text("- {id: nothing}\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        faults = "\n".join(check("127.0.0.1", taken.getsockname()[1], True, settings))
+    for part in ("catalog.yaml", "no access key is known", "cannot listen on 127.0.0.1"):
+        assert part in faults
+    assert "loopback" in check("0.0.0.0", free_port(), False, settings)[0]
+    flags = ["serve", "--check", "--home", str(tmp_path), "--port", str(free_port())]
+    found = subprocess.run([sys.executable, "-m", "limbeck", *flags], capture_output=True, text=True)
+    assert (found.returncode, "catalog.yaml" in found.stdout) == (2, True)

@@ -1,0 +1,155 @@
+"""Requests and answers of the AWS wire, against botocore's models and botocore's own client code."""
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limbeck.api.wire import Refused, Service, read, write
+from limbeck.errors import InvalidInput
+
+SERVICE = Service("bedrock", "bedrock-runtime")
+JOB_ARN = "arn:aws:bedrock:us-east-1:123456789012:model-customization-job/amazon.nova-micro-v1:0/abcdefghijkl"
+GOOD = {
+    "jobName": "desk",
+    "customModelName": "desk",
+    "roleArn": "arn:aws:iam::123456789012:role/r",
+    "baseModelIdentifier": "huggingface.smollm2-135m-instruct-v1:0",
+    "trainingDataConfig": {"s3Uri": "s3://bucket/prompts.jsonl"},
+    "outputDataConfig": {"s3Uri": "s3://bucket/out"},
+    "hyperParameters": {"epochCount": "2"},
+}
+
+
+def operation(name, service="bedrock"):
+    return SERVICE.operations[service, name]
+
+
+def refusals(values, name="CreateModelCustomizationJob"):
+    with pytest.raises(Refused) as caught:
+        read(operation(name), {}, body=json.dumps(values).encode())
+    return caught.value.faults
+
+
+def test_a_request_comes_out_as_it_went_in():
+    assert read(operation("CreateModelCustomizationJob"), {}, body=json.dumps(GOOD).encode()) == GOOD
+
+
+def test_every_operation_is_found_at_its_own_address_with_its_labels_decoded():
+    for found in SERVICE.operations.values():
+        names = [part.strip("{}+") for part in found.segments if part.startswith("{")]
+        path = "/" + "/".join(quote(JOB_ARN, safe="") if part.startswith("{") else part for part in found.segments)
+        assert SERVICE.route(found.model.http["method"], path) == (found, dict.fromkeys(names, JOB_ARN))
+
+
+def test_an_arn_with_bare_slashes_is_understood_too():
+    found, labels = SERVICE.route("GET", f"/model-customization-jobs/{JOB_ARN}")
+    assert (found.name, labels) == ("GetModelCustomizationJob", {"jobIdentifier": JOB_ARN})
+    found, labels = SERVICE.route("POST", f"/model-customization-jobs/{JOB_ARN}/stop")
+    assert (found.name, labels) == ("StopModelCustomizationJob", {"jobIdentifier": JOB_ARN})
+
+
+def test_a_path_of_nothing_leads_nowhere_and_a_wrong_method_is_told_the_right_ones():
+    assert SERVICE.route("GET", "/no/such/place/at/all") is None
+    assert SERVICE.methods("/custom-models/desk") == ["GET", "DELETE"]
+
+
+def test_all_faults_of_a_request_are_told_at_once_in_the_words_of_aws():
+    faults = refusals(
+        {
+            **GOOD,
+            "jobName": "bad name!",
+            "customModelName": "x" * 64,
+            "customizationType": "MAGIC",
+            "roleArn": None,
+            "jobTags": [{"key": "a", "value": 3}],
+            "validationDataConfig": {"validators": [{"s3Uri": "s3://bucket/v"}] * 11},
+        }
+    )
+    assert len(faults) == 6
+    assert faults[0].startswith(
+        "Value 'bad name!' at 'jobName' failed to satisfy constraint: Member must satisfy regular expression pattern: "
+    )
+    said = "\n".join(faults)
+    for part in (
+        "at 'customModelName' failed to satisfy constraint: Member must have length less than or equal to 63",
+        "Value 'MAGIC' at 'customizationType' failed to satisfy constraint: Member must satisfy enum value set: [FINE_TUNING, ",
+        "Value null at 'roleArn' failed to satisfy constraint: Member must not be null",
+        "Value '3' at 'jobTags.1.member.value' failed to satisfy constraint: Member must be a string",
+        "at 'validationDataConfig.validators' failed to satisfy constraint: Member must have length less than or equal to 10",
+    ):
+        assert part in said
+
+
+def test_a_union_has_exactly_one_member():
+    config = {
+        "distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "amazon.nova-pro"}},
+        "rftConfig": {
+            "graderConfig": {"lambdaGrader": {"lambdaArn": "arn:aws:lambda:us-east-1:123456789012:function:grade"}}
+        },
+    }
+    assert "have exactly one of" in refusals({**GOOD, "customizationConfig": config})[0]
+    assert "have exactly one of" in refusals({**GOOD, "customizationConfig": {}})[0]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"3", b'"text"', b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_is_refused(body):
+    with pytest.raises(InvalidInput, match="request's body is"):
+        read(operation("CreateModelCustomizationJob"), {}, body=body)
+
+
+def test_patterns_that_run_away_in_pythons_engine_do_not_hold_the_server():
+    assert "regular expression" in refusals({**GOOD, "jobName": "a" + "-" * 60 + "!"})[0]
+
+
+def test_query_values_are_read_as_their_types():
+    asked = read(
+        operation("ListCustomModels"),
+        {},
+        [("maxResults", "5"), ("isOwned", "true"), ("creationTimeAfter", "2026-01-02T03:04:05.678Z")],
+    )
+    assert asked == {
+        "maxResults": 5,
+        "isOwned": True,
+        "creationTimeAfter": datetime(2026, 1, 2, 3, 4, 5, 678000, UTC),
+    }
+    with pytest.raises(Refused, match="2 validation errors detected"):
+        read(operation("ListCustomModels"), {}, [("maxResults", "5000"), ("isOwned", "perhaps")])
+
+
+def test_an_answer_that_does_not_fit_its_shape_is_a_fault_of_ours():
+    with pytest.raises(ValueError, match=r"answer to GetCustomModel: .*modelArn.*creationTime"):
+        write(operation("GetCustomModel"), {"modelName": "desk", "modelArn": "nothing like one"})
+    with pytest.raises(ValueError, match="no member 'surprise'"):
+        write(operation("DeleteCustomModel"), {"surprise": 1})
+
+
+def test_times_and_statuses_are_written_as_the_model_says():
+    made = write(
+        operation("CreateModelCustomizationJob"),
+        {"jobArn": JOB_ARN},
+    )
+    assert (made.status, json.loads(made.body)) == (201, {"jobArn": JOB_ARN})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*GOOD, "customizationConfig", "x"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*GOOD, "customizationConfig", "vpcConfig", "jobTags"]), JSON))
+def test_no_json_whatever_is_anything_but_read_or_refused(values):
+    for name in ("CreateModelCustomizationJob", "CreateEvaluationJob", "PutModelInvocationLoggingConfiguration"):
+        try:
+            read(operation(name), {}, body=json.dumps(values).encode())
+        except InvalidInput as refused:
+            assert "detected: Value" in str(refused)
