@@ -6,10 +6,17 @@
     │   ├── InvalidDataset                                            a file with faults, all told at once
     │   └── NotYet                                                    asked for, named, not built
     ├── AccessDenied                403 AccessDeniedException         not signed, or signed wrongly
-    ├── UnknownModel                404 ResourceNotFoundException
+    ├── Unknown                     404 ResourceNotFoundException     nothing of that id, name or ARN
+    │   ├── UnknownModel                                              no model
+    │   └── UnknownObject                                             no bucket, object or upload
     ├── Conflict                    400 ConflictException             a name that is taken, a job that is running
+    ├── QuotaExceeded               400 ServiceQuotaExceededException too many of something at once
+    ├── TooManyTags                 400 TooManyTagsException
+    ├── NotReady                    429 ModelNotReadyException        a model on its way into memory; ask again
     ├── DamagedArtifact             500 InternalServerException       a file that is not what its manifest says
     ├── TeacherFailed               424 ModelErrorException
+    ├── ModelFailed                 424 ModelErrorException           a hosted model broke off
+    ├── ModelTimedOut               408 ModelTimeoutException         a hosted model took too long
     ├── TrainingDiverged            500 InternalServerException
     └── Stopped                     (a user's wish, not a fault)      how to go on is in the message
 
@@ -29,11 +36,18 @@ __all__ = [
     "InvalidInput",
     "InvalidRecipe",
     "LimbeckError",
+    "ModelFailed",
+    "ModelTimedOut",
+    "NotReady",
     "NotYet",
+    "QuotaExceeded",
     "Stopped",
     "TeacherFailed",
+    "TooManyTags",
     "TrainingDiverged",
+    "Unknown",
     "UnknownModel",
+    "UnknownObject",
 ]
 
 
@@ -84,12 +98,24 @@ class AccessDenied(LimbeckError):
         self.wire_name = api_name or self.api_name
 
 
-class UnknownModel(LimbeckError):
-    """No model of that id, name or path."""
+class Unknown(LimbeckError):
+    """Nothing of that id, name, ARN or path."""
 
     api_name = "ResourceNotFoundException"
     status = 404
     exit_code = 2
+
+
+class UnknownModel(Unknown):
+    """No model of that id, name or path."""
+
+
+class UnknownObject(Unknown):
+    """No such bucket, object or upload; ``code`` is S3's name for it."""
+
+    def __init__(self, message: str, code: str = "NoSuchKey") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Conflict(LimbeckError):
@@ -98,6 +124,27 @@ class Conflict(LimbeckError):
     api_name = "ConflictException"
     status = 400
     exit_code = 2
+
+
+class QuotaExceeded(LimbeckError):
+    """Too many of something at once; the message says how many there may be."""
+
+    api_name = "ServiceQuotaExceededException"
+    status = 400
+
+
+class TooManyTags(LimbeckError):
+    """More tags than a resource may have."""
+
+    api_name = "TooManyTagsException"
+    status = 400
+
+
+class NotReady(LimbeckError):
+    """The model is on its way into memory, or there is no room for it now; the same request may succeed soon."""
+
+    api_name = "ModelNotReadyException"
+    status = 429
 
 
 class DamagedArtifact(LimbeckError):
@@ -109,6 +156,20 @@ class TeacherFailed(LimbeckError):
 
     api_name = "ModelErrorException"
     status = 424
+
+
+class ModelFailed(LimbeckError):
+    """A hosted model broke off in the middle of an answer."""
+
+    api_name = "ModelErrorException"
+    status = 424
+
+
+class ModelTimedOut(LimbeckError):
+    """A hosted model took longer than it may."""
+
+    api_name = "ModelTimeoutException"
+    status = 408
 
 
 class TrainingDiverged(LimbeckError):

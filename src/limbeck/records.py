@@ -13,6 +13,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ __all__ = [
     "Example",
     "Fault",
     "GenerationSettings",
+    "Hosted",
+    "Invocation",
     "Message",
     "Prompt",
     "Question",
@@ -276,3 +279,38 @@ class CustomModel:
         """What was measured when it was made."""
         found = self.lineage.get("report", {})
         return found if isinstance(found, Mapping) else {}
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """What the model identifier of a request stands for."""
+
+    arn: str
+    """Of what was named: a base model, a custom or imported model, a deployment, provisioned throughput."""
+    model: str
+    """The name under which the catalog knows the model behind it."""
+    imported: bool = False
+    """Imported models answer three body formats of their own."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One request to a hosted model and its answer, as the invocation log has it."""
+
+    request_id: str
+    timestamp: datetime
+    operation: str
+    """As the API names it: ``Converse``, ``InvokeModelWithResponseStream``."""
+    model_id: str
+    """As the caller wrote it."""
+    caller: str
+    metadata: Mapping[str, str]
+    """What the caller sent to find the request by later; empty if nothing."""
+    input_body: Any
+    """JSON as it came."""
+    output_body: Any
+    """JSON as it went; a list of events where it was streamed; None where there was only an error."""
+    input_tokens: int
+    output_tokens: int
+    error: str | None = None
+    """The error's name on the wire."""

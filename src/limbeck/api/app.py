@@ -1,9 +1,10 @@
-"""The application: finds the operation, reads the request, calls its function of `control`, writes the answer.
+"""The application: one port, several protocols. Picks the face a request speaks to, reads its body, verifies who asks.
 
-    /health            200 when ready
-    everything else    Amazon Bedrock's control plane, routed on the raw path (an ARN's slashes arrive encoded)
+    /health               200 when ready
+    signed as bedrock     Amazon Bedrock, control plane and runtime
+    anything else         Amazon Bedrock, whose answer to an address it does not know is a modelled error
 
-An operation that Limbeck does not have answers a modelled ValidationException that names it.
+Routes on the raw path: an ARN's slashes arrive encoded.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import parse_qsl
 
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool
 
-from limbeck import control
-from limbeck.api import faults
 from limbeck.api.auth import verify
-from limbeck.api.wire import Operation, Response, Service, read, write
-from limbeck.errors import InvalidInput, NotYet
+from limbeck.api.bedrock import Bedrock
+from limbeck.api.exchange import Face, Request, Response
+from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
 
@@ -31,12 +30,6 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-SIGNING_NAME = "bedrock"
-"""Control plane and runtime are signed under the same name."""
-
-BODY_BYTES = 25_000_000
-"""The largest body Bedrock takes, of InvokeModel."""
-
 BODY_SECONDS = 60.0
 """A client that sends its body more slowly than this is let go."""
 
@@ -45,8 +38,8 @@ class App:
     """An ASGI application over one home; ``keys`` are those whose signatures are taken, None takes any request."""
 
     def __init__(self, settings: Settings, keys: Keys | None) -> None:
-        self._settings, self._keys = settings, keys
-        self._service = Service("bedrock", "bedrock-runtime")
+        self._keys = keys
+        self._bedrock = Bedrock(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
@@ -54,49 +47,44 @@ class App:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             request_id = str(uuid.uuid4())
+            face = self._face(scope)
             try:
-                found = await self._answer(scope, receive)
+                found = await self._answer(face, scope, receive, request_id)
             except Exception as error:
-                found = faults.unforeseen(error, request_id)
-            headers = {**found.headers, "x-amzn-requestid": request_id, "content-length": str(len(found.body))}
-            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-            await send({"type": "http.response.start", "status": found.status, "headers": raw})
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else found.body})
+                found = face.fault(error, request_id)
+            await _send(found, scope["method"] == "HEAD", request_id, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+    def _face(self, scope: Scope) -> Face:
+        return self._bedrock
+
+    async def _answer(self, face: Face, scope: Scope, receive: Receive, request_id: str) -> Response:
         method, raw_path = scope["method"], scope["raw_path"].decode("latin-1")
         if raw_path == "/health" and method in ("GET", "HEAD"):
             body = f'{{"status":"ready","version":"{version("limbeck")}"}}'.encode()
             return Response(200, body, {"content-type": "application/json"})
-        found = self._service.route(method, raw_path)
-        if found is None:
-            return self._nowhere(method, raw_path)
-        operation, labels = found
-        body = await _body(scope, receive)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         query = scope["query_string"].decode("latin-1")
+        body = await _body(receive, face.body_bytes)
+        caller = "anonymous"
         if self._keys is not None:
-            verify(method, raw_path, query, headers, body, SIGNING_NAME, self._keys)
-        function = control.OPERATIONS.get(operation.name)
-        if function is None:
-            raise NotYet(f"{operation.name}: not yet; Limbeck does {', '.join(sorted(control.OPERATIONS))}")
-        asked = read(operation, labels, parse_qsl(query, keep_blank_values=True), headers, body)
-        return await run_in_threadpool(self._work, operation, function, asked)
-
-    def _work(
-        self, operation: Operation, function: Callable[[Mapping[str, Any], Settings], dict[str, Any]], asked: Any
-    ) -> Response:
-        return write(operation, function(asked, self._settings))
-
-    def _nowhere(self, method: str, raw_path: str) -> Response:
-        methods = self._service.methods(raw_path)
-        if methods:
-            said = f"{method} is not done at {raw_path[:200]}; expected {' or '.join(methods)}"
-            return faults.answer("UnknownOperationException", 405, said)
-        return faults.answer("UnknownOperationException", 404, f"nothing is at {method} {raw_path[:200]}")
+            caller = verify(method, raw_path, query, headers, body, face.services[0], self._keys).user
+        return await face.answer(Request(method, raw_path, query, headers, body, request_id, caller))
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _send(found: Response, head: bool, request_id: str, send: Send) -> None:
+    headers = {**found.headers, "x-amzn-requestid": request_id}
+    if found.stream is None:
+        headers.setdefault("content-length", str(len(found.body)))
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": found.status, "headers": raw})
+    if found.stream is not None and not head:
+        pieces = found.stream if hasattr(found.stream, "__anext__") else iterate_in_threadpool(found.stream)
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"" if head else found.body})
+
+
+async def _body(receive: Receive, most: int) -> bytes:
     """The whole body, within its limits of size and time."""
     found = bytearray()
     try:
@@ -108,8 +96,8 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
                     raise InvalidInput("the client left before its request was whole")
                 found += message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(found) > BODY_BYTES:
-                    raise InvalidInput(f"the request's body is over {BODY_BYTES:,} bytes; send less")
+                if len(found) > most:
+                    raise InvalidInput(f"the request's body is over {most:,} bytes; send less")
     except TimeoutError:
         raise InvalidInput(f"the request's body took over {BODY_SECONDS:g} seconds; send it faster") from None
     return bytes(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
-from limbeck.api.wire import Response
+from limbeck.api.exchange import Response
 from limbeck.errors import AccessDenied, LimbeckError
 
 __all__ = ["answer", "unforeseen"]

@@ -24,9 +24,10 @@ import regex
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
+from limbeck.api.exchange import Response
 from limbeck.errors import InvalidInput
 
-__all__ = ["Operation", "Refused", "Response", "Service", "read", "write"]
+__all__ = ["Operation", "Refused", "Service", "read", "write"]
 
 PATTERN_SECONDS = 0.1
 """Time one pattern may take on one value. Several of AWS's own patterns run away in a backtracking engine."""
@@ -45,15 +46,6 @@ class Refused(InvalidInput):
         self.faults = tuple(faults)
         count = len(self.faults)
         super().__init__(f"{count} validation error{'s' * (count > 1)} detected: {'; '.join(self.faults)}")
-
-
-@dataclass(frozen=True)
-class Response:
-    """What goes back over the wire."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)

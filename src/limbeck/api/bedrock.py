@@ -1,0 +1,66 @@
+"""Amazon Bedrock: finds the operation, reads the request, calls its function, writes the answer.
+
+Control operations are plain functions of `control` and run on a thread; those of the runtime answer as they go
+(`api.runtime`). An operation that Limbeck does not have answers a modelled ValidationException that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+
+from limbeck import control
+from limbeck.api import faults
+from limbeck.api.exchange import Request, Response
+from limbeck.api.wire import Operation, Service, read, write
+from limbeck.errors import NotYet
+from limbeck.settings import Settings
+
+__all__ = ["Bedrock"]
+
+
+class Bedrock:
+    """Control plane and runtime: their addresses do not overlap, and both are signed as ``bedrock``."""
+
+    services = ("bedrock",)
+    body_bytes = 25_000_000
+    """What InvokeModel takes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._service = Service("bedrock", "bedrock-runtime")
+
+    def has(self, method: str, raw_path: str) -> bool:
+        """Whether an operation is at that address."""
+        return self._service.route(method, raw_path) is not None
+
+    async def answer(self, request: Request) -> Response:
+        """See `Face.answer`."""
+        found = self._service.route(request.method, request.raw_path)
+        if found is None:
+            return self._nowhere(request)
+        operation, labels = found
+        function = control.OPERATIONS.get(operation.name)
+        if function is None:
+            raise NotYet(f"{operation.name}: not yet; Limbeck does {', '.join(sorted(control.OPERATIONS))}")
+        query = parse_qsl(request.raw_query, keep_blank_values=True)
+        asked = read(operation, labels, query, request.headers, request.body)
+        return await run_in_threadpool(self._control, operation, function, asked)
+
+    def fault(self, error: Exception, request_id: str) -> Response:
+        """See `Face.fault`."""
+        return faults.unforeseen(error, request_id)
+
+    def _control(self, operation: Operation, function: Any, asked: Mapping[str, Any]) -> Response:
+        return write(operation, function(asked, self._settings))
+
+    def _nowhere(self, request: Request) -> Response:
+        methods = self._service.methods(request.raw_path)
+        path = request.raw_path[:200]
+        if methods:
+            said = f"{request.method} is not done at {path}; expected {' or '.join(methods)}"
+            return faults.answer("UnknownOperationException", 405, said)
+        return faults.answer("UnknownOperationException", 404, f"nothing is at {request.method} {path}")

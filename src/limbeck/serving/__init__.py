@@ -1,0 +1,9 @@
+"""Stage 7: models answer. Each hosted model is a replica, a process of its own; this process holds no weights.
+
+base       what a replica is asked, and what it says: the nouns, and the interface of a replica
+chat       conversations and tools to tokens, and text back to tool calls; no torch
+llama      a replica that is llama.cpp, from the model's GGUF
+reference  a replica that is transformers, for models llama.cpp does not know, and to compare with
+scripted   a replica that answers from a function: for tests
+pool       which replicas run: loaded on first use, kept warm, evicted to a budget of memory, restarted
+"""
