@@ -37,6 +37,11 @@ class Arns:
         made = base_id.split(":")[0]
         return f"arn:aws:bedrock:{self.region}:{self.account}:custom-model/{made}/{short_id(name, fingerprint)}"
 
+    def resource(self, kind: str, id12: str, base_id: str | None = None) -> str:
+        """What the account made: a job, a deployment, an imported model; of ``base_id`` where the form says so."""
+        between = "" if base_id is None else f"{base_id}/"
+        return f"arn:aws:bedrock:{self.region}:{self.account}:{kind}/{between}{id12}"
+
     @staticmethod
     def id_of(base: str) -> str:
         """``base`` if it has the form of a base model's id, else one made for a folder: ``local.my-model``."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from limbeck import curation, evaluation, intake, registry, synthesis, training
-from limbeck.errors import Conflict, NotYet
+from limbeck.errors import Conflict
 from limbeck.evaluation import Candidate
 from limbeck.inference.engine import Engine
 from limbeck.models.loading import LoadedModel, load
@@ -36,16 +36,14 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     Raises `Conflict` for a name that is taken or a recipe that is not the one the job began with, `NotYet` for a
     kind that cannot be run, `Stopped` when asked to stop, and what the stages raise.
     """
-    kinds = {"distillation": distill, "fine-tuning": fine_tune}
-    if recipe.kind not in kinds:
-        raise NotYet(f"kind: {recipe.kind} cannot be run yet; expected {' or '.join(kinds)}")
+    recipe.check_kind()
     _check_job(recipe, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
     intake.check(recipe)
     torch.set_num_threads(settings.threads)
     with work.locked():
         write_json(work.folder / "recipe.json", recipe.dump())
-        return kinds[recipe.kind](recipe, work, settings)
+        return (distill if recipe.kind == "distillation" else fine_tune)(recipe, work, settings)
 
 
 def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
@@ -57,7 +55,10 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     golden = intake.golden_pairs(recipe.source)[: recipe.synthesis.demonstrations]
 
     examples = intake.collect(recipe, work)
-    answered = synthesis.answer(examples, LocalTeacher(teacher), recipe.asking, golden, settings.answers, work)
+    if recipe.synthesis.use_responses:
+        answered = synthesis.labels(examples)
+    else:
+        answered = synthesis.answer(examples, LocalTeacher(teacher), recipe.asking, golden, settings.answers, work)
     kept = curation.sift(answered, examples, work)
     _train(kept, student, teacher, recipe, work)
     report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
@@ -109,14 +110,15 @@ def _train(
     soft = "forward_kl" in weights
     tutor = None if teacher is None else teacher.renderer
 
-    def prepared(split: str) -> list[training.TrainingExample]:
-        chosen = [one for one in kept if one.example.split == split]
+    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+        chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
         return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft)
 
-    train, validation = prepared("train"), prepared("validation")
+    files = [path.name for path in recipe.source.validation] or [None]
+    train, validation = prepared("train"), [prepared("validation", file) for file in files]
     inputs = {
         "kept": work.digest_of("3-curation"),
-        "signals": work.digest_of("2-synthesis") if teacher is not None else None,
+        "signals": work.digest_of("2-synthesis") if soft else None,
         "student": student.fingerprint,
         "weights": weights,
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),

@@ -56,6 +56,9 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Tell one line."""
 
+    def stage(self, name: str) -> None:
+        """The stage ``name`` of the river begins, or is found done."""
+
 
 class _LineTask:
     def __init__(self, write: Callable[[str], None], name: str, total: float, unit: str, done: float, every: float):
@@ -100,6 +103,9 @@ class Lines:
         """See `Progress.say`."""
         self._write(text)
 
+    def stage(self, name: str) -> None:
+        """See `Progress.stage`."""
+
 
 class Silent:
     """Nobody watches: the library's default and the tests'."""
@@ -111,3 +117,6 @@ class Silent:
 
     def say(self, text: str) -> None:
         """See `Progress.say`."""
+
+    def stage(self, name: str) -> None:
+        """See `Progress.stage`."""

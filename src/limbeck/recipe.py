@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.records import GenerationSettings
 
 __all__ = [
@@ -47,7 +47,10 @@ MINIMUM_ROWS: Mapping[Kind, int] = {"distillation": 100, "fine-tuning": 8, "cont
 """The fewest valid rows a job is run on: what Amazon Bedrock asks for."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Name = Annotated[str, Field(pattern=r"^[0-9a-zA-Z](?:[_-]?[0-9a-zA-Z])*$", max_length=63)]
+Name = Annotated[str, Field(pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
+
+RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning")
+"""The kinds the river can run."""
 
 
 class _Section(BaseModel):
@@ -61,6 +64,8 @@ class Source(_Section):
     """JSONL, one file or several: prompts, with or without their answers."""
     held_out: Path | None = None
     """JSONL to examine the student on; without it, a share of `prompts` is held out."""
+    validation: tuple[Path, ...] = ()
+    """JSONL whose loss is watched while training, each file's apart; without it, a share of `prompts` is set aside."""
     golden: Path | None = None
     """JSONL of pairs put before the teacher as demonstrations."""
     system: Annotated[str, Field(min_length=1)] | None = None
@@ -111,6 +116,8 @@ class Synthesis(_Section):
     """Candidates kept at each position of an answer, with their log-probabilities."""
     demonstrations: Annotated[int, Field(ge=0, le=64)] = 10
     """The most golden pairs put before each prompt."""
+    use_responses: bool = False
+    """Take the rows' own answers as they are: the teacher is neither asked nor made to read them."""
 
 
 class Objective(_Section):
@@ -139,6 +146,8 @@ class Training(_Section):
     """How the rate falls after the warm-up."""
     warmup: Share = 0.1
     """Share of the steps over which the rate rises."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """The steps themselves; wins over `warmup`."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples an optimizer step."""
     pack_tokens: Annotated[int, Field(ge=16)] = 2048
@@ -188,6 +197,11 @@ class Recipe(_Section):
     def _whole(self) -> Recipe:
         if self.kind == "distillation" and self.teacher is None:
             raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
+        if self.synthesis.use_responses and self.objective.forward_kl:
+            raise ValueError(
+                "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
+                " training.objective.forward_kl; use cross_entropy"
+            )
         if self.kind == "fine-tuning":
             if self.teacher is not None:
                 raise ValueError(
@@ -206,7 +220,13 @@ class Recipe(_Section):
         """The objective, the kind's own where none was said."""
         if self.training.objective is not None:
             return self.training.objective
-        return Objective(forward_kl=1.0) if self.kind == "distillation" else Objective(cross_entropy=1.0)
+        soft = self.kind == "distillation" and not self.synthesis.use_responses
+        return Objective(forward_kl=1.0) if soft else Objective(cross_entropy=1.0)
+
+    def check_kind(self) -> None:
+        """Raise `NotYet` for a kind the river cannot run."""
+        if self.kind not in RUNNABLE:
+            raise NotYet(f"kind: {self.kind} cannot be run yet; expected {' or '.join(RUNNABLE)}")
 
     @property
     def minimum_rows(self) -> int:
@@ -291,7 +311,7 @@ _StrictLoader.add_implicit_resolver(
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     source = values.get("source")
     if isinstance(source, dict):
-        for key in ("prompts", "held_out", "golden"):
+        for key in ("prompts", "held_out", "validation", "golden"):
             found = source.get(key)
             if isinstance(found, str):
                 source[key] = _anchored(found, folder)

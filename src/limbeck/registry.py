@@ -20,7 +20,7 @@ from limbeck.records import CustomModel, Report
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 
-__all__ = ["check_name", "register"]
+__all__ = ["annotate", "check_name", "register"]
 
 STAGE = "6-model"
 
@@ -66,6 +66,13 @@ def register(
     registered = settings.models / f"{name}.json"
     write_json(registered, {**known, "path": str(folder)})
     return CustomModel(name, folder, kind, base, known["fingerprint"], known["lineage"])
+
+
+def annotate(name: str, about: Mapping[str, Any], settings: Settings) -> None:
+    """Add to what is known of a registered model: the names others have for it."""
+    registered = settings.models / f"{name}.json"
+    known = read_json(registered)
+    write_json(registered, {**known, "lineage": {**known["lineage"], **about}})
 
 
 def _versions() -> dict[str, str]:

@@ -1,23 +1,42 @@
-"""Where things live and how many threads compute: read once, from the environment.
+"""Where things live, and how much of the machine they may have: read once, from the environment.
 
-| variable          | meaning                                             | default      |
-|-------------------|-----------------------------------------------------|--------------|
-| `LIMBECK_HOME`    | jobs, models, stored answers, converted weights     | `~/.limbeck` |
-| `LIMBECK_THREADS` | threads for matrix products                         | all cores    |
-| `LIMBECK_REGION`  | the region in the service's resource names          | `us-east-1`  |
+| variable | meaning | default |
+|---|---|---|
+| `LIMBECK_HOME` | jobs, models, stored answers, converted weights | `~/.limbeck` |
+| `LIMBECK_THREADS` | threads for matrix products | all cores |
+| `LIMBECK_REGION` | the region in the service's resource names | `us-east-1` |
 | `LIMBECK_ACCOUNT` | the 12-digit account in the service's resource names | `000000000000` |
+| `LIMBECK_DATABASE` | where the service keeps its rows: `sqlite:////path` or `postgresql://…` | a file in the home |
+| `LIMBECK_S3_ENDPOINT` | the S3-compatible server whose buckets `s3://` means | folders of the home |
+| `LIMBECK_S3_ACCESS_KEY_ID`, `LIMBECK_S3_SECRET_ACCESS_KEY` | our key there | |
+| `LIMBECK_S3_REGION` | its region | `us-east-1` |
+| `LIMBECK_MEMORY_MB` | memory that hosted models may hold together | half of the machine's |
+| `LIMBECK_SLOTS` | requests one hosted model answers at once | 16 |
+| `LIMBECK_IDLE_SECONDS` | after which a hosted model nobody asks is let go | 900 |
+| `LIMBECK_MOST_JOBS` | jobs of a kind that may be under way or waiting | 20 |
+| `LIMBECK_MOST_DEPLOYMENTS` | deployments of a kind there may be | 100 |
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["Settings"]
+__all__ = ["S3Endpoint", "Settings"]
+
+
+@dataclass(frozen=True)
+class S3Endpoint:
+    """An S3-compatible server, and our key there."""
+
+    url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    region: str
 
 
 @dataclass(frozen=True)
@@ -28,14 +47,20 @@ class Settings:
     threads: int
     region: str = "us-east-1"
     account: str = "000000000000"
+    s3: S3Endpoint | None = None
+    """Where buckets are, if they are not folders of the home."""
+    database_url: str | None = field(default=None, repr=False)
+    """Where rows are, if not in the home."""
+    memory_mb: int = 4096
+    slots: int = 16
+    idle_seconds: int = 900
+    most_jobs: int = 20
+    most_deployments: int = 100
 
     @classmethod
     def read(cls, home: Path | None = None) -> Settings:
         """Settings from the environment; ``home``, when given, wins over ``LIMBECK_HOME``."""
         found = home or Path(os.environ.get("LIMBECK_HOME") or Path.home() / ".limbeck")
-        threads = os.environ.get("LIMBECK_THREADS") or str(os.cpu_count() or 1)
-        if not threads.isdigit() or int(threads) < 1:
-            raise InvalidInput(f'LIMBECK_THREADS is "{threads}"; expected a whole number from 1')
         region = os.environ.get("LIMBECK_REGION") or cls.region
         if not re.fullmatch(r"[a-z0-9-]{1,20}", region):
             raise InvalidInput(
@@ -44,7 +69,19 @@ class Settings:
         account = os.environ.get("LIMBECK_ACCOUNT") or cls.account
         if not re.fullmatch(r"[0-9]{12}", account):
             raise InvalidInput(f'LIMBECK_ACCOUNT is "{account}"; expected 12 digits')
-        return cls(found.expanduser().resolve(), int(threads), region, account)
+        return cls(
+            home=found.expanduser().resolve(),
+            threads=_whole("LIMBECK_THREADS", os.cpu_count() or 1),
+            region=region,
+            account=account,
+            s3=_s3_endpoint(),
+            database_url=os.environ.get("LIMBECK_DATABASE") or None,
+            memory_mb=_whole("LIMBECK_MEMORY_MB", _machine_memory_mb() // 2),
+            slots=_whole("LIMBECK_SLOTS", cls.slots),
+            idle_seconds=_whole("LIMBECK_IDLE_SECONDS", cls.idle_seconds),
+            most_jobs=_whole("LIMBECK_MOST_JOBS", cls.most_jobs),
+            most_deployments=_whole("LIMBECK_MOST_DEPLOYMENTS", cls.most_deployments),
+        )
 
     @property
     def jobs(self) -> Path:
@@ -57,9 +94,34 @@ class Settings:
         return self.home / "models"
 
     @property
+    def imported(self) -> Path:
+        """A folder a model that was brought along."""
+        return self.home / "imported"
+
+    @property
     def answers(self) -> Path:
         """The database of teachers' answers."""
         return self.home / "answers.sqlite"
+
+    @property
+    def database(self) -> str:
+        """The database of the service, as a URL."""
+        return self.database_url or f"sqlite:///{self.home / 'limbeck.sqlite'}"
+
+    @property
+    def buckets(self) -> Path:
+        """A folder a bucket."""
+        return self.home / "buckets"
+
+    @property
+    def tls(self) -> Path:
+        """The certificates the service made itself."""
+        return self.home / "tls"
+
+    @property
+    def identity(self) -> Path:
+        """The roles and policies clients made."""
+        return self.home / "identity.json"
 
     @property
     def keys(self) -> Path:
@@ -67,6 +129,42 @@ class Settings:
         return self.home / "keys.json"
 
     @property
+    def logs(self) -> Path:
+        """What processes said, a file each."""
+        return self.home / "logs"
+
+    @property
+    def scratch(self) -> Path:
+        """Where files lie for a moment; on the same disk as the rest."""
+        folder = self.home / "scratch"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
     def cache(self) -> Path:
         """What can be made again: embedded weights converted once."""
         return self.home / "cache"
+
+
+def _whole(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise InvalidInput(f'{name} is "{text}"; expected a whole number from 1')
+    return int(text)
+
+
+def _machine_memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+
+
+def _s3_endpoint() -> S3Endpoint | None:
+    url = (os.environ.get("LIMBECK_S3_ENDPOINT") or "").rstrip("/")
+    if not url:
+        return None
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", url):
+        raise InvalidInput(f'LIMBECK_S3_ENDPOINT is "{url}"; expected http://HOST:PORT or https://HOST')
+    names = ("LIMBECK_S3_ACCESS_KEY_ID", "LIMBECK_S3_SECRET_ACCESS_KEY")
+    key_id, secret = (os.environ.get(name) or "" for name in names)
+    if not key_id or not secret:
+        raise InvalidInput(f"LIMBECK_S3_ENDPOINT is set, so {' and '.join(names)} must be")
+    return S3Endpoint(url, key_id, secret, os.environ.get("LIMBECK_S3_REGION") or "us-east-1")

@@ -20,6 +20,7 @@ from starlette.concurrency import iterate_in_threadpool
 from limbeck.api.auth import verify
 from limbeck.api.bedrock import Bedrock
 from limbeck.api.exchange import Face, Request, Response
+from limbeck.control import open_desk
 from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
@@ -39,7 +40,7 @@ class App:
 
     def __init__(self, settings: Settings, keys: Keys | None) -> None:
         self._keys = keys
-        self._bedrock = Bedrock(settings)
+        self._bedrock = Bedrock(open_desk(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""

@@ -17,7 +17,6 @@ from limbeck.api import faults
 from limbeck.api.exchange import Request, Response
 from limbeck.api.wire import Operation, Service, read, write
 from limbeck.errors import NotYet
-from limbeck.settings import Settings
 
 __all__ = ["Bedrock"]
 
@@ -25,12 +24,12 @@ __all__ = ["Bedrock"]
 class Bedrock:
     """Control plane and runtime: their addresses do not overlap, and both are signed as ``bedrock``."""
 
-    services = ("bedrock",)
+    services: tuple[str, ...] = ("bedrock",)
     body_bytes = 25_000_000
     """What InvokeModel takes."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, desk: control.Desk) -> None:
+        self._desk = desk
         self._service = Service("bedrock", "bedrock-runtime")
 
     def has(self, method: str, raw_path: str) -> bool:
@@ -54,8 +53,8 @@ class Bedrock:
         """See `Face.fault`."""
         return faults.unforeseen(error, request_id)
 
-    def _control(self, operation: Operation, function: Any, asked: Mapping[str, Any]) -> Response:
-        return write(operation, function(asked, self._settings))
+    def _control(self, operation: Operation, function: control.Function, asked: Mapping[str, Any]) -> Response:
+        return write(operation, function(asked, self._desk))
 
     def _nowhere(self, request: Request) -> Response:
         methods = self._service.methods(request.raw_path)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from limbeck import __version__
 from limbeck.cli.bars import watcher
-from limbeck.errors import InvalidRecipe, LimbeckError, Stopped
+from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
 from limbeck.models.catalog import catalog, custom_models
 from limbeck.progress import StopSignal
@@ -292,6 +292,16 @@ def serve(
     return 0
 
 
+@app.command()
+def worker(home: Home = None) -> None:
+    """Take jobs from the service's queue and do them; as many workers as you like, on one database."""
+    from limbeck.worker import shift
+
+    settings = Settings.read(home)
+    tell.print("a worker takes jobs (Ctrl-C stops)", highlight=False)
+    shift.run(settings)
+
+
 keys_app = typer.Typer(help="The service's access keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
@@ -340,8 +350,11 @@ def _run(
     verb = library.distill if kind == "distillation" else library.fine_tune
     command = "distill" if kind == "distillation" else "fine-tune"
     again = f"limbeck {command} {file or f'--name {recipe.name}'} --resume" + (f" --home {home}" if home else "")
-    with _stoppable(f"go on with: {again}") as stop:
-        model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
+    try:
+        with _stoppable(f"go on with: {again}") as stop:
+            model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
+    except InvalidDataset as error:
+        raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
     _print_result(model)
 
 

@@ -68,3 +68,6 @@ class _Bars:
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
+
+    def stage(self, name: str) -> None:
+        """A bar names itself; a stage needs no line of its own."""

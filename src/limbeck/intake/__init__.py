@@ -6,6 +6,7 @@ with its equals), or a line of `refused.jsonl` with the reason.
 """
 
 from limbeck.intake.collect import Census, check, collect, golden_pairs, held_out_rows, read_examples, survey
+from limbeck.intake.logs import extract_logs
 from limbeck.intake.rows import Row, parse_row, read_rows
 from limbeck.intake.split import split_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "Row",
     "check",
     "collect",
+    "extract_logs",
     "golden_pairs",
     "held_out_rows",
     "parse_row",

@@ -74,7 +74,8 @@ def survey(path: Path) -> Census:
 def check(recipe: Recipe) -> list[Census]:
     """Refuse a source that cannot make a job, before anything is written. Gives the census of each file."""
     source = recipe.source
-    files = [*source.prompt_files, *(path for path in (source.held_out, source.golden) if path is not None)]
+    files = [*source.prompt_files, *source.validation]
+    files += [path for path in (source.held_out, source.golden) if path is not None]
     problems: list[str] = []
     censuses: list[Census] = []
     for path in files:
@@ -92,7 +93,7 @@ def check(recipe: Recipe) -> list[Census]:
         problems.append(
             f"{names}: {usable} valid {what} of {sum(census.rows for census in main)} rows;"
             f" expected at least {recipe.minimum_rows}"
-            " (mend the rows named, add more, or lower it with --minimum)"
+            " (mend the rows named, or add more)"
         )
     if usable > MAXIMUM_ROWS:
         problems.append(f"{names}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
@@ -111,10 +112,11 @@ def collect(recipe: Recipe, work: Workspace) -> list[Example]:
     """Stage 1: the recipe's files as examples, folded, split and guarded. Reads each file once, row by row."""
     source = recipe.source
     inputs = {
-        "source": source.model_dump(mode="json", exclude={"prompts", "held_out", "golden", "minimum"}),
+        "source": source.model_dump(mode="json", exclude={"prompts", "held_out", "validation", "golden", "minimum"}),
         "kind": recipe.kind,
         "prompts": [file_digest(path) for path in source.prompt_files],
         "held_out": source.held_out and file_digest(source.held_out),
+        "validation": [file_digest(path) for path in source.validation],
         "golden": source.golden and file_digest(source.golden),
     }
     folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder, work.progress))
@@ -163,10 +165,12 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
     examples: dict[str, Example] = {}
-    for path in source.prompt_files:
+    watched = [(path, True) for path in source.validation]
+    for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
         for row in _valid(read_rows(path), path.name, fates, faults):
             share = 0.0 if source.held_out is not None else source.held_out_share
-            split = split_of(row.prompt, share, source.validation_share)
+            set_aside = 0.0 if source.validation else source.validation_share
+            split = "validation" if is_validation else split_of(row.prompt, share, set_aside)
             if row.prompt.normalized_id in guarded:
                 fates.append((path.name, row.line, "guarded", "the same as a held-out prompt"))
             elif recipe.kind == "fine-tuning" and row.label is None:

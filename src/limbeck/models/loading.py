@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
+from limbeck.models.cutting import provide
 from limbeck.models.packing import ATTENTION
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest
@@ -130,7 +131,7 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     folder = settings.cache / source.path.stem
     if (folder / "config.json").exists():
         return folder
-    if not source.path.exists():
+    if not provide(source).exists():
         raise DamagedArtifact(f"{source.path}: missing; expected the weights of {source.id}")
     try:
         import gguf  # noqa: F401  (an extra: only GGUF files need it)

@@ -129,6 +129,7 @@ class Workspace:
         only if that was begun with the same ``inputs``; anything else is cleared away first.
         """
         folder = self.folder / stage
+        self.progress.stage(stage)
         if read_manifest(folder, inputs) is not None:
             self.progress.say(f"{stage}: done before")
             return folder

@@ -45,7 +45,7 @@ VALIDATION = ("step_number", "epoch_number", "validation_loss", "perplexity")
 def train(
     model: Any,
     examples: Sequence[TrainingExample],
-    validation: Sequence[TrainingExample],
+    validation: Sequence[Sequence[TrainingExample]],
     weights: Mapping[str, float],
     plan: Training,
     folder: Path,
@@ -54,14 +54,17 @@ def train(
 ) -> dict[str, Any]:
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
-    ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or gradient is not finite, and
+    ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
+    result each set's own. ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or gradient is not finite, and
     `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
-    warmup_steps = min(round(plan.warmup * steps), steps - 1)
+    wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
+    warmup_steps = min(wish, steps - 1)
     model.get_input_embeddings().weight.requires_grad_(not plan.freeze_embeddings)
     optimizer = _optimizer(model, plan)
+    watched = [example for one in validation for example in one]
     step, losses_now = 0, {"validation_loss": math.nan}
     if (found := checkpoints.latest(folder)) is not None:
         state = checkpoints.restore(found, model, optimizer)
@@ -105,13 +108,14 @@ def train(
             step += 1
             task.note(f"loss {losses.mean:.4f}, {speed:.0f} tokens a second")
             task.advance()
-            if place == steps_an_epoch - 1 and validation:
-                losses = _validate(model, validation, weights, plan)
+            if place == steps_an_epoch - 1 and watched:
+                losses = _validate(model, watched, weights, plan)
                 validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
                 losses_now["validation_loss"] = losses.mean
             if time.monotonic() - saved_at >= plan.checkpoint_seconds and step < steps:
                 save()
                 saved_at = time.monotonic()
+    apart = [_validate(model, one, weights, plan).mean for one in validation if one] if len(validation) > 1 else []
     model.eval()
     save_weights({name: p.detach() for name, p in model.named_parameters()}, folder / "weights.safetensors")
     for place_of_checkpoint in folder.glob("step-*"):
@@ -119,6 +123,7 @@ def train(
     return {
         "steps": steps,
         **{name: None if math.isnan(value) else value for name, value in losses_now.items()},
+        "validation_losses": apart,
     }
 
 

@@ -1,0 +1,42 @@
+"""The control plane: one plain function for each operation, named as the API names it.
+
+A function gets what was asked (plain values, checked against the operation's shape) and the `Desk` it works at, and
+returns the answer's members. It knows nothing of HTTP, never reaches torch, and does no work that takes long: that it
+writes down and enqueues.
+
+    desk             rows, queue and buckets; lists, tokens, pages
+    models           base and custom models
+    customization    fine-tuning and distillation jobs; hyperparameters
+    deployments      where models answer: on demand, provisioned
+    hosting          what a model identifier stands for
+    imports          models brought along
+    batch            files of requests
+    evaluation       evaluation jobs
+    account          invocation logging, tags
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from limbeck.control import account, batch, customization, deployments, evaluation, imports, models
+from limbeck.control.desk import Answered, Asked, Desk, open_desk
+from limbeck.control.hosting import resolve
+
+__all__ = ["OPERATIONS", "Desk", "Function", "open_desk", "resolve"]
+
+Function = Callable[[Asked, Desk], Answered]
+
+
+def _operations() -> dict[str, Function]:
+    """Every public function of the rooms above that is named like an operation, under the API's name."""
+    found: dict[str, Function] = {}
+    for room in (account, batch, customization, deployments, evaluation, imports, models):
+        for name in room.__all__:
+            if re.match(r"(batch|create|delete|get|list|put|stop|tag|untag|update)_", name):
+                found["".join(part.capitalize() for part in name.split("_"))] = getattr(room, name)
+    return found
+
+
+OPERATIONS: Mapping[str, Function] = _operations()

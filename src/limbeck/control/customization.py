@@ -1,0 +1,355 @@
+"""Customization jobs: what is asked becomes a recipe, refused at once if it cannot be run, and work in the queue.
+
+A job's row keeps the recipe among its facts; the worker runs exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from limbeck import intake
+from limbeck.control.desk import Answered, Asked, Desk, asking, page
+from limbeck.control.hosting import find_imported
+from limbeck.control.hyperparameters import checked
+from limbeck.control.models import base_entry, check_model_name, find_custom_model
+from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
+from limbeck.models.catalog import Cut
+from limbeck.recipe import Recipe
+from limbeck.storage.ledger import now
+from limbeck.storage.objects import parse_uri
+
+__all__ = [
+    "JOB",
+    "check_filters",
+    "create_model_customization_job",
+    "get_model_customization_job",
+    "list_model_customization_jobs",
+    "stop",
+    "stop_model_customization_job",
+]
+
+JOB = "model-customization-job"
+
+KINDS = {
+    "DISTILLATION": "distillation",
+    "FINE_TUNING": "fine-tuning",
+    "CONTINUED_PRE_TRAINING": "continued-pre-training",
+}
+
+STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
+
+SURVEYED_BYTES = 100_000_000
+"""Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
+
+ANSWER_TOKENS = 256
+"""The longest answer where nobody says how long."""
+
+
+def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
+    """Check everything that can be checked now, make the job's row, enqueue it.
+
+    Raises `InvalidInput` with all the reasons, `Conflict` for a name that is taken, `QuotaExceeded`.
+    """
+    earlier = desk.ledger.repeated(asking("CreateModelCustomizationJob", asked))
+    if earlier is not None:
+        return {"jobArn": earlier}
+    name, model = asked["jobName"], asked["customModelName"]
+    base_id, base_arn = _base(asked["baseModelIdentifier"], desk)
+    recipe = _recipe(asked, desk)
+    _check_places(asked, desk)
+    if desk.ledger.find(JOB, name) is not None or (desk.settings.jobs / name).exists():
+        raise Conflict(f'there is a job named "{name}" already; choose another jobName')
+    check_model_name(model, desk)
+    _survey(asked, recipe, desk)
+    moment = now().isoformat()
+    first = {"status": "InProgress", "creationTime": moment, "lastModifiedTime": moment}
+    later = {"status": "NotStarted", "creationTime": moment, "lastModifiedTime": moment}
+    facts = {
+        "recipe": recipe.dump(),
+        "model": model,
+        "baseModelArn": base_arn,
+        "hyperParameters": checked(asked.get("customizationType", "FINE_TUNING"), asked.get("hyperParameters", {})),
+        "statusDetails": {stage: dict(later if place else first) for place, stage in enumerate(_stages(asked))},
+    }
+    arn = desk.order(
+        JOB,
+        name,
+        "InProgress",
+        asked,
+        "CreateModelCustomizationJob",
+        base=base_id,
+        facts=facts,
+        tags="jobTags",
+        most_at_once=desk.settings.most_jobs,
+        working=("InProgress", "Stopping"),
+    )
+    return {"jobArn": arn}
+
+
+def get_model_customization_job(asked: Asked, desk: Desk) -> Answered:
+    """One job, by ARN or name."""
+    row = desk.ledger.get(JOB, asked["jobIdentifier"])
+    request = row.request
+    copied = (
+        "roleArn",
+        "clientRequestToken",
+        "trainingDataConfig",
+        "outputDataConfig",
+        "vpcConfig",
+        "customizationConfig",
+    )
+    return {
+        **{key: request[key] for key in copied if key in request},
+        "jobArn": row.arn,
+        "jobName": row.name,
+        "outputModelName": request["customModelName"],
+        "outputModelArn": row.model,
+        "outputModelKmsKeyArn": request.get("customModelKmsKeyId"),
+        "status": row.status,
+        "statusDetails": row.facts["statusDetails"],
+        "failureMessage": row.facts.get("failureMessage"),
+        "creationTime": row.created,
+        "lastModifiedTime": row.modified,
+        "endTime": row.ended,
+        "baseModelArn": row.facts["baseModelArn"],
+        "hyperParameters": row.facts["hyperParameters"],
+        "validationDataConfig": request.get("validationDataConfig", {"validators": []}),
+        "customizationType": request.get("customizationType", "FINE_TUNING"),
+        "trainingMetrics": row.facts.get("trainingMetrics"),
+        "validationMetrics": row.facts.get("validationMetrics"),
+    }
+
+
+def list_model_customization_jobs(asked: Asked, desk: Desk) -> Answered:
+    """Jobs, filtered, sorted, paged."""
+    rows, token = page(desk, JOB, asked)
+    summaries = [
+        {
+            "jobArn": row.arn,
+            "baseModelArn": row.facts["baseModelArn"],
+            "jobName": row.name,
+            "status": row.status,
+            "statusDetails": row.facts["statusDetails"],
+            "lastModifiedTime": row.modified,
+            "creationTime": row.created,
+            "endTime": row.ended,
+            "customModelArn": row.model,
+            "customModelName": row.request["customModelName"],
+            "customizationType": row.request.get("customizationType", "FINE_TUNING"),
+        }
+        for row in rows
+    ]
+    return {"modelCustomizationJobSummaries": summaries, "nextToken": token}
+
+
+def stop_model_customization_job(asked: Asked, desk: Desk) -> Answered:
+    """Ask a job to stop; its checkpoint is kept. Raises `Conflict` for one that has ended or is stopping already."""
+    return stop(JOB, asked["jobIdentifier"], ("InProgress",), desk)
+
+
+def stop(kind: str, identifier: str, working: tuple[str, ...], desk: Desk) -> Answered:
+    """Ask any job to stop: the worker that has it sees this within a second, or passes over it."""
+    row = desk.ledger.get(kind, identifier)
+    if desk.ledger.change(row.arn, "Stopping", working) is None:
+        current = desk.ledger.get(kind, row.arn)
+        raise Conflict(
+            f"job {current.name} is {current.status}; only a job that is {' or '.join(working)} can be stopped"
+        )
+    return {}
+
+
+def _stages(asked: Asked) -> tuple[str, ...]:
+    """The stages a job of this kind tells of: only a distillation processes data."""
+    distilled = asked.get("customizationType") == "DISTILLATION"
+    return STAGES if distilled else tuple(stage for stage in STAGES if stage != "dataProcessingDetails")
+
+
+def _base(identifier: str, desk: Desk) -> tuple[str, str]:
+    """The id and the ARN of what is trained. Raises `InvalidInput` for what is nowhere."""
+    entry = base_entry(identifier, desk)
+    if entry is not None:
+        return entry.id, desk.arns.foundation_model(entry.id)
+    made = find_custom_model(identifier, desk)
+    if made is not None:
+        return made.base_id, made.arn
+    raise InvalidInput(
+        f'baseModelIdentifier: no base or custom model "{identifier}"; ListFoundationModels and ListCustomModels say'
+        " which there are"
+    )
+
+
+def _known_as(identifier: str, where: str, desk: Desk) -> str:
+    """The name under which the river knows the model of an identifier."""
+    entry = base_entry(identifier, desk)
+    if entry is not None:
+        return entry.id
+    made = find_custom_model(identifier, desk)
+    if made is not None:
+        return made.model.name
+    imported = find_imported(identifier, desk)
+    if imported is not None:
+        return imported
+    raise InvalidInput(f'{where}: no model "{identifier}"; expected a base, custom or imported model')
+
+
+def _recipe(asked: Asked, desk: Desk) -> Recipe:
+    """The job as the river takes it. Raises `NotYet` for what the river cannot do, `InvalidInput` for the rest."""
+    wanted = asked.get("customizationType", "FINE_TUNING")
+    if wanted not in KINDS:
+        raise NotYet(f"customizationType {wanted}: not yet; expected one of {', '.join(KINDS)}")
+    if wanted == "DISTILLATION" and "distillationConfig" not in asked.get("customizationConfig", {}):
+        raise InvalidInput("customizationConfig.distillationConfig: missing; a distillation names its teacher there")
+    numbers = checked(wanted, asked.get("hyperParameters", {}))
+    place = desk.settings.jobs / asked["jobName"] / "source"
+    values: dict[str, Any] = {
+        "kind": KINDS[wanted],
+        "name": asked["customModelName"],
+        "source": _source(asked, place, desk),
+        "evaluation": {"latency_requests": 8},
+    }
+    base = _known_as(asked["baseModelIdentifier"], "baseModelIdentifier", desk)
+    values["training"] = _training(numbers)
+    if wanted != "DISTILLATION":
+        values["student"] = {"model": base}
+        values["synthesis"] = {"max_response_tokens": ANSWER_TOKENS}
+    else:
+        config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
+        teacher = _known_as(config["teacherModelIdentifier"], "teacherModelIdentifier", desk)
+        values["teacher"] = {"model": teacher}
+        values["student"], rate = _student(base, teacher, desk)
+        values["training"].setdefault("learning_rate", rate)
+        values["synthesis"] = {"max_response_tokens": config.get("maxResponseLengthForInference", ANSWER_TOKENS)}
+        if numbers.get("objective"):
+            values["training"]["objective"] = {numbers["objective"]: 1.0}
+    try:
+        recipe = Recipe.build(values, "the job")
+        recipe.check_kind()
+    except InvalidRecipe as error:
+        raise InvalidInput("; ".join(error.faults)) from None
+    return recipe
+
+
+def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], float]:
+    """The student, and the learning rate that suits it.
+
+    A base model that is cut from another is cut from the teacher instead, where the teacher is itself that other
+    after some training: layers dropped from a model that was never taught the task have more to learn again.
+    """
+    entry = base_entry(base, desk)
+    if entry is None or not isinstance(entry.source, Cut):
+        return {"model": base}, 3e-4
+    taught = find_custom_model(teacher, desk)
+    descended = entry.source.of in (teacher, taught.base_id if taught else None)
+    if descended:
+        return {"shrink": {"layers": list(entry.source.layers)}}, 2e-3
+    return {"model": base}, 2e-3
+
+
+def _training(numbers: Mapping[str, str]) -> dict[str, Any]:
+    """Bedrock's hyperparameters under our names."""
+    training: dict[str, Any] = {}
+    if "epochCount" in numbers:
+        training["epochs"] = int(float(numbers["epochCount"]))
+    if "learningRate" in numbers:
+        training["learning_rate"] = float(numbers["learningRate"])
+    if "learningRateWarmupSteps" in numbers:
+        training["warmup_steps"] = int(float(numbers["learningRateWarmupSteps"]))
+    if "batchSize" in numbers:
+        training["batch_size"] = int(float(numbers["batchSize"]))
+    return training
+
+
+def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
+    config = asked["trainingDataConfig"]
+    given = [key for key in ("s3Uri", "invocationLogsConfig") if key in config]
+    if len(given) != 1:
+        raise InvalidInput(
+            f"trainingDataConfig: found {' and '.join(given) or 'nothing'}; expected exactly one of s3Uri and"
+            " invocationLogsConfig"
+        )
+    validators = asked.get("validationDataConfig", {}).get("validators", [])
+    source: dict[str, Any] = {"prompts": str(place / "train.jsonl")}
+    if validators:
+        source["validation"] = [str(place / f"validation-{at}.jsonl") for at in range(len(validators))]
+    if "invocationLogsConfig" in config:
+        logs = config["invocationLogsConfig"]
+        if asked.get("customizationType") != "DISTILLATION":
+            raise InvalidInput(
+                "trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs"
+            )
+        check_filters(logs.get("requestMetadataFilters"))
+    return source
+
+
+def check_filters(filters: Mapping[str, Any] | None) -> None:
+    """Each equals and notEquals holds one pair: two in one would be read as either."""
+    for form, value in (filters or {}).items():
+        some = value if isinstance(value, list) else [{form: value}]
+        for at, base in enumerate(some):
+            for kind, pairs in base.items():
+                if len(pairs) != 1:
+                    where = f"requestMetadataFilters.{form}" + (f"[{at}].{kind}" if isinstance(value, list) else "")
+                    raise InvalidInput(
+                        f"{where}: found {len(pairs)} pairs; expected one (andAll and orAll take several)"
+                    )
+
+
+def _check_places(asked: Asked, desk: Desk) -> None:
+    """All places the job reads or writes are there; all that are not are told at once."""
+    config = asked["trainingDataConfig"]
+    reads = [("trainingDataConfig.s3Uri", config.get("s3Uri"))]
+    reads += [
+        (f"validationDataConfig.validators[{at}].s3Uri", validator["s3Uri"])
+        for at, validator in enumerate(asked.get("validationDataConfig", {}).get("validators", []))
+    ]
+    problems = []
+    for where, uri in reads:
+        if uri is not None:
+            try:
+                desk.objects.head(*parse_uri(uri))
+            except (Unknown, InvalidInput) as error:
+                problems.append(f"{where}: {error}")
+    writes = [("outputDataConfig.s3Uri", asked["outputDataConfig"]["s3Uri"])]
+    if "invocationLogsConfig" in config:
+        writes.append(
+            (
+                "invocationLogsConfig.invocationLogSource.s3Uri",
+                config["invocationLogsConfig"]["invocationLogSource"]["s3Uri"],
+            )
+        )
+    for where, uri in writes:
+        try:
+            desk.check_place(uri)
+        except (Unknown, InvalidInput) as error:
+            problems.append(f"{where}: {error}")
+    if problems:
+        raise InvalidInput("; ".join(problems))
+
+
+def _survey(asked: Asked, recipe: Recipe, desk: Desk) -> None:
+    """Count the training data now, so that too few or too many, or a fault in each row, is told at once."""
+    uri = asked["trainingDataConfig"].get("s3Uri")
+    if uri is None or desk.objects.head(*parse_uri(uri)).size > SURVEYED_BYTES:
+        return
+    with TemporaryDirectory(dir=desk.settings.scratch) as folder:
+        local = Path(folder) / uri.rsplit("/", 1)[-1]
+        desk.objects.fetch(uri, local)
+        trial = recipe.model_copy(
+            update={"source": recipe.source.model_copy(update={"prompts": local, "validation": ()})}
+        )
+        try:
+            intake.check(trial)
+        except InvalidDataset as error:
+            raise InvalidInput(_shortened(error)) from None
+
+
+def _shortened(error: InvalidDataset) -> str:
+    """The message with as many rows' faults as a person reads, the count first."""
+    lines = str(error).splitlines()
+    most = 20
+    faults, said = list(error.faults), lines[len(error.faults) :]
+    more = f"; and {len(faults) - most} more rows" if len(faults) > most else ""
+    return "; ".join([*said, *faults[:most]]) + more

@@ -1,0 +1,210 @@
+"""What a control operation works with, and what many of them do: name things, find them, list them, refuse repeats."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from limbeck.arns import Arns
+from limbeck.errors import InvalidInput, QuotaExceeded
+from limbeck.jobs.queue import Queue, open_database
+from limbeck.records import digest
+from limbeck.settings import Settings
+from limbeck.storage.database import Resource
+from limbeck.storage.ledger import Asking, Ledger, now
+from limbeck.storage.objects import Objects, open_objects
+
+__all__ = ["Answered", "Asked", "Desk", "asking", "check_among", "new_id", "open_desk", "page", "page_of", "tags_of"]
+
+Asked = Mapping[str, Any]
+"""The members of a request: plain values, checked against the operation's shape."""
+
+Answered = dict[str, Any]
+
+PAGE = 100
+"""Items on a page when nobody says how many."""
+
+Row = TypeVar("Row")
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where an operation is done: the rows, the queue and the buckets of one installation."""
+
+    settings: Settings
+    ledger: Ledger
+    queue: Queue
+    objects: Objects
+
+    @cached_property
+    def arns(self) -> Arns:
+        """Names within the region and account."""
+        return Arns(self.settings.region, self.settings.account)
+
+    def check_place(self, uri: str) -> None:
+        """Raise `InvalidInput` or `UnknownObject` for an address that cannot be, or a bucket that is not there."""
+        next(iter(self.objects.find(uri)), None)
+
+    def order(
+        self,
+        kind: str,
+        name: str,
+        status: str,
+        asked: Asked,
+        operation: str,
+        *,
+        base: str | None = None,
+        model: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+        tags: str = "tags",
+        queue: str = "jobs",
+        most_at_once: int | None = None,
+        working: Sequence[str] = (),
+    ) -> str:
+        """Make a row and enqueue its work, in one transaction; gives its ARN.
+
+        ``most_at_once`` rows of the kind may be in the states ``working`` at a time, else `QuotaExceeded`.
+        """
+        id12 = new_id()
+        arn = self.arns.resource(kind, id12, base)
+        moment = now()
+        row = Resource(
+            arn=arn,
+            kind=kind,
+            name=name,
+            status=status,
+            created=moment,
+            modified=moment,
+            model=model,
+            request=plain(asked),
+            facts=dict(facts or {}),
+        )
+
+        def check(session: Any) -> None:
+            if most_at_once is None:
+                return
+            busy = sa.select(sa.func.count()).where(Resource.kind == kind, Resource.status.in_(working))
+            if session.scalar(busy) >= most_at_once:
+                raise QuotaExceeded(
+                    f"{most_at_once} of {kind} are under way, as many as may be at once; try again later"
+                )
+
+        return self.ledger.create(
+            row,
+            asking(operation, asked),
+            tags_of(asked.get(tags)),
+            check,
+            lambda connection: self.queue.put(connection, queue, id12, arn),
+        )
+
+
+def open_desk(settings: Settings) -> Desk:
+    """The desk of an installation, its database brought to this version first."""
+    engine = open_database(settings.database)
+    return Desk(settings, Ledger(engine), Queue(engine), open_objects(settings))
+
+
+def new_id() -> str:
+    """Twelve of [a-z0-9], of nobody else."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(12))
+
+
+def asking(operation: str, asked: Asked) -> Asking:
+    """What tells a repeated request from a new one."""
+    rest = {key: value for key, value in asked.items() if key != "clientRequestToken"}
+    return Asking(operation, asked.get("clientRequestToken"), digest(plain(rest)))
+
+
+def plain(asked: Asked) -> dict[str, Any]:
+    """The request as JSON keeps it: times as text."""
+    kept: dict[str, Any] = json.loads(json.dumps(asked, default=lambda value: value.isoformat()))
+    return kept
+
+
+def tags_of(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
+    """AWS's list of tags by key. Raises `InvalidInput` for a key said twice."""
+    found = {tag["key"]: tag["value"] for tag in tags or ()}
+    if len(found) < len(tags or ()):
+        raise InvalidInput("tags: the same key twice; expected each key once")
+    return found
+
+
+def page(
+    desk: Desk,
+    kind: str,
+    asked: Asked,
+    fields: Mapping[str, str] = {},
+    extra: Sequence[sa.ColumnElement[bool]] = (),
+) -> tuple[Sequence[Resource], str | None]:
+    """A page of the rows of ``kind`` that ``asked`` filters, and the token of the next.
+
+    Filters and order are those all of AWS's lists share: ``nameContains``, ``statusEquals``, times before and after
+    (under the names ``fields`` maps to ``before`` and ``after``), ``sortOrder``, ``maxResults``, ``nextToken``.
+    """
+    before, after = fields.get("before", "creationTimeBefore"), fields.get("after", "creationTimeAfter")
+    newest_first = asked.get("sortOrder", "Descending") == "Descending"
+    conditions = [Resource.kind == kind, *extra]
+    if "nameContains" in asked:
+        conditions.append(Resource.name.contains(asked["nameContains"], autoescape=True))
+    if "statusEquals" in asked:
+        conditions.append(Resource.status == asked["statusEquals"])
+    if before in asked:
+        conditions.append(Resource.created < asked[before])
+    if after in asked:
+        conditions.append(Resource.created > asked[after])
+    if "modelArnEquals" in asked:
+        conditions.append(Resource.model == asked["modelArnEquals"])
+    if asked.get("nextToken"):
+        moment, arn = _position(asked["nextToken"])
+        mark = sa.tuple_(Resource.created, Resource.arn)
+        there = sa.tuple_(sa.literal(datetime.fromisoformat(moment), Resource.created.type), sa.literal(arn))
+        conditions.append(mark < there if newest_first else mark > there)
+    size = asked.get("maxResults", PAGE)
+    rows = desk.ledger.some(*conditions, newest_first=newest_first, most=size + 1)
+    token = None
+    if len(rows) > size:
+        last = rows[size - 1]
+        token = _token(last.created.isoformat(), last.arn)
+    return rows[:size], token
+
+
+def page_of(rows: Sequence[Row], key: Callable[[Row], tuple[str, str]], asked: Asked) -> tuple[list[Row], str | None]:
+    """As `page`, for rows that lie in memory; ``key`` gives a row's time in ISO 8601 and its ARN."""
+    newest_first = asked.get("sortOrder", "Descending") == "Descending"
+    ordered = sorted(rows, key=key, reverse=newest_first)
+    if asked.get("nextToken"):
+        last = _position(asked["nextToken"])
+        ordered = [one for one in ordered if (key(one) < last if newest_first else key(one) > last)]
+    size = asked.get("maxResults", PAGE)
+    return ordered[:size], _token(*key(ordered[size - 1])) if len(ordered) > size else None
+
+
+def check_among(value: str, known: Sequence[str], where: str) -> None:
+    """Refuse a value that is none of ``known``."""
+    if value not in known:
+        raise InvalidInput(f'{where}: found "{value}"; expected one of {", ".join(known)}')
+
+
+def _token(moment: str, arn: str) -> str:
+    """The token names the last row shown, so rows that come or go between two pages neither repeat nor hide another."""
+    return base64.urlsafe_b64encode(json.dumps([moment, arn]).encode()).decode()
+
+
+def _position(token: str) -> tuple[str, str]:
+    try:
+        moment, arn = json.loads(base64.urlsafe_b64decode(token.encode()))
+        datetime.fromisoformat(moment)
+        return moment, str(arn)
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidInput(f'nextToken "{token[:80]}" is none of ours; begin again without it') from None

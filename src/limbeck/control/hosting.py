@@ -1,0 +1,44 @@
+"""What a model identifier stands for: a base model, a custom or imported model, a deployment, provisioned throughput."""
+
+from __future__ import annotations
+
+from limbeck.control.desk import Desk
+from limbeck.control.models import base_entry, find_custom_model
+from limbeck.errors import InvalidInput, NotReady
+from limbeck.models.catalog import custom_models
+from limbeck.records import Hosted
+
+__all__ = ["INVALID", "find_imported", "resolve"]
+
+INVALID = "The provided model identifier is invalid."
+"""The words Bedrock's users know, and search for."""
+
+READY = {"custom-model-deployment": ("Active",), "provisioned-model": ("InService", "Updating")}
+
+
+def resolve(identifier: str, desk: Desk) -> Hosted:
+    """What ``identifier`` stands for. Raises `InvalidInput` for nothing, `NotReady` for what is still being made."""
+    entry = base_entry(identifier, desk)
+    if entry is not None:
+        return Hosted(desk.arns.foundation_model(entry.id), entry.id)
+    for kind, ready in READY.items():
+        row = desk.ledger.find(kind, identifier)
+        if row is not None:
+            if row.status not in ready:
+                raise NotReady(f"{kind} {row.name} is {row.status}; ask again when it is {ready[0]}")
+            return Hosted(row.arn, str(row.facts["hosts"]))
+    made = find_custom_model(identifier, desk)
+    if made is not None:
+        return Hosted(made.arn, made.model.name)
+    imported = find_imported(identifier, desk)
+    if imported is not None:
+        return Hosted(identifier, imported, imported=True)
+    raise InvalidInput(INVALID)
+
+
+def find_imported(identifier: str, desk: Desk) -> str | None:
+    """The name of the imported model of that ARN or name, if it is one."""
+    for model in custom_models(desk.settings):
+        if model.kind == "imported" and identifier in (model.name, model.lineage["arn"]):
+            return model.name
+    return None

@@ -1,0 +1,65 @@
+"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and one of our own.
+
+| name                      | values                          | default                                |
+|---------------------------|---------------------------------|----------------------------------------|
+| `epochCount`              | 1 to 5                          | 2; in a distillation 3                 |
+| `learningRate`            | 1e-6 to 1e-4                    | 1e-5; in a distillation by the student |
+| `learningRateWarmupSteps` | 0 to 100                        | 10; in a distillation a tenth          |
+| `batchSize`               | 1 to 512                        | 32                                     |
+| `objective`               | `forward_kl`, `cross_entropy`   | `forward_kl` (distillation only)       |
+
+Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, and
+`learningRate` may go up to 1e-2: a student of a few layers wants more than a large model bears.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from limbeck.errors import InvalidInput
+
+__all__ = ["checked"]
+
+DEFAULTS = {"epochCount": "2", "learningRate": "0.00001", "learningRateWarmupSteps": "10", "batchSize": "32"}
+
+OBJECTIVES = ("forward_kl", "cross_entropy")
+
+
+def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The hyperparameters of a job, with the defaults of its kind. Raises `InvalidInput` naming every fault."""
+    distilled = kind == "DISTILLATION"
+    ranges = {
+        "epochCount": (1, 5),
+        "learningRate": (1e-6, 1e-2 if distilled else 1e-4),
+        "learningRateWarmupSteps": (0, 100),
+        "batchSize": (1, 512),
+    }
+    known = [*ranges, *(["objective"] if distilled else [])]
+    faults = []
+    for name, text in given.items():
+        if name == "objective" and distilled:
+            if text not in OBJECTIVES:
+                faults.append(f'objective: found "{text}"; expected {" or ".join(OBJECTIVES)}')
+        elif name not in ranges:
+            faults.append(f"{name}: unknown hyperparameter; expected one of {', '.join(known)}")
+        else:
+            least, most = ranges[name]
+            whole = name != "learningRate"
+            number = _number(text, whole)
+            if number is None or not least <= number <= most:
+                what = "a whole number" if whole else "a number"
+                faults.append(f'{name}: found "{text}"; expected {what} from {least:g} to {most:g}')
+    if faults:
+        raise InvalidInput("; ".join(f"hyperParameters.{fault}" for fault in faults))
+    return dict(given) if distilled else {**DEFAULTS, **given}
+
+
+def _number(text: str, whole: bool) -> float | None:
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(found) or (whole and not found.is_integer()):
+        return None
+    return found

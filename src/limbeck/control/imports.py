@@ -1,0 +1,124 @@
+"""Model import: a folder of weights in a bucket becomes a model that answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limbeck.control.desk import Answered, Asked, Desk, page, page_of
+from limbeck.control.models import check_model_name
+from limbeck.errors import InvalidInput, UnknownModel
+from limbeck.models.catalog import custom_models, remove
+from limbeck.records import CustomModel
+
+__all__ = [
+    "JOB",
+    "create_model_import_job",
+    "delete_imported_model",
+    "get_imported_model",
+    "get_model_import_job",
+    "list_imported_models",
+    "list_model_import_jobs",
+]
+
+JOB = "model-import-job"
+
+
+def create_model_import_job(asked: Asked, desk: Desk) -> Answered:
+    """Enqueue the import of a folder in Hugging Face layout, or of a GGUF file."""
+    source = asked["modelDataSource"].get("s3DataSource")
+    if source is None:
+        raise InvalidInput("modelDataSource.s3DataSource: missing; expected the s3:// URI of a folder of weights")
+    desk.check_place(source["s3Uri"])
+    check_model_name(asked["importedModelName"], desk)
+    facts = {"source": source["s3Uri"], "model": asked["importedModelName"]}
+    arn = desk.order(JOB, asked["jobName"], "InProgress", asked, "CreateModelImportJob", facts=facts, tags="jobTags")
+    return {"jobArn": arn}
+
+
+def get_model_import_job(asked: Asked, desk: Desk) -> Answered:
+    """One import, by ARN or name."""
+    row = desk.ledger.get(JOB, asked["jobIdentifier"])
+    copied = ("importedModelName", "roleArn", "modelDataSource", "vpcConfig")
+    return {
+        **{key: row.request[key] for key in copied if key in row.request},
+        "jobArn": row.arn,
+        "jobName": row.name,
+        "importedModelArn": row.model,
+        "status": row.status,
+        "failureMessage": row.facts.get("failureMessage"),
+        "creationTime": row.created,
+        "lastModifiedTime": row.modified,
+        "endTime": row.ended,
+        "importedModelKmsKeyArn": row.request.get("importedModelKmsKeyId"),
+    }
+
+
+def list_model_import_jobs(asked: Asked, desk: Desk) -> Answered:
+    """Imports, filtered, sorted, paged."""
+    rows, token = page(desk, JOB, asked)
+    summaries = [
+        {
+            "jobArn": row.arn,
+            "jobName": row.name,
+            "status": row.status,
+            "lastModifiedTime": row.modified,
+            "creationTime": row.created,
+            "endTime": row.ended,
+            "importedModelArn": row.model,
+            "importedModelName": row.request["importedModelName"],
+        }
+        for row in rows
+    ]
+    return {"modelImportJobSummaries": summaries, "nextToken": token}
+
+
+def list_imported_models(asked: Asked, desk: Desk) -> Answered:
+    """Imported models, filtered, sorted, paged."""
+
+    def wanted(model: CustomModel) -> bool:
+        created = _facts(model)["creationTime"]
+        return (
+            asked.get("nameContains", "") in model.name
+            and ("creationTimeBefore" not in asked or created < asked["creationTimeBefore"].isoformat())
+            and ("creationTimeAfter" not in asked or created > asked["creationTimeAfter"].isoformat())
+        )
+
+    chosen = [model for model in _imported(desk) if wanted(model)]
+    rows, token = page_of(chosen, lambda model: (_facts(model)["creationTime"], _facts(model)["modelArn"]), asked)
+    shown = ("modelArn", "modelName", "creationTime", "instructSupported", "modelArchitecture")
+    return {"modelSummaries": [{key: _facts(model)[key] for key in shown} for model in rows], "nextToken": token}
+
+
+def get_imported_model(asked: Asked, desk: Desk) -> Answered:
+    """One imported model, by name or ARN."""
+    return _facts(_find(asked["modelIdentifier"], desk))
+
+
+def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
+    """Unregister an imported model and delete its weights."""
+    remove(_find(asked["modelIdentifier"], desk).name, desk.settings)
+    return {}
+
+
+def _imported(desk: Desk) -> list[CustomModel]:
+    return [model for model in custom_models(desk.settings) if model.kind == "imported"]
+
+
+def _find(identifier: str, desk: Desk) -> CustomModel:
+    for model in _imported(desk):
+        if identifier in (model.name, model.lineage["arn"]):
+            return model
+    raise UnknownModel(f'no imported model "{identifier}"; ListImportedModels says which there are')
+
+
+def _facts(model: CustomModel) -> dict[str, Any]:
+    return {
+        "modelArn": model.lineage["arn"],
+        "modelName": model.name,
+        "jobName": model.lineage["job_name"],
+        "jobArn": model.lineage["job_arn"],
+        "modelDataSource": {"s3DataSource": {"s3Uri": model.lineage["source"]}},
+        "creationTime": model.lineage["created"],
+        "modelArchitecture": model.lineage["architecture"],
+        "instructSupported": model.lineage["has_chat_template"],
+    }

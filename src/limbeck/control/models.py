@@ -1,0 +1,291 @@
+"""Base models of the catalog and custom models of the registry: listed, described, imported from files, deleted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from limbeck.arns import Arns
+from limbeck.control.desk import Answered, Asked, Desk, page_of
+from limbeck.errors import Conflict, InvalidInput, UnknownModel
+from limbeck.models.catalog import CatalogEntry, catalog, custom_models, remove
+from limbeck.records import CustomModel
+from limbeck.storage.database import Resource
+from limbeck.storage.workspace import MANIFEST
+
+__all__ = [
+    "Registered",
+    "base_entry",
+    "create_custom_model",
+    "custom_model",
+    "delete_custom_model",
+    "get_custom_model",
+    "get_foundation_model",
+    "get_foundation_model_availability",
+    "list_custom_models",
+    "list_foundation_models",
+    "registered",
+]
+
+CUSTOMIZATIONS = ("FINE_TUNING", "DISTILLATION")
+"""What can be done with every base model: any of them fine-tuned, any of them a student."""
+
+KINDS = {
+    "distillation": "DISTILLATION",
+    "fine-tuning": "FINE_TUNING",
+    "continued-pre-training": "CONTINUED_PRE_TRAINING",
+    "adopted": "IMPORTED",
+}
+"""The kinds of registered models that are custom models; imported ones are listed elsewhere."""
+
+HOLDERS = ("custom-model-deployment", "provisioned-model")
+"""What may stand on a model and keeps it from being deleted."""
+
+
+def list_foundation_models(asked: Asked, desk: Desk) -> Answered:
+    """The catalog, filtered. Not paged, as AWS does not page it."""
+
+    def wanted(details: Mapping[str, Any]) -> bool:
+        among = (
+            ("byCustomizationType", details["customizationsSupported"]),
+            ("byOutputModality", details["outputModalities"]),
+            ("byInferenceType", details["inferenceTypesSupported"]),
+        )
+        provider = asked.get("byProvider")
+        return all(asked.get(key) in (None, *values) for key, values in among) and (
+            provider is None or provider.casefold() == details["providerName"].casefold()
+        )
+
+    found = [_foundation_model(entry, desk) for entry in catalog(desk.settings).values()]
+    return {"modelSummaries": [details for details in found if wanted(details)]}
+
+
+def get_foundation_model(asked: Asked, desk: Desk) -> Answered:
+    """One base model, by id or ARN."""
+    return {"modelDetails": _foundation_model(_entry(asked["modelIdentifier"], desk), desk)}
+
+
+def get_foundation_model_availability(asked: Asked, desk: Desk) -> Answered:
+    """Whether a base model can be used: here, always."""
+    return {
+        "modelId": _entry(asked["modelId"], desk).id,
+        "agreementAvailability": {"status": "AVAILABLE"},
+        "authorizationStatus": "AUTHORIZED",
+        "entitlementAvailability": "AVAILABLE",
+        "regionAvailability": "AVAILABLE",
+    }
+
+
+def create_custom_model(asked: Asked, desk: Desk) -> Answered:
+    """A custom model from a folder of weights in a bucket: checked and adopted in the background."""
+    source = (asked.get("modelSourceConfig") or {}).get("s3DataSource")
+    if source is None:
+        raise InvalidInput("modelSourceConfig.s3DataSource: missing; expected the s3:// URI of a folder of weights")
+    check_model_name(asked["modelName"], desk)
+    facts = {"source": source["s3Uri"], "model": asked["modelName"]}
+    arn = desk.order(
+        "custom-model",
+        asked["modelName"],
+        "Creating",
+        asked,
+        "CreateCustomModel",
+        base="imported",
+        facts=facts,
+        tags="modelTags",
+    )
+    return {"modelArn": arn}
+
+
+def list_custom_models(asked: Asked, desk: Desk) -> Answered:
+    """The registered models, filtered, sorted by time of creation (newest first unless asked otherwise), paged."""
+    fits: Mapping[str, Callable[[Registered, Any], bool]] = {
+        "creationTimeBefore": lambda one, moment: one.created < moment,
+        "creationTimeAfter": lambda one, moment: one.created > moment,
+        "nameContains": lambda one, part: part in one.model.name,
+        "baseModelArnEquals": lambda one, arn: arn == one.base_arn,
+        "foundationModelArnEquals": lambda one, arn: arn == one.foundation_arn,
+        "isOwned": lambda one, owned: bool(owned),
+        "modelStatus": lambda one, status: status == "Active",
+    }
+    said = {key: asked[key] for key in fits if key in asked}
+    chosen = [one for one in registered(desk) if all(fits[key](one, value) for key, value in said.items())]
+    page, token = page_of(chosen, lambda one: (one.created.isoformat(timespec="microseconds"), one.arn), asked)
+    summaries = [
+        {
+            "modelArn": one.arn,
+            "modelName": one.model.name,
+            "creationTime": one.created,
+            "baseModelArn": one.base_arn,
+            "baseModelName": one.base_id.split(":")[0],
+            "customizationType": KINDS[one.model.kind],
+            "ownerAccountId": desk.settings.account,
+            "modelStatus": "Active",
+        }
+        for one in page
+    ]
+    return {"modelSummaries": summaries, "nextToken": token}
+
+
+def get_custom_model(asked: Asked, desk: Desk) -> Answered:
+    """One registered model, by name or ARN: its losses, and what the job that made it was asked."""
+    identifier = asked["modelIdentifier"]
+    one = find_custom_model(identifier, desk)
+    if one is None:
+        return _in_the_making(identifier, desk)
+    losses = {name: loss for name, loss in (one.model.lineage.get("losses") or {}).items() if _finite(loss)}
+    answer = {
+        "modelArn": one.arn,
+        "modelName": one.model.name,
+        "baseModelArn": one.base_arn,
+        "customizationType": KINDS[one.model.kind],
+        "trainingMetrics": {"trainingLoss": losses["training_loss"]} if "training_loss" in losses else None,
+        "validationMetrics": [{"validationLoss": losses["validation_loss"]}] if "validation_loss" in losses else [],
+        "creationTime": one.created,
+        "modelStatus": "Active",
+    }
+    made_by = desk.ledger.some(
+        Resource.kind == "model-customization-job", Resource.model == one.arn, newest_first=True, most=1
+    )
+    for job in made_by:
+        copied = ("hyperParameters", "trainingMetrics", "validationMetrics")
+        asked_then = ("trainingDataConfig", "validationDataConfig", "outputDataConfig", "customizationConfig")
+        answer |= {key: job.facts[key] for key in copied if key in job.facts}
+        answer |= {key: job.request[key] for key in asked_then if key in job.request}
+        answer |= {"jobArn": job.arn, "jobName": job.name, "modelKmsKeyArn": job.request.get("customModelKmsKeyId")}
+    return answer
+
+
+def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
+    """Unregister a model and delete its weights. Raises `Conflict` while something stands on it."""
+    one = custom_model(asked["modelIdentifier"], desk)
+    holders = desk.ledger.some(Resource.kind.in_(HOLDERS), Resource.model == one.arn, newest_first=True, most=3)
+    if holders:
+        names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders)
+        raise Conflict(f'model "{one.model.name}" is in use by {names}; delete that first')
+    remove(one.model.name, desk.settings)
+    row = desk.ledger.find("custom-model", one.arn)
+    if row is not None:
+        desk.ledger.remove(row.arn)
+    return {}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model under the names AWS gives it."""
+
+    model: CustomModel
+    arn: str
+    base_id: str
+    base_arn: str
+    foundation_arn: str
+    created: datetime
+
+
+def registered(desk: Desk) -> Iterator[Registered]:
+    """The custom models. The base of one may be another of them: then its ARN is that one's."""
+    models = {model.name: model for model in custom_models(desk.settings)}
+
+    def base_id(model: CustomModel) -> str:
+        seen = {model.name}
+        while model.base in models and model.base not in seen:
+            model = models[model.base]
+            seen.add(model.name)
+        return Arns.id_of(model.base)
+
+    def arn_of(model: CustomModel) -> str:
+        given = model.lineage.get("arn")
+        return str(given) if given else desk.arns.custom_model(base_id(model), model.name, model.fingerprint)
+
+    for model in models.values():
+        manifest = model.path / MANIFEST
+        if model.kind not in KINDS or not manifest.exists():  # its files are gone, and it is no model any more
+            continue
+        root = base_id(model)
+        foundation = desk.arns.foundation_model(root)
+        parent = models.get(model.base)
+        base_arn = foundation if parent is None else arn_of(parent)
+        created = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+        yield Registered(model, arn_of(model), root, base_arn, foundation, created)
+
+
+def find_custom_model(identifier: str, desk: Desk) -> Registered | None:
+    """The custom model of that name or ARN."""
+    return next((one for one in registered(desk) if identifier in (one.arn, one.model.name)), None)
+
+
+def custom_model(identifier: str, desk: Desk) -> Registered:
+    """The custom model of that name or ARN. Raises `UnknownModel`."""
+    found = find_custom_model(identifier, desk)
+    if found is None:
+        raise UnknownModel(f'no custom model "{identifier}"; ListCustomModels says which there are')
+    return found
+
+
+def base_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
+    """The base model of that id or ARN, also with the prefix of a geography, as inference profiles have it."""
+    bare = identifier.removeprefix(desk.arns.foundation_model(""))
+    known = catalog(desk.settings)
+    head, _, rest = bare.partition(".")
+    return known.get(bare) or (known.get(rest) if head in GEOGRAPHIES else None)
+
+
+GEOGRAPHIES = ("us", "eu", "apac", "us-gov", "global")
+
+
+def check_model_name(name: str, desk: Desk) -> None:
+    """Refuse a name that a model has, or a job under way will give. Raises `Conflict`."""
+    if (desk.settings.models / f"{name}.json").exists():
+        raise Conflict(f'a model named "{name}" is there already; choose another name')
+    ongoing = desk.ledger.some(
+        Resource.kind.in_(("model-customization-job", "model-import-job", "custom-model")),
+        Resource.status.in_(("InProgress", "Stopping", "Creating")),
+        newest_first=True,
+        most=1000,
+    )
+    for job in ongoing:
+        if job.facts.get("model") == name:
+            raise Conflict(f'{job.arn} is making a model named "{name}"; choose another name')
+
+
+def _in_the_making(identifier: str, desk: Desk) -> Answered:
+    row = desk.ledger.find("custom-model", identifier)
+    if row is None:
+        raise UnknownModel(f'no custom model "{identifier}"; ListCustomModels says which there are')
+    return {
+        "modelArn": row.arn,
+        "modelName": row.name,
+        "customizationType": "IMPORTED",
+        "creationTime": row.created,
+        "modelStatus": row.status,
+        "failureMessage": row.facts.get("failureMessage"),
+    }
+
+
+def _entry(identifier: str, desk: Desk) -> CatalogEntry:
+    found = base_entry(identifier, desk)
+    if found is None:
+        raise UnknownModel(f'no base model "{identifier}"; ListFoundationModels says which there are')
+    return found
+
+
+def _foundation_model(entry: CatalogEntry, desk: Desk) -> Answered:
+    return {
+        "modelArn": desk.arns.foundation_model(entry.id),
+        "modelId": entry.id,
+        "modelName": entry.name,
+        "providerName": entry.provider,
+        "inputModalities": list(entry.input_modalities),
+        "outputModalities": list(entry.output_modalities),
+        "responseStreamingSupported": True,
+        "customizationsSupported": list(CUSTOMIZATIONS),
+        "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"],
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+
+
+def _finite(loss: Any) -> bool:
+    """A job without validation rows has no validation loss: it is kept as not a number."""
+    return isinstance(loss, float) and math.isfinite(loss)

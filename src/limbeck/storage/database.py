@@ -1,0 +1,167 @@
+"""The service's database: its tables, and an engine that keeps the same promises on SQLite and on Postgres.
+
+One table holds everything the service was asked to make (`Resource`): what was asked, and what has become of it. It
+is migrated by Alembic (`migrations/`). The durable queue keeps tables of its own beside these.
+
+SQLAlchemy's defaults lose updates on SQLite, so the engine begins every transaction with BEGIN IMMEDIATE, in WAL mode,
+with foreign keys on. One that only reads says so (the execution option ``reading``) and waits for nobody.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import JSON, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from limbeck.errors import InvalidInput
+
+__all__ = ["Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
+
+BUSY_SECONDS = 30.0
+"""How long one process waits for another's write to end before it gives up: SQLite has one writer."""
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware moment in UTC, also where the database forgets the zone."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """The tables of the service."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Resource(Base):
+    """One thing somebody asked for: a job, a deployment, an imported model. A row is changed only as a whole."""
+
+    __tablename__ = "resources"
+
+    arn: Mapped[str] = mapped_column(String(2048), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    """As in the ARN: ``model-customization-job``, ``custom-model-deployment``, …"""
+    name: Mapped[str] = mapped_column(String(256))
+    status: Mapped[str] = mapped_column(String(40))
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    modified: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    model: Mapped[str | None] = mapped_column(String(2048))
+    """ARN of the model it is about, where lists are filtered by it."""
+    request: Mapped[dict[str, Any]] = mapped_column(Json)
+    """The members of the request that made it."""
+    facts: Mapped[dict[str, Any]] = mapped_column(Json)
+    """What has become of it, by the names of the answer's members."""
+    version: Mapped[int] = mapped_column()
+
+    __table_args__ = (
+        UniqueConstraint("kind", "name"),
+        Index(None, "kind", "created", "arn"),
+        Index(None, "kind", "status"),
+        Index(None, "model"),
+    )
+    __mapper_args__ = {"version_id_col": version}
+
+
+class Token(Base):
+    """A client's token for a request it may repeat, what it asked then, and what came of it."""
+
+    __tablename__ = "tokens"
+
+    operation: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token: Mapped[str] = mapped_column(String(256), primary_key=True)
+    asked: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the request without its token."""
+    arn: Mapped[str] = mapped_column(String(2048))
+
+
+class Tag(Base):
+    """A label a user put on a resource."""
+
+    __tablename__ = "tags"
+
+    arn: Mapped[str] = mapped_column(String(2048), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    value: Mapped[str] = mapped_column(String(256))
+
+
+class Setting(Base):
+    """What holds for the whole account and region: the configuration of invocation logging."""
+
+    __tablename__ = "settings"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
+class Heartbeat(Base):
+    """A worker that is alive, or was."""
+
+    __tablename__ = "heartbeats"
+
+    worker: Mapped[str] = mapped_column(String(128), primary_key=True)
+    beat: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+def engine_of(url: str) -> Engine:
+    """An engine for ``url``, with what a database needs to keep its word. Raises `InvalidInput` for a URL of another kind."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise InvalidInput("LIMBECK_DATABASE is no URL; expected sqlite:////path or postgresql://…") from None
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise InvalidInput(f"LIMBECK_DATABASE is for {parsed.get_backend_name()}; expected a SQLite file or Postgres")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"pragma {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this version; several processes may do so at once."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("select pg_advisory_xact_lock(8462)")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

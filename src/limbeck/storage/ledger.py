@@ -1,0 +1,205 @@
+"""What the service was asked to make and what became of it: rows of `database.Resource`, written and read.
+
+Every change is one transaction. A change of state says from which states it may come, so that two hands on one row
+cannot undo each other: a job that was stopped is not completed by the worker that had just finished it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.orm import Session
+
+from limbeck.errors import Conflict, Unknown
+from limbeck.storage.database import Heartbeat, Resource, Setting, Tag, Token
+
+__all__ = ["Asking", "Ledger", "now"]
+
+
+def now() -> datetime:
+    """This moment, to the millisecond, as the wire shows it."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A request that may be repeated: the operation, the client's token if it sent one, and a hash of the rest."""
+
+    operation: str
+    token: str | None
+    digest: str
+
+
+class Ledger:
+    """The rows of one installation."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reading = engine.execution_options(reading=True)
+
+    def repeated(self, asking: Asking) -> str | None:
+        """The ARN an equal earlier request got; None for a new one.
+
+        Raises `Conflict` if the token was used for something else.
+        """
+        if asking.token is None:
+            return None
+        with Session(self._reading) as session:
+            return _repeated(session, asking)
+
+    def create(
+        self,
+        resource: Resource,
+        asking: Asking | None = None,
+        tags: Mapping[str, str] | None = None,
+        check: Callable[[Session], None] | None = None,
+        then: Callable[[Connection], None] | None = None,
+    ) -> str:
+        """Add a row with its tags, and do ``then`` (enqueue it), all in one transaction; gives its ARN.
+
+        A request repeated with its token gets the ARN of the first. ``check`` may look at the database and raise, for
+        a limit. Raises `Conflict` for a name that is taken.
+        """
+        arn, name, kind = resource.arn, resource.name, resource.kind
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if asking is not None and (earlier := _repeated(session, asking)) is not None:
+                return earlier
+            taken = sa.select(Resource.arn).where(Resource.kind == kind, Resource.name == name)
+            if (holder := session.scalar(taken)) is not None:
+                raise Conflict(f'the name "{name}" is taken by {holder}; choose another')
+            if check is not None:
+                check(session)
+            session.add(resource)
+            if asking is not None and asking.token is not None:
+                session.add(Token(operation=asking.operation, token=asking.token, asked=asking.digest, arn=arn))
+            session.add_all(Tag(arn=arn, key=key, value=value) for key, value in (tags or {}).items())
+            session.flush()
+            if then is not None:
+                then(session.connection())
+        return arn
+
+    def row(self, arn: str) -> Resource | None:
+        """The resource of that ARN, whatever its kind."""
+        with Session(self._reading, expire_on_commit=False) as session:
+            return session.get(Resource, arn)
+
+    def find(self, kind: str, identifier: str) -> Resource | None:
+        """The resource of that ARN or name."""
+        with Session(self._reading, expire_on_commit=False) as session:
+            by_arn = session.get(Resource, identifier) if identifier.startswith("arn:") else None
+            if by_arn is not None:
+                return by_arn if by_arn.kind == kind else None
+            return session.scalar(sa.select(Resource).where(Resource.kind == kind, Resource.name == identifier))
+
+    def get(self, kind: str, identifier: str) -> Resource:
+        """The resource of that ARN or name. Raises `Unknown`."""
+        found = self.find(kind, identifier)
+        if found is None:
+            raise Unknown(f'no {kind} "{identifier}"')
+        return found
+
+    def some(self, *conditions: sa.ColumnElement[bool], newest_first: bool, most: int) -> Sequence[Resource]:
+        """At most ``most`` rows that fit, by time of creation and ARN."""
+        order = (Resource.created, Resource.arn)
+        ordered = [column.desc() for column in order] if newest_first else list(order)
+        with Session(self._reading, expire_on_commit=False) as session:
+            return session.scalars(sa.select(Resource).where(*conditions).order_by(*ordered).limit(most)).all()
+
+    def change(
+        self,
+        arn: str,
+        status: str | None = None,
+        among: Collection[str] = (),
+        facts: Mapping[str, Any] | None = None,
+        end: bool = False,
+        without: Collection[str] = (),
+        **columns: Any,
+    ) -> Resource | None:
+        """Change a row: its status, some facts (and ``without`` some), other columns; ``modified`` becomes now.
+
+        Nothing is changed, and None given, if the row is gone or its status is not ``among`` those named.
+        """
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            row = session.get(Resource, arn, with_for_update=True)
+            if row is None or (among and row.status not in among):
+                return None
+            if status is not None:
+                row.status = status
+            if facts or without:
+                row.facts = {key: one for key, one in {**row.facts, **(facts or {})}.items() if key not in without}
+            for name, value in columns.items():
+                setattr(row, name, value)
+            row.modified = now()
+            if end:
+                row.ended = row.modified
+            return row
+
+    def remove(self, arn: str) -> None:
+        """Forget a row and its tags."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(sa.delete(Tag).where(Tag.arn == arn))
+            session.execute(sa.delete(Resource).where(Resource.arn == arn))
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """The tags of a resource, by key."""
+        with Session(self._reading) as session:
+            rows = session.scalars(sa.select(Tag).where(Tag.arn == arn).order_by(Tag.key))
+            return {row.key: row.value for row in rows}
+
+    def tag(self, arn: str, tags: Mapping[str, str], most: int) -> bool:
+        """Add or replace tags; False, and nothing changed, if the resource would then have more than ``most``."""
+        with Session(self.engine) as session, session.begin():
+            known = set(session.scalars(sa.select(Tag.key).where(Tag.arn == arn)))
+            if len(known | tags.keys()) > most:
+                return False
+            for key, value in tags.items():
+                session.merge(Tag(arn=arn, key=key, value=value))
+            return True
+
+    def untag(self, arn: str, keys: Collection[str]) -> None:
+        """Take tags away; those that are not there are no fault."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(sa.delete(Tag).where(Tag.arn == arn, Tag.key.in_(keys)))
+
+    def setting(self, name: str) -> dict[str, Any] | None:
+        """What is set for the whole account."""
+        with Session(self._reading) as session:
+            row = session.get(Setting, name)
+            return None if row is None else dict(row.value)
+
+    def set(self, name: str, value: Mapping[str, Any] | None) -> None:
+        """Set it; None forgets it."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(sa.delete(Setting).where(Setting.name == name))
+            if value is not None:
+                session.add(Setting(name=name, value=dict(value)))
+
+    def beat(self, worker: str) -> None:
+        """Say that a worker lives."""
+        with Session(self.engine) as session, session.begin():
+            session.merge(Heartbeat(worker=worker, beat=now()))
+
+    def alive(self, since: datetime) -> set[str]:
+        """The workers heard of since then."""
+        with Session(self._reading) as session:
+            return set(session.scalars(sa.select(Heartbeat.worker).where(Heartbeat.beat >= since)))
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """A transaction of one's own."""
+        return self.engine.begin()
+
+
+def _repeated(session: Session, asking: Asking) -> str | None:
+    row = None if asking.token is None else session.get(Token, (asking.operation, asking.token))
+    if row is None:
+        return None
+    if row.asked != asking.digest:
+        raise Conflict("this clientRequestToken was sent before with another request; a new request needs a new token")
+    return row.arn

@@ -1,0 +1,130 @@
+"""A customization job: fetches its data, runs the pipeline, publishes what came of it.
+
+Everything lies in the job's folder (`jobs/NAME/`), so a job that was broken off goes on: data fetched are not fetched
+again, stages done are not done again, and training goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from limbeck import intake, pipeline, registry
+from limbeck.arns import Arns
+from limbeck.progress import Lines, Task
+from limbeck.recipe import Recipe
+from limbeck.storage.database import Resource
+from limbeck.storage.ledger import Ledger, now
+from limbeck.storage.workspace import Workspace, read_json
+from limbeck.worker.labor import Bench
+from limbeck.worker.outputs import Outputs
+
+__all__ = ["customize"]
+
+STAGE_NAMES = {
+    "1-intake": "validationDetails",
+    "2-synthesis": "dataProcessingDetails",
+    "3-curation": "dataProcessingDetails",
+    "4-training": "trainingDetails",
+    "5-evaluation": "trainingDetails",
+    "6-model": "trainingDetails",
+}
+
+PUBLISH_SECONDS = 20.0
+"""How often the training metrics in the output location are brought up to date while training runs."""
+
+
+def customize(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
+    """Run the job of ``row``; gives its status, its metrics, and the ARN of the model it made."""
+    recipe = Recipe.build(row.facts["recipe"], "the job")
+    work = Workspace(bench.settings.jobs / row.name, Telling(row.arn, bench.ledger), bench.stop)
+    outputs = Outputs(row, bench.objects, work.folder)
+    _fetch(row, recipe, bench)
+    with outputs.kept_up_to_date(PUBLISH_SECONDS):
+        try:
+            model = pipeline.run(recipe, work, bench.settings, resume=True)
+        finally:
+            outputs.publish_report()
+    base_id = row.arn.split("/")[1]
+    arn = Arns(bench.settings.region, bench.settings.account).custom_model(base_id, model.name, model.fingerprint)
+    about = {"arn": arn, "base_id": base_id, "base_arn": row.facts["baseModelArn"], "job_arn": row.arn}
+    registry.annotate(model.name, about, bench.settings)
+    outputs.publish_all()
+    return "Completed", _metrics(work.folder), arn
+
+
+def _fetch(row: Resource, recipe: Recipe, bench: Bench) -> None:
+    """The job's data from their buckets, each file whole or not at all, and only once."""
+    config = row.request["trainingDataConfig"]
+    validators = row.request.get("validationDataConfig", {}).get("validators", [])
+    wanted = [(validator["s3Uri"], path) for validator, path in zip(validators, recipe.source.validation, strict=True)]
+    (train,) = recipe.source.prompt_files
+    if "s3Uri" in config:
+        wanted.append((config["s3Uri"], train))
+    for uri, path in wanted:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            bench.objects.fetch(uri, path)
+    if "invocationLogsConfig" in config and not train.exists():
+        _extract(row, config["invocationLogsConfig"], train, bench)
+
+
+def _extract(row: Resource, config: Mapping[str, Any], path: Path, bench: Bench) -> None:
+    """Rows from invocation logs: prompts, and their responses if those are to be used."""
+    teacher = row.request["customizationConfig"]["distillationConfig"]["teacherModelConfig"]["teacherModelIdentifier"]
+    uri = config["invocationLogSource"]["s3Uri"]
+    responses_of = teacher if config.get("usePromptResponse") else None
+    counts = intake.extract_logs(bench.objects, uri, path, config.get("requestMetadataFilters"), responses_of)
+    print(f"invocation logs: {', '.join(f'{count} {what}' for what, count in counts.items())}", flush=True)
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    losses = read_json(folder / "4-training" / "losses.json")
+    found = losses.get("validation_losses") or [losses.get("validation_loss")]
+    return {
+        "trainingMetrics": {"trainingLoss": losses["training_loss"]},
+        "validationMetrics": [{"validationLoss": loss} for loss in found if loss is not None],
+    }
+
+
+class Telling:
+    """Progress into the job's row, stage by stage, and a line now and then into the log."""
+
+    def __init__(self, arn: str, ledger: Ledger) -> None:
+        self._arn, self._ledger = arn, ledger
+        self._lines = Lines(lambda text: print(time.strftime("%H:%M:%S"), text, flush=True), every=5.0)
+        self._lock = threading.Lock()
+
+    def stage(self, name: str) -> None:
+        """The stage is under way, those before it are done."""
+        current = STAGE_NAMES[name]
+        with self._lock:
+            row = self._ledger.row(self._arn)
+            if row is None:
+                return
+            moment, before, details = now().isoformat(), True, {}
+            for stage in ("validationDetails", "dataProcessingDetails", "trainingDetails"):
+                if stage not in row.facts["statusDetails"]:
+                    continue
+                known = row.facts["statusDetails"][stage]
+                status = "InProgress" if stage == current else "Completed" if before else "NotStarted"
+                before = before and stage != current
+                begun = known["creationTime"] if known["status"] != "NotStarted" else moment
+                changed = status != known["status"]
+                last = moment if changed else known["lastModifiedTime"]
+                details[stage] = {"status": status, "creationTime": begun, "lastModifiedTime": last}
+            self._ledger.change(self._arn, facts={"statusDetails": details})
+
+    @contextmanager
+    def task(self, name: str, total: float, unit: str, done: float = 0) -> Iterator[Task]:
+        """See `Progress.task`."""
+        with self._lines.task(name, total, unit, done) as task:
+            yield task
+
+    def say(self, text: str) -> None:
+        """See `Progress.say`."""
+        self._lines.say(text)
