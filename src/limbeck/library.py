@@ -15,13 +15,14 @@ from typing import Any
 from limbeck import pipeline
 from limbeck.errors import InvalidRecipe
 from limbeck.inference.engine import Engine
+from limbeck.inference.parity import Parity
 from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Evaluation, Kind, Recipe
-from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt
+from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt, Quantization
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace
 
-__all__ = ["Model", "distill", "evaluate", "fine_tune", "load"]
+__all__ = ["Model", "distill", "evaluate", "export", "fine_tune", "load"]
 
 RecipeLike = Recipe | Path | str | Mapping[str, Any]
 
@@ -66,6 +67,21 @@ def evaluate(
     work = Workspace(settings.home / "evaluations", progress or Silent(), stop or StopSignal())
     answers = GenerationSettings(max_response_tokens)
     return pipeline.evaluate(model, Path(rows), plan or Evaluation(), answers, work, settings, system)
+
+
+def export(
+    model: str,
+    to: Path | str,
+    *,
+    quantization: Quantization = "f16",
+    prompts: Path | str | None = None,
+    home: Path | str | None = None,
+) -> Parity:
+    """Copy ``model`` to the folder ``to`` with a GGUF file and Ollama's Modelfile; gives what the file loses.
+
+    It is measured on the rows of ``prompts``, on what the model's own job held out, or on a few plain questions.
+    """
+    return pipeline.export(model, Path(to), quantization, Path(prompts) if prompts else None, _settings(home))
 
 
 def load(model: str, *, home: Path | str | None = None) -> Model:

@@ -19,15 +19,41 @@ from limbeck import curation, evaluation, intake, registry, synthesis, training
 from limbeck.errors import Conflict
 from limbeck.evaluation import Candidate
 from limbeck.inference.engine import Engine
-from limbeck.models.loading import LoadedModel, load
+from limbeck.inference.export import HEADING, section
+from limbeck.inference.export import export as write_export
+from limbeck.inference.parity import Parity
+from limbeck.models.importing import copy_layout, making
+from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.models.students import begin, renamed
 from limbeck.recipe import Evaluation, Recipe
-from limbeck.records import AnsweredExample, CustomModel, Example, GenerationSettings, Report, digest
+from limbeck.records import (
+    AnsweredExample,
+    CustomModel,
+    Example,
+    GenerationSettings,
+    Message,
+    Prompt,
+    Quantization,
+    Report,
+    digest,
+)
 from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
 from limbeck.teachers.local import LocalTeacher
 
-__all__ = ["distill", "evaluate", "fine_tune", "load_engine", "run"]
+__all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "run"]
+
+PARITY_PROMPTS = 8
+"""The most prompts a GGUF file is measured on: some 250 tokens, seconds on a small model."""
+PLAIN_PROMPTS = (
+    "What is the capital of France?",
+    "Name three colors.",
+    "Write one sentence about the sea.",
+    "What is 17 plus 25?",
+    "Translate to Spanish: good morning.",
+    "Why is the sky blue?",
+)
+"""Asked of a model of which no better prompts are known."""
 
 
 def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = False) -> CustomModel:
@@ -62,7 +88,8 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     kept = curation.sift(answered, examples, work)
     _train(kept, student, teacher, recipe, work)
     report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
-    return _register(student, teacher.id, base.id, {"teacher": teacher.fingerprint}, report, recipe, settings, work)
+    hashes = {"teacher": teacher.fingerprint}
+    return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
 
 
 def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
@@ -75,7 +102,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     kept = curation.sift(synthesis.labels(examples), examples, work)
     _train(kept, student, None, recipe, work)
     report = _compare([], base, student, kept, examples, recipe, settings, work)
-    return _register(student, base.id, base.id, {}, report, recipe, settings, work)
+    return _register(student, base.id, base.id, {}, report, examples, recipe, settings, work)
 
 
 def evaluate(
@@ -91,6 +118,35 @@ def evaluate(
     return evaluation.examine(
         load(model, settings), intake.held_out_rows(rows, system), plan, answers, settings.answers, work
     )
+
+
+def export(model: str, to: Path, quantization: Quantization, rows: Path | None, settings: Settings) -> Parity:
+    """A copy of any model in the folder ``to``, whole or not at all, with a GGUF file, its Modelfile and parity.
+
+    The file is measured on the prompts of ``rows``; without it on those the model's own job held out, or on
+    `PLAIN_PROMPTS`. Raises `NotYet` for a model that GGUF cannot hold, `Conflict` if ``to`` is not empty.
+    """
+    loaded = load(model, settings)
+    tokens = [loaded.renderer.prompt(prompt) for prompt in _parity_prompts(loaded, rows)]
+    with making(to) as folder:
+        copy_layout(folder_of(loaded.source, settings), folder)
+        parity = write_export(Engine(loaded), folder, quantization, tokens, settings.threads)
+        card = folder / "README.md"
+        if card.exists():
+            kept = card.read_text(encoding="utf-8").partition(HEADING)[0]
+            card.write_text(kept + section(parity), encoding="utf-8")
+    return parity
+
+
+def _parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[Prompt]:
+    intake_of_job = loaded.source.path.parent / "1-intake" / "examples.jsonl"
+    if rows is not None:
+        found = [example.prompt for example in intake.held_out_rows(rows, None)]
+    elif loaded.source.fingerprint is not None and intake_of_job.exists():
+        found = [e.prompt for e in intake.read_examples(intake_of_job) if e.split == "held-out"]
+    else:
+        found = [Prompt((Message("user", text),)) for text in PLAIN_PROMPTS]
+    return found[:PARITY_PROMPTS]
 
 
 def load_engine(model: str, settings: Settings) -> Engine:
@@ -164,11 +220,12 @@ def _register(
     base: str,
     hashes: Mapping[str, str],
     report: Report,
+    examples: Sequence[Example],
     recipe: Recipe,
     settings: Settings,
     work: Workspace,
 ) -> CustomModel:
-    """Stage 6."""
+    """Stage 6. A GGUF file is measured on held-out prompts."""
     hashes = {
         "examples": work.digest_of("1-intake"),
         "answers kept": work.digest_of("3-curation"),
@@ -183,16 +240,18 @@ def _register(
         "prices": student.source.prices.model_dump() if student.source.prices else None,
         "losses": read_json(work.folder / "4-training" / "losses.json"),
     }
-    inputs = {"hashes": hashes, "report": digest(report.to_json())}
+    held_out = [example.prompt for example in examples if example.split == "held-out"]
+    inputs = {"hashes": hashes, "report": digest(report.to_json()), "export": recipe.export.model_dump(mode="json")}
     return registry.register(
         recipe.name,
         recipe.kind,
         base,
-        student.model,
-        student.renderer.tokenizer,
+        student,
         lineage,
         report,
         evaluation.table(report),
+        recipe.export,
+        [student.renderer.prompt(prompt) for prompt in held_out[:PARITY_PROMPTS]],
         settings,
         work,
         inputs,
@@ -214,7 +273,8 @@ def _check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
             f'job "{recipe.name}" is there already ({work.folder});'
             " --resume goes on with it, another name begins a new one"
         )
-    changed = _differences(read_json(path), recipe.dump())
+    # Read as a recipe: one written before a key was known means its default.
+    changed = _differences(Recipe.build(read_json(path), str(path)).dump(), recipe.dump())
     if changed:
         raise Conflict(
             f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'

@@ -26,10 +26,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limbeck.errors import InvalidRecipe, NotYet
-from limbeck.records import GenerationSettings
+from limbeck.records import GenerationSettings, Quantization
 
 __all__ = [
     "Evaluation",
+    "Export",
     "Kind",
     "Objective",
     "Recipe",
@@ -180,6 +181,13 @@ class Evaluation(_Section):
     seed: int = 0
 
 
+class Export(_Section):
+    """What is written beside the safetensors, for other engines."""
+
+    gguf: Quantization | Literal["none"] = "f16"
+    """A GGUF file for llama.cpp, Ollama and LM Studio, with so many bits a weight; what it loses is measured."""
+
+
 class Recipe(_Section):
     """One job."""
 
@@ -192,6 +200,7 @@ class Recipe(_Section):
     synthesis: Synthesis = Synthesis()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    export: Export = Export()
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:

@@ -1,21 +1,28 @@
 """Stage 6: a trained student becomes a registered model: a folder that plain transformers loads, and a name.
 
 Left in the folder: `model.safetensors`, configuration, tokenizer, chat template, generation config, `lineage.json`
-(from what data, teacher and recipe it came, and what was measured) and `README.md`, the model card. The name is a
-small file in the home's `models/`, written last.
+(from what data, teacher and recipe it came, and what was measured) and `README.md`, the model card; and, for other
+engines, a GGUF file with Ollama's `Modelfile` and `parity.json`. The name is a small file in the home's `models/`,
+written last.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import Conflict
+from limbeck.errors import Conflict, DamagedArtifact, NotYet
+from limbeck.inference.engine import Engine
+from limbeck.inference.export import export, section
+from limbeck.inference.parity import Parity
 from limbeck.models import loading
+from limbeck.models.gguf_file import gguf_name
+from limbeck.models.loading import LoadedModel
+from limbeck.recipe import Export
 from limbeck.records import CustomModel, Report
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
@@ -36,30 +43,36 @@ def register(
     name: str,
     kind: str,
     base: str,
-    model: Any,
-    tokenizer: Any,
+    student: LoadedModel,
     lineage: Mapping[str, Any],
     report: Report,
     table: str,
+    exporting: Export,
+    prompts: Sequence[Sequence[int]],
     settings: Settings,
     work: Workspace,
     inputs: Mapping[str, Any],
 ) -> CustomModel:
-    """Write the model's folder and card, and register it under ``name``. ``table`` is the report's, for the card."""
+    """Write the model's folder and card, and register it under ``name``. ``table`` is the report's, for the card.
+
+    ``prompts`` (token ids) are what the GGUF file is measured on. A model that cannot be written as one is registered
+    all the same, and its card says why there is none.
+    """
     check_name(name, work.folder, settings)
 
     def make(folder: Path) -> None:
-        loading.save(model, tokenizer, folder)
+        loading.save(student.model, student.renderer.tokenizer, folder)
+        exported = _export(student, folder, exporting, prompts, settings, work)
         whole = {
             "name": name,
             "kind": kind,
             "base": base,
             "fingerprint": loading.fingerprint(folder),
-            "lineage": {**lineage, "versions": _versions(), "report": report.to_json()},
+            "lineage": {**lineage, "export": _lineage(exported), "versions": _versions(), "report": report.to_json()},
         }
         write_json(folder / "lineage.json", whole)
         with writing(folder / "README.md") as file:
-            file.write(_card(name, kind, base, lineage, report, table))
+            file.write(_card(name, kind, base, lineage, exported, report, table))
 
     folder = work.step(STAGE, inputs, make)
     known = read_json(folder / "lineage.json")
@@ -83,7 +96,42 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _card(name: str, kind: str, base: str, lineage: Mapping[str, Any], report: Report, table: str) -> str:
+def _export(
+    student: LoadedModel,
+    folder: Path,
+    exporting: Export,
+    prompts: Sequence[Sequence[int]],
+    settings: Settings,
+    work: Workspace,
+) -> Parity | str:
+    """Write the GGUF file and measure it; the reason where there is none."""
+    if exporting.gguf == "none":
+        return "the recipe asks for none"
+    try:
+        parity = export(Engine(student), folder, exporting.gguf, prompts, settings.threads)
+    # Hours of training are not thrown away for want of one more format.
+    except (NotYet, DamagedArtifact) as error:
+        work.progress.say(f"registry: no GGUF file: {error}")
+        return str(error)
+    work.progress.say(f"registry: {gguf_name(exporting.gguf)}: {parity}")
+    return parity
+
+
+def _lineage(exported: Parity | str) -> dict[str, Any]:
+    if isinstance(exported, str):
+        return {"gguf": None, "reason": exported}
+    return {"gguf": gguf_name(exported.quantization), "parity": exported.to_json()}
+
+
+def _card(
+    name: str,
+    kind: str,
+    base: str,
+    lineage: Mapping[str, Any],
+    exported: Parity | str,
+    report: Report,
+    table: str,
+) -> str:
     recipe = json.dumps(lineage["recipe"], indent=2, ensure_ascii=False)
     verdict = report.verdict[0].upper() + report.verdict[1:]
     made = {"distillation": "distilled from", "fine-tuning": "fine-tuned from"}.get(kind, "made from")
@@ -123,4 +171,5 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
 ```
-"""
+
+{section(exported)}"""

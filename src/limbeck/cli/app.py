@@ -24,6 +24,7 @@ from limbeck.intake import survey
 from limbeck.models.catalog import catalog, custom_models
 from limbeck.progress import StopSignal
 from limbeck.recipe import Recipe, assign
+from limbeck.records import Quantization
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
 from limbeck.storage.workspace import job_states, read_json
@@ -206,6 +207,27 @@ def invoke(
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Catalog id, registered name, folder or GGUF file.")],
+    to: Annotated[Path, typer.Option(help="A folder to make: safetensors, GGUF file, Modelfile, parity.json.")],
+    quantization: Annotated[Quantization, typer.Option(help="Bits a weight in the GGUF file.")] = "f16",
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSONL to measure on; by default what the model's own job held out.")
+    ] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write a model for other engines (llama.cpp, Ollama, LM Studio), and measure what that loses."""
+    from limbeck import library
+
+    parity = library.export(model, to, quantization=quantization, prompts=prompts, home=home)
+    if as_json:
+        _print_json({"model": model, "folder": str(to), **parity.to_json()})
+        return
+    print(f"{to}: {parity}")
 
 
 @app.command()

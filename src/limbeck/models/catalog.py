@@ -1,7 +1,7 @@
 """The catalog: which models there are, and where. Finds and removes models, never loads one; opens without torch.
 
-A model is named by its catalog id, by the name of a model registered in this home, or by a folder in Hugging Face
-layout. `find` turns any of the three into a `ModelSource`.
+A model is named by its catalog id, by the name of a model registered in this home, by a folder in Hugging Face
+layout, or by a GGUF file. `find` turns any of the four into a `ModelSource`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _custom_model(path: Path, changed: int) -> CustomModel:
 
 
 def find(name: str, settings: Settings) -> ModelSource:
-    """The model called ``name``: a catalog id, a registered model, or a folder. Raises `UnknownModel`."""
+    """The model called ``name``: a catalog id, a registered model, a folder, a file. Raises `UnknownModel`."""
     entries = catalog(settings)
     if name in entries:
         entry = entries[name]
@@ -139,7 +139,7 @@ def find(name: str, settings: Settings) -> ModelSource:
             model.lineage.get("parameters"),
         )
     folder = Path(name).expanduser()
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or (folder.suffix == ".gguf" and folder.is_file()):
         return ModelSource(str(folder.resolve()), folder.resolve(), None)
     if folder.is_dir():
         raise UnknownModel(f"{folder}: a folder without config.json; expected a model in Hugging Face layout")

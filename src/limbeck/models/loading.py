@@ -7,6 +7,7 @@ dequantized once and kept as safetensors in the home's cache, because reading it
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import warnings
@@ -28,11 +29,12 @@ from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
+from limbeck.models.gguf_cache import stamp
 from limbeck.models.packing import ATTENTION
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest
 
-__all__ = ["LoadedModel", "fingerprint", "load", "save"]
+__all__ = ["LoadedModel", "fingerprint", "folder_of", "load", "save"]
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -65,7 +67,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
     """Load the model called ``name`` (see `catalog.find`) in fp32. Raises `UnknownModel` or `DamagedArtifact`."""
     torch.set_num_threads(settings.threads)
     source = find(name, settings)
-    folder = _converted(source, settings) if source.path.suffix == ".gguf" else source.path
+    folder = folder_of(source, settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -89,6 +91,11 @@ def load(name: str, settings: Settings) -> LoadedModel:
         source,
         source.fingerprint or fingerprint(folder),
     )
+
+
+def folder_of(source: ModelSource, settings: Settings) -> Path:
+    """A model's folder in Hugging Face layout: its own, or that of a GGUF file's dequantized weights."""
+    return _converted(source, settings) if source.path.suffix == ".gguf" else source.path
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -128,21 +135,20 @@ def _stop_ids(model: Any) -> list[int]:
 
 def _converted(source: ModelSource, settings: Settings) -> Path:
     """The folder of a GGUF file's dequantized weights, made on first use."""
-    folder = settings.cache / source.path.stem
-    if (folder / "config.json").exists():
-        return folder
     if not provide(source).exists():
         raise DamagedArtifact(f"{source.path}: missing; expected the weights of {source.id}")
-    try:
-        import gguf  # noqa: F401  (an extra: only GGUF files need it)
-    except ImportError:
-        raise InvalidInput("reading a GGUF file needs the extra: pip install 'limbeck[gguf]'") from None
+    # Many a file is called model.gguf: which one this is says the stamp.
+    folder = settings.cache / f"{source.path.stem}-{stamp(source.path)[:12]}"
+    if (folder / "config.json").exists():
+        return folder
+    if importlib.util.find_spec("accelerate") is None:  # which transformers needs for GGUF files only
+        raise InvalidInput("reading a GGUF file needs the extra: pip install 'limbeck[gguf]'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
         read = AutoModelForCausalLM.from_pretrained(source.path.parent, gguf_file=source.path.name, dtype=torch.float32)
     settings.cache.mkdir(parents=True, exist_ok=True)
-    making = settings.cache / f".{source.path.stem}.{os.getpid()}"
+    making = settings.cache / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     # transformers refuses to save what it counts as quantized, so the model is built anew from its parts.
     values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}

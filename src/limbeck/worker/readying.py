@@ -7,7 +7,7 @@ from typing import Any
 
 from limbeck.errors import LimbeckError
 from limbeck.models.catalog import find
-from limbeck.models.hosted import gguf_of
+from limbeck.models.gguf_cache import gguf_of
 from limbeck.storage.database import Resource
 from limbeck.worker.labor import Bench
 
