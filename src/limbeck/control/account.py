@@ -5,9 +5,11 @@ from __future__ import annotations
 from limbeck.control.desk import Answered, Asked, Desk, tags_of
 from limbeck.control.models import base_entry, find_custom_model
 from limbeck.errors import InvalidInput, TooManyTags, Unknown
+from limbeck.serving.logbook import log_root
 from limbeck.storage.database import Resource
 
 __all__ = [
+    "LOGGING",
     "delete_model_invocation_logging_configuration",
     "get_model_invocation_logging_configuration",
     "list_tags_for_resource",
@@ -32,6 +34,9 @@ def put_model_invocation_logging_configuration(asked: Asked, desk: Desk) -> Answ
         desk.check_place(f"s3://{config['s3Config']['bucketName']}/")
     except (Unknown, InvalidInput) as error:
         raise InvalidInput(f"loggingConfig.s3Config.bucketName: {error}") from None
+    place = config["s3Config"]
+    marker = f"{log_root(place.get('keyPrefix'), desk.settings.account)}/amazon-bedrock-logs-permission-check"
+    desk.objects.put(place["bucketName"], marker, b"")
     desk.ledger.set(LOGGING, config)
     return {}
 

@@ -189,6 +189,9 @@ def registered(desk: Desk) -> Iterator[Registered]:
     models = {model.name: model for model in custom_models(desk.settings)}
 
     def base_id(model: CustomModel) -> str:
+        given = model.lineage.get("base_id")
+        if given:
+            return str(given)
         seen = {model.name}
         while model.base in models and model.base not in seen:
             model = models[model.base]
@@ -200,14 +203,14 @@ def registered(desk: Desk) -> Iterator[Registered]:
         return str(given) if given else desk.arns.custom_model(base_id(model), model.name, model.fingerprint)
 
     for model in models.values():
-        manifest = model.path / MANIFEST
-        if model.kind not in KINDS or not manifest.exists():  # its files are gone, and it is no model any more
+        mark = model.path if model.kind == "adopted" else model.path / MANIFEST
+        if model.kind not in KINDS or not mark.exists():  # its files are gone, and it is no model any more
             continue
         root = base_id(model)
         foundation = desk.arns.foundation_model(root)
         parent = models.get(model.base)
-        base_arn = foundation if parent is None else arn_of(parent)
-        created = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+        base_arn = model.lineage.get("base_arn") or (foundation if parent is None else arn_of(parent))
+        created = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
         yield Registered(model, arn_of(model), root, base_arn, foundation, created)
 
 

@@ -128,7 +128,7 @@ def find(name: str, settings: Settings) -> ModelSource:
     registered = settings.models / f"{name}.json"
     if re.fullmatch(r"[\w-]+", name) and registered.exists():
         model = custom_model(registered)
-        if not (model.path / "config.json").exists():
+        if not (model.path if model.path.suffix == ".gguf" else model.path / "config.json").exists():
             raise DamagedArtifact(f'model "{name}": its files are gone from {model.path}')
         prices = model.lineage.get("prices")
         return ModelSource(
@@ -157,9 +157,10 @@ def remove(name: str, settings: Settings) -> None:
     registered = settings.models / f"{name}.json"
     if not re.fullmatch(r"[\w-]+", name) or not registered.exists():
         raise UnknownModel(f'no custom model "{name}"')
-    folder = custom_model(registered).path
+    path = custom_model(registered).path
     registered.unlink()
-    if folder.resolve().is_relative_to(settings.jobs):
+    folder = path.parent if path.suffix == ".gguf" else path
+    if any(folder.resolve().is_relative_to(place) for place in (settings.jobs, settings.imported)):
         shutil.rmtree(folder, ignore_errors=True)
 
 

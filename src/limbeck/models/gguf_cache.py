@@ -13,6 +13,7 @@ from pathlib import Path
 
 from limbeck.errors import NotYet
 from limbeck.models.catalog import ModelSource
+from limbeck.models.cutting import provide
 from limbeck.models.gguf_file import write_gguf
 from limbeck.records import digest
 from limbeck.settings import Settings
@@ -27,7 +28,7 @@ def gguf_of(source: ModelSource, settings: Settings) -> Path | None:
     `DamagedArtifact` for a folder that is not whole.
     """
     if source.path.suffix == ".gguf":
-        return source.path
+        return provide(source)
     exported = sorted(source.path.glob("model-*.gguf"))
     if exported:
         return exported[0]

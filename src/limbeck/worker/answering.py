@@ -1,0 +1,61 @@
+"""A hosted model for the time of a job: questions in, answers out, many at once, over replicas of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from limbeck.errors import LimbeckError, NotReady
+from limbeck.models.catalog import find
+from limbeck.serving.chat import Answer, ChatModel, Question, answer, collect
+from limbeck.serving.pool import ReplicaPool, open_pool
+from limbeck.settings import Settings
+
+__all__ = ["Answering", "answering"]
+
+LOAD_SECONDS = 600.0
+"""How long a model may take to come into memory: a job can wait."""
+
+
+class Answering:
+    """Models by name, loaded as they are asked."""
+
+    def __init__(self, settings: Settings, pool: ReplicaPool) -> None:
+        self._settings, self._pool = settings, pool
+        self._models: dict[str, ChatModel] = {}
+
+    async def ask(self, model: str, question: Question) -> Answer:
+        """One answer. Raises what the model or the question is at fault for."""
+        source = find(model, self._settings)
+        chat = self._models.setdefault(model, ChatModel(source))
+        prepared = chat.prepare(question)
+        until = time.monotonic() + LOAD_SECONDS
+        while True:
+            try:
+                replica = await self._pool.replica(source)
+                break
+            except NotReady:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(1)
+        return await collect(answer(replica, prepared, time.monotonic()))
+
+    async def ask_all(self, model: str, questions: Sequence[Question]) -> list[Answer | LimbeckError]:
+        """Answers to all, in their order; one that cannot be answered comes as its error."""
+        found = await asyncio.gather(*(self.ask(model, question) for question in questions), return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, LimbeckError):
+                raise one
+        return [one for one in found if not isinstance(one, BaseException) or isinstance(one, LimbeckError)]
+
+
+@asynccontextmanager
+async def answering(settings: Settings) -> AsyncIterator[Answering]:
+    """Replicas that end with the block."""
+    pool = open_pool(settings)
+    try:
+        yield Answering(settings, pool)
+    finally:
+        await pool.close()
