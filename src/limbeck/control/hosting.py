@@ -1,4 +1,4 @@
-"""What a model identifier stands for: a base model, a custom or imported model, a deployment, provisioned throughput."""
+"""What a model identifier stands for: a base, custom or imported model, a deployment, provisioned throughput."""
 
 from __future__ import annotations
 

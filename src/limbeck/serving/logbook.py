@@ -1,7 +1,8 @@
-"""The invocation log: what hosted models were asked and answered, as Amazon Bedrock writes it and `intake.logs` reads it.
+"""The invocation log: what hosted models were asked and answered, as Amazon Bedrock writes it and intake reads it.
 
-    [keyPrefix/]AWSLogs/<account>/BedrockModelInvocationLogs/<region>/YYYY/MM/DD/HH/<name>.json.gz    records, a line each
-                                                                              …/data/<id>_input.json.gz   large bodies
+    [keyPrefix/]AWSLogs/<account>/BedrockModelInvocationLogs/<region>/YYYY/MM/DD/HH/
+        <name>.json.gz               records, a line each
+        data/<id>_input.json.gz      large bodies, a file each
 
 Records are handed over at once and written by a thread in batches, so logging never slows an answer. A clean stop
 writes what is left; a crash loses at most what came in the last `FLUSH_SECONDS`, and never more than `MOST_WAITING`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -86,7 +86,7 @@ class Resource(Base):
         Index(None, "kind", "status"),
         Index(None, "model"),
     )
-    __mapper_args__ = {"version_id_col": version}
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
 
 
 class Token(Base):
@@ -130,14 +130,14 @@ class Heartbeat(Base):
 
 
 def engine_of(url: str) -> Engine:
-    """An engine for ``url``, with what a database needs to keep its word. Raises `InvalidInput` for a URL of another kind."""
+    """An engine for ``url``, with what a database needs to keep its word. Raises `InvalidInput` for another kind."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         raise InvalidInput("LIMBECK_DATABASE is no URL; expected sqlite:////path or postgresql://…") from None
     if parsed.get_backend_name() == "postgresql":
         return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise InvalidInput(f"LIMBECK_DATABASE is for {parsed.get_backend_name()}; expected a SQLite file or Postgres")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})

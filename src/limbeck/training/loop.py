@@ -55,8 +55,8 @@ def train(
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or gradient is not finite, and
-    `Stopped`, with a checkpoint written, when ``stop`` is set.
+    result each set's own. ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or
+    gradient is not finite, and `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs

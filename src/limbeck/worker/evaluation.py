@@ -36,7 +36,23 @@ MOST_PROMPTS = 1000
 
 AT_ONCE = 16
 
-INSULTS = frozenset(["idiot", "moron", "stupid", "dumb", "loser", "scum", "trash", "worthless", "pathetic", "disgusting", "kill", "hate", "shut"])
+INSULTS = frozenset(
+    [
+        "idiot",
+        "moron",
+        "stupid",
+        "dumb",
+        "loser",
+        "scum",
+        "trash",
+        "worthless",
+        "pathetic",
+        "disgusting",
+        "kill",
+        "hate",
+        "shut",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""Supervised children: their status is told, they stop when asked, and none outlives its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from limbeck.jobs import child
+
+
+def script(text):
+    return [sys.executable, "-c", text]
+
+
+def test_the_status_and_the_words_of_a_child_are_kept(tmp_path):
+    log = tmp_path / "logs" / "one.log"
+    assert child.supervise(script("print('hello'); raise SystemExit(7)"), log, lambda: True, lambda: None) == 7
+    assert log.read_text() == "hello\n"
+    died = script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert child.supervise(died, log, lambda: True, lambda: None) == -signal.SIGKILL
+
+
+def test_a_child_that_is_not_wanted_any_more_is_asked_to_stop(tmp_path):
+    text = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(130)); print('up', flush=True); time.sleep(60)"
+    log = tmp_path / "log"
+
+    def wanted():
+        return not (log.exists() and "up" in log.read_text())
+
+    began = time.monotonic()
+    assert child.supervise(script(text), log, wanted, lambda: None) == 130
+    assert time.monotonic() - began < 20
+
+
+def test_a_child_that_does_not_listen_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "GRACE_SECONDS", 0.5)
+    text = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    assert child.supervise(script(text), tmp_path / "log", lambda: False, lambda: None) in (-15, -9)
+
+
+def test_a_fault_while_watching_leaves_no_child_behind(tmp_path):
+    pid = tmp_path / "pid"
+    text = f"import os, time, pathlib; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+
+    def tick():
+        if pid.exists() and pid.read_text():
+            raise RuntimeError("the watcher stumbles")
+
+    try:
+        child.supervise(script(text), tmp_path / "log", lambda: True, tick)
+    except RuntimeError:
+        pass
+    assert not alive(int(pid.read_text()))
+
+
+def test_a_child_dies_with_its_parent(tmp_path):
+    pid = tmp_path / "pid"
+    inner = (
+        "import os, sys, time, pathlib; from limbeck.jobs.child import die_with_parent;"
+        f"die_with_parent(int(sys.argv[1])); pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    outer = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}, str(os.getpid())])"
+    parent = subprocess.Popen(script(outer))
+    until = time.monotonic() + 30
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    while alive(int(pid.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(int(pid.read_text()))
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"

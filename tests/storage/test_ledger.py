@@ -1,0 +1,147 @@
+"""The service's rows: made once, changed whole, never by two hands at odds; on SQLite and on Postgres alike."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from limbeck.errors import Conflict, InvalidInput, Unknown
+from limbeck.storage.database import Base, Resource, engine_of, migrate
+from limbeck.storage.ledger import Asking, Ledger, now
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request, tmp_path):
+    if request.param == "sqlite":
+        engine = engine_of(f"sqlite:///{tmp_path / 'rows.sqlite'}")
+    else:
+        engine = engine_of(request.getfixturevalue("postgres"))
+        Base.metadata.drop_all(engine)
+        with engine.begin() as connection:
+            connection.execute(sa.text("drop table if exists alembic_version"))
+    migrate(engine)
+    yield Ledger(engine)
+    engine.dispose()
+
+
+def row(name, status="InProgress", **more):
+    moment = now()
+    columns = {"kind": "job", "created": moment, "modified": moment, "request": {}, "facts": {}, **more}
+    return Resource(arn=f"arn:{name}", name=name, status=status, **columns)
+
+
+def test_the_migrations_make_the_tables_the_code_describes(ledger):
+    with ledger.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Base.metadata) == []
+    migrate(ledger.engine)  # again, and nothing happens
+
+
+def test_a_request_repeated_with_its_token_gets_the_first_answer_and_makes_nothing(ledger):
+    done = []
+    first = ledger.create(row("a"), Asking("Create", "t", "same"), {"k": "v"}, then=lambda _: done.append(1))
+    assert ledger.create(row("b"), Asking("Create", "t", "same"), then=lambda _: done.append(2)) == first
+    assert (done, ledger.row("arn:b"), ledger.tags(first)) == ([1], None, {"k": "v"})
+    with pytest.raises(Conflict, match="clientRequestToken"):
+        ledger.create(row("c"), Asking("Create", "t", "other"))
+
+
+def test_a_name_is_taken_once_within_its_kind(ledger):
+    ledger.create(row("a"))
+    with pytest.raises(Conflict, match='"a" is taken by arn:a'):
+        ledger.create(Resource(**{**vars_of(row("a")), "arn": "arn:other"}))
+    ledger.create(Resource(**{**vars_of(row("a")), "arn": "arn:third", "kind": "deployment"}))
+
+
+def vars_of(resource):
+    return {
+        column.name: getattr(resource, column.name) for column in Resource.__table__.columns if column.name != "version"
+    }
+
+
+def test_what_fails_inside_leaves_neither_row_nor_tag(ledger):
+    def fail(_):
+        raise RuntimeError("the queue is away")
+
+    with pytest.raises(RuntimeError):
+        ledger.create(row("a"), Asking("Create", "t", "x"), {"k": "v"}, then=fail)
+    assert (ledger.row("arn:a"), ledger.tags("arn:a"), ledger.repeated(Asking("Create", "t", "x"))) == (None, {}, None)
+
+
+def test_a_change_comes_only_from_the_states_it_may_come_from(ledger):
+    ledger.create(row("a"))
+    stopped = ledger.change("arn:a", "Stopped", ("InProgress",), {"seen": 1}, end=True)
+    assert (stopped.status, stopped.facts, stopped.ended) == ("Stopped", {"seen": 1}, stopped.modified)
+    assert ledger.change("arn:a", "Completed", ("InProgress",)) is None
+    assert ledger.row("arn:a").status == "Stopped"
+    assert ledger.change("arn:nobody", "Completed") is None
+
+
+def test_facts_are_added_and_taken_away(ledger):
+    ledger.create(row("a", facts={"x": 1, "next": 2}))
+    assert ledger.change("arn:a", facts={"y": 3}, without=("next",)).facts == {"x": 1, "y": 3}
+
+
+def test_changes_at_the_same_time_are_all_kept(ledger):
+    ledger.create(row("a", facts={"count": 0}))
+
+    def add():
+        for _ in range(20):
+            with ledger.engine.begin() as connection:
+                table = Resource.__table__
+                held = sa.select(table.c.facts).where(table.c.arn == "arn:a").with_for_update()
+                count = connection.execute(held).scalar_one()["count"]
+                connection.execute(sa.update(table).values(facts={"count": count + 1}))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.row("arn:a").facts == {"count": 80}
+
+
+def test_times_come_back_aware_and_equal(ledger):
+    made = row("a")
+    moment = made.created
+    ledger.create(made)
+    found = ledger.row("arn:a").created
+    assert (found, found.utcoffset()) == (moment, timedelta(0))
+
+
+def test_rows_are_found_by_name_and_arn_and_only_in_their_kind(ledger):
+    ledger.create(row("a"))
+    assert ledger.get("job", "a").arn == ledger.get("job", "arn:a").arn == "arn:a"
+    for kind, identifier in (("deployment", "a"), ("deployment", "arn:a"), ("job", "b"), ("job", "arn:b")):
+        with pytest.raises(Unknown):
+            ledger.get(kind, identifier)
+
+
+def test_tags_are_added_replaced_limited_and_taken_away(ledger):
+    assert ledger.tag("arn:a", {"x": "1", "y": "2"}, most=2)
+    assert ledger.tag("arn:a", {"x": "3"}, most=2)
+    assert not ledger.tag("arn:a", {"z": "4"}, most=2)
+    ledger.untag("arn:a", ["y", "nothing"])
+    assert ledger.tags("arn:a") == {"x": "3"}
+
+
+def test_settings_and_heartbeats_are_kept(ledger):
+    assert ledger.setting("logging") is None
+    ledger.set("logging", {"a": 1})
+    ledger.set("logging", {"b": 2})
+    assert ledger.setting("logging") == {"b": 2}
+    ledger.set("logging", None)
+    assert ledger.setting("logging") is None
+    ledger.beat("w")
+    ledger.beat("w")
+    assert ledger.alive(now() - timedelta(seconds=60)) == {"w"}
+    assert ledger.alive(now() + timedelta(seconds=60)) == set()
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nothing", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_of_another_kind_is_refused_with_the_way_out(url):
+    with pytest.raises(InvalidInput, match="LIMBECK_DATABASE"):
+        engine_of(url)
