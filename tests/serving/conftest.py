@@ -5,17 +5,17 @@ import importlib.util
 from contextlib import aclosing
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from limbeck.models.catalog import find
-from limbeck.models.loading import load
-from limbeck.records import Message, Prompt
 from limbeck.serving.base import Done, Generate
 from limbeck.serving.llama import LlamaReplica
 from limbeck.settings import Settings
 
 EMBEDDED = "huggingface.smollm2-135m-instruct-v1:0"
 SLOTS = 4
+CONTEXT = 256
 
 
 def pytest_collection_modifyitems(items):
@@ -33,20 +33,8 @@ def run():
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="session")
-def source(home):
-    return find(EMBEDDED, Settings(home, threads=1))
-
-
-@pytest.fixture(scope="session")
-def tokens_of(home):
-    """A question as the embedded model's tokens."""
-    renderer = load(EMBEDDED, Settings(home, threads=1)).renderer
-    return lambda text: tuple(renderer.prompt(Prompt((Message("user", text),))))
+def source(tmp_path_factory):
+    return find(EMBEDDED, Settings(tmp_path_factory.mktemp("home"), threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +44,31 @@ def llama(run, source):
     run(replica.close())
 
 
-def start_llama(gguf: Path, slots: int = SLOTS, context_tokens: int = 512, stall_seconds: float = 30.0):
-    return LlamaReplica.start(
-        gguf, what=EMBEDDED, slots=slots, context_tokens=context_tokens, threads=1, prompt_cache_bytes=16 << 20,
-        stall_seconds=stall_seconds,
-    )  # fmt: skip
+def start_llama(gguf: Path, **changed):
+    settings = {
+        "what": EMBEDDED, "slots": SLOTS, "context_tokens": CONTEXT, "threads": 1, "prompt_cache_bytes": 16 << 20,
+        "stall_seconds": 30.0,
+    } | changed  # fmt: skip
+    return LlamaReplica.start(gguf, **settings)
+
+
+async def llamas(replica, path: str, body=None):
+    """What llama.cpp's server says for itself."""
+    headers = {"Authorization": f"Bearer {replica.process.key}"}
+    url = f"http://127.0.0.1:{replica.process.port}{path}"
+    async with aiohttp.request("POST" if body else "GET", url, json=body, headers=headers) as response:
+        return await response.json()
+
+
+async def tokens_of(replica, text: str) -> tuple[int, ...]:
+    """A question as the embedded model's tokens."""
+    turns = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    return tuple((await llamas(replica, "/tokenize", {"content": turns, "parse_special": True}))["tokens"])
+
+
+async def busy(replica) -> int:
+    """How many of its slots are at work."""
+    return sum(slot["is_processing"] for slot in await llamas(replica, "/slots"))
 
 
 async def answered(replica, asked: Generate) -> tuple[str, Done, list]:

@@ -14,7 +14,7 @@ Checked against llama.cpp b11549 (tools/server/README.md, "POST /completion").
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -66,7 +66,7 @@ class CompletionReplica:
         await self._session.close()
         await self.process.close()
 
-    async def generate(self, asked: Generate) -> AsyncIterator[Piece | Done]:
+    async def generate(self, asked: Generate) -> AsyncGenerator[Piece | Done, None]:
         """The answer in pieces, `Done` last; see `base.Replica`."""
         prompt_tokens = len(asked.token_ids)
         if prompt_tokens >= self.process.context_tokens:
@@ -112,7 +112,9 @@ class CompletionReplica:
             "response_fields": ["stop", "content", "stop_type", "tokens_predicted"],
         }
 
-    async def _events(self, request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        if not self.alive or self._session.closed:
+            raise NeverAsked(f"{self.process.what}: its process has ended")
         try:
             async with self._session.post("/completion", data=json.dumps(request).encode()) as response:
                 if response.status != 200:
@@ -161,7 +163,7 @@ class _Shown:
         self._waiting: list[tuple[int, TokenLogprob]] = []
         self._said = self._shown = 0  # characters
 
-    def logprobs(self, text: str, found: list[dict[str, Any]]) -> tuple[TokenLogprob, ...]:
+    def logprobs(self, text: str, found: Sequence[Mapping[str, Any]]) -> tuple[TokenLogprob, ...]:
         for token in found:
             if token["bytes"]:
                 self._waiting.append((self._said, _logprob(token)))

@@ -8,6 +8,7 @@ looks at every token of the vocabulary.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,19 +66,18 @@ def llama_bytes(path: Path, header: GGUFHeader, slots: int, context_tokens: int,
     return path.stat().st_size + cache + prompt_cache_bytes + LLAMA_BYTES
 
 
-def reference_bytes(folder: Path) -> int:
-    """What a transformers process takes: every weight is held in 32 bits, however it is stored."""
+def reference_bytes(path: Path) -> int:
+    """What a transformers process takes: every weight is held in 32 bits, however it is stored.
+
+    ``path`` is a folder of safetensors, or a GGUF file, whose weights have 4 bits or more.
+    """
+    if path.is_file():
+        return 8 * path.stat().st_size + REFERENCE_BYTES
     values = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            tensors = json.loads(file.read(length))
-        for name, tensor in tensors.items():
-            if name != "__metadata__":
-                count = 1
-                for size in tensor["shape"]:
-                    count *= size
-                values += count
+    for part in path.glob("*.safetensors"):
+        with part.open("rb") as file:
+            tensors = json.loads(file.read(_number(file, "Q")))
+        values += sum(math.prod(tensor["shape"]) for name, tensor in tensors.items() if name != "__metadata__")
     return 4 * values + REFERENCE_BYTES
 
 

@@ -46,13 +46,14 @@ class Process:
 
     @classmethod
     async def start(cls, module: str, what: str, settings: Mapping[str, Any], log: Path | None) -> Process:
-        """Start ``module`` as a child and wait until requests can come. Raises `ModelFailed` when it does not get there.
+        """Start ``module`` as a child and wait until requests can come. Raises `ModelFailed` if it never gets there.
 
         What the child prints is appended to the file ``log``; without one, only its end is kept for messages.
         """
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-        file: IO[bytes] = tempfile.TemporaryFile() if log is None else log.open("a+b")
+        # Kept open: why a child has died is read from its end.
+        file: IO[bytes] = tempfile.TemporaryFile() if log is None else log.open("a+b")  # noqa: SIM115
         # A session of its own: Ctrl-C at the terminal is for the parent, which lets requests under way finish.
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -96,6 +97,8 @@ class Process:
 
     def last_lines(self, count: int, since: int = 0) -> list[str]:
         """The end of the log, from byte ``since`` on."""
+        if self._log.closed:
+            return []
         start = max(since, self.log_bytes - TAIL_BYTES)
         lines = os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").splitlines()
         return [line for line in lines if line.strip()][-count:]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from limbeck.errors import InvalidInput, ModelFailed
 from limbeck.serving.base import Done, Generate, Piece, TokenLogprob
@@ -19,7 +19,7 @@ __all__ = ["ScriptedReplica"]
 class ScriptedReplica:
     """Answers with ``script`` of the prompt's tokens, a character at a time."""
 
-    pid = None
+    pid: int | None = None
 
     def __init__(self, script: Callable[[Sequence[int]], str], context_tokens: int = 4096) -> None:
         self._script = script
@@ -33,7 +33,7 @@ class ScriptedReplica:
         """End it; answers under way break off."""
         self.alive = False
 
-    async def generate(self, asked: Generate) -> AsyncIterator[Piece | Done]:
+    async def generate(self, asked: Generate) -> AsyncGenerator[Piece | Done, None]:
         """The answer in pieces, `Done` last; see `base.Replica`. The scripted text is certain: log-probability 0."""
         if len(asked.token_ids) >= self._context_tokens:
             raise InvalidInput(
@@ -49,7 +49,7 @@ class ScriptedReplica:
         finally:
             self.under_way -= 1
 
-    async def _said(self, asked: Generate) -> AsyncIterator[Piece | Done]:
+    async def _said(self, asked: Generate) -> AsyncGenerator[Piece | Done, None]:
         tokens = self._script(asked.token_ids).encode()
         room = min(asked.max_tokens, self._context_tokens - len(asked.token_ids))
         stops, characters = Stops(asked.stop), codecs.getincrementaldecoder("utf-8")()
