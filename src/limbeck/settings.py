@@ -10,8 +10,8 @@
 | `LIMBECK_S3_ENDPOINT` | the S3-compatible server whose buckets `s3://` means | folders of the home |
 | `LIMBECK_S3_ACCESS_KEY_ID`, `LIMBECK_S3_SECRET_ACCESS_KEY` | our key there | |
 | `LIMBECK_S3_REGION` | its region | `us-east-1` |
-| `LIMBECK_MEMORY_MB` | memory that hosted models may hold together | half of the machine's |
-| `LIMBECK_SLOTS` | requests one hosted model answers at once | 16 |
+| `LIMBECK_MEMORY` | bytes that hosted models may take together | half of the machine's |
+| `LIMBECK_SLOTS` | answers a hosted model writes at once | 4 |
 | `LIMBECK_IDLE_SECONDS` | after which a hosted model nobody asks is let go | 900 |
 | `LIMBECK_MOST_JOBS` | jobs of a kind that may be under way or waiting | 20 |
 | `LIMBECK_MOST_DEPLOYMENTS` | deployments of a kind there may be | 100 |
@@ -51,9 +51,12 @@ class Settings:
     """Where buckets are, if they are not folders of the home."""
     database_url: str | None = field(default=None, repr=False)
     """Where rows are, if not in the home."""
-    memory_mb: int = 4096
-    slots: int = 16
+    memory_bytes: int = 4_000_000_000
+    """What hosted models may take together."""
+    slots: int = 4
+    """How many answers a hosted model writes at once."""
     idle_seconds: int = 900
+    """A hosted model that nobody asks for so long is unloaded."""
     most_jobs: int = 20
     most_deployments: int = 100
 
@@ -76,7 +79,7 @@ class Settings:
             account=account,
             s3=_s3_endpoint(),
             database_url=os.environ.get("LIMBECK_DATABASE") or None,
-            memory_mb=_whole("LIMBECK_MEMORY_MB", _machine_memory_mb() // 2),
+            memory_bytes=_whole("LIMBECK_MEMORY", _machine_memory() // 2),
             slots=_whole("LIMBECK_SLOTS", cls.slots),
             idle_seconds=_whole("LIMBECK_IDLE_SECONDS", cls.idle_seconds),
             most_jobs=_whole("LIMBECK_MOST_JOBS", cls.most_jobs),
@@ -148,13 +151,13 @@ class Settings:
 
 def _whole(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1:
         raise InvalidInput(f'{name} is "{text}"; expected a whole number from 1')
     return int(text)
 
 
-def _machine_memory_mb() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _s3_endpoint() -> S3Endpoint | None:

@@ -87,18 +87,31 @@ class Engine:
 
     def stream(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[str]:
         """One answer, piece by piece as its text grows."""
-        self._check_room(len(prompt))
         said = ""
-        with torch.inference_mode():
+        tokens: list[int] = []
+        for token, _ in self.steps(prompt, settings):
+            tokens.append(token)
+            text = self.renderer.text(tokens)
+            # A character of several tokens shows as a replacement mark until its last token is there.
+            if not text.endswith("\ufffd"):
+                yield text[len(said) :]
+                said = text
+        yield self.renderer.text(tokens)[len(said) :]
+
+    def steps(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[tuple[int, Tensor]]:
+        """One answer, token by token, each with the logits_V it was chosen from; the token that ends the turn is last.
+
+        Several answers may be under way, step by step in turn.
+        """
+        self._check_room(len(prompt))
+        with torch.inference_mode():  # never across a yield: whoever asks goes on in between
             run = _Run(self, [prompt], settings, [""], ())
-            running = True
-            while running:
+        running = True
+        while running:
+            logits_V = run.logits_BV[0]
+            with torch.inference_mode():
                 running = run.step()
-                text = self.renderer.text(run.rows[0].tokens)
-                # A character of several tokens shows as a replacement mark until its last token is there.
-                if not text.endswith("\ufffd") or not running:
-                    yield text[len(said) :]
-                    said = text
+            yield run.rows[0].tokens[-1], logits_V
 
     def prefill(self, prefix: tuple[int, ...]) -> Any:
         """The cache after reading ``prefix``, computed once and kept until another prefix is asked for."""

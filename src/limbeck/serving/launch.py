@@ -1,0 +1,78 @@
+"""How a model is hosted: by llama.cpp where it has a GGUF file, by transformers where it has none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from limbeck.models.catalog import ModelSource
+from limbeck.serving.footprint import gguf_header, llama_bytes, reference_bytes
+from limbeck.serving.llama import LlamaReplica
+from limbeck.serving.pool import Launch, Launcher
+from limbeck.serving.reference import ReferenceReplica
+
+__all__ = ["launcher"]
+
+CONTEXT_TOKENS = 8192
+"""The most of a model's context that is hosted: memory for it is taken when a model is loaded, slot by slot."""
+
+PROMPT_CACHE_BYTES = 256 << 20
+"""What llama.cpp keeps of prompts that have left their slots; the embedded model's take 23 kB a token."""
+
+STALL_SECONDS = 120.0
+"""A replica that says nothing for so long is taken to hang: 8,192 tokens of prompt take 100 s on one core here."""
+
+
+def launcher(
+    gguf_of: Callable[[ModelSource], Path | None],
+    *,
+    home: Path,
+    slots: int,
+    threads: int,
+    context_tokens: int = CONTEXT_TOKENS,
+    stall_seconds: float = STALL_SECONDS,
+    logs: Path | None = None,
+) -> Launcher:
+    """What a pool needs to host models.
+
+    ``gguf_of`` finds a model's GGUF file, or makes it; None if llama.cpp cannot host it. ``slots`` is how many
+    answers a replica writes at once, ``threads`` how many it computes with, and ``logs`` a folder for what its
+    process prints.
+    """
+
+    def launch(source: ModelSource) -> Launch:
+        name = re.sub(r"[^\w.-]+", "-", source.id)
+        log = None if logs is None else logs / f"{name}.log"
+        gguf = gguf_of(source)
+        if gguf is None:
+            return Launch(
+                reference_bytes(source.path),
+                slots,
+                lambda: ReferenceReplica.start(
+                    source.id,
+                    home=home,
+                    context_tokens=context_tokens,
+                    threads=threads,
+                    stall_seconds=stall_seconds,
+                    log=log,
+                ),
+            )
+        header = gguf_header(gguf)
+        context = min(context_tokens, header.context_tokens)
+        return Launch(
+            llama_bytes(gguf, header, slots, context, PROMPT_CACHE_BYTES),
+            slots,
+            lambda: LlamaReplica.start(
+                gguf,
+                what=source.id,
+                slots=slots,
+                context_tokens=context,
+                threads=threads,
+                prompt_cache_bytes=PROMPT_CACHE_BYTES,
+                stall_seconds=stall_seconds,
+                log=log,
+            ),
+        )
+
+    return launch

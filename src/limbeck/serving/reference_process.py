@@ -1,0 +1,118 @@
+"""The process of a replica that is transformers: one model, and as much of llama.cpp's `/completion` as `completion`
+asks for.
+
+    python -m limbeck.serving.reference_process    # reads its settings from standard input, see `child`
+
+Settings: `model` (a name for `catalog.find`), `home`, `threads`, `context_tokens`, `key`. All computing is done by one
+thread, a token at a time; answers under way take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from torch import Tensor
+
+from limbeck.inference.engine import Engine
+from limbeck.models.loading import load
+from limbeck.records import GenerationSettings
+from limbeck.serving.child import begin
+from limbeck.settings import Settings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Load the model, tell the port, serve until the parent ends it."""
+    settings, ready = begin()
+    engine = Engine(load(settings["model"], Settings(Path(settings["home"]), settings["threads"])))
+    listener = socket.create_server(("127.0.0.1", 0))
+    context_tokens = min(settings["context_tokens"], engine.loaded.context_tokens)
+    ready(listener.getsockname()[1], context_tokens)
+    app = _app(engine, settings["key"], context_tokens)
+    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _app(engine: Engine, key: str, context_tokens: int) -> Starlette:
+    worker = ThreadPoolExecutor(1)
+
+    async def completion(request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {key}":
+            error = {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}
+            return JSONResponse({"error": error}, 401)
+        events = _events(engine, await request.json(), context_tokens)
+        return StreamingResponse(_sent(events, worker), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/completion", completion, methods=["POST"])])
+
+
+async def _sent(events: Iterator[dict[str, Any]], worker: ThreadPoolExecutor) -> AsyncIterator[bytes]:
+    """The events as lines, each computed by the worker; it hears of it when nobody reads them any more."""
+    loop = asyncio.get_running_loop()
+    try:
+        while (event := await loop.run_in_executor(worker, next, events, None)) is not None:
+            yield f"data: {json.dumps(event)}\n\n".encode()
+    finally:
+        worker.submit(events.close)  # type: ignore[attr-defined]  # after the step under way
+
+
+def _events(engine: Engine, asked: dict[str, Any], context_tokens: int) -> Iterator[dict[str, Any]]:
+    """One answer as llama.cpp would tell it: text when its characters are whole, the last event without any."""
+    greedy = "temperature" not in asked["samplers"]
+    prompt = asked["prompt"]
+    settings = GenerationSettings(
+        max_tokens=min(asked["n_predict"], context_tokens - len(prompt)),
+        temperature=0.0 if greedy else asked["temperature"],
+        top_p=asked["top_p"],
+        seed=asked["seed"],
+    )
+    said, ended = "", False
+    tokens: list[int] = []
+    for token, logits_V in engine.steps(prompt, settings):
+        tokens.append(token)
+        ended = token in engine.renderer.stop_ids
+        text = engine.renderer.text(tokens)
+        if ended or text.endswith("\ufffd"):  # a character of several tokens, of which not all are there
+            continue
+        piece, said = text[len(said) :], text
+        told = [_probabilities(engine, token, piece, logits_V, asked["n_probs"])] if asked["n_probs"] else []
+        yield {
+            "stop": False,
+            "content": piece,
+            "tokens_predicted": len(tokens),
+            "completion_probabilities": told,
+        }
+    yield {"stop": True, "content": "", "stop_type": "eos" if ended else "limit", "tokens_predicted": len(tokens)}
+
+
+def _probabilities(engine: Engine, token: int, text: str, logits_V: Tensor, count: int) -> dict[str, Any]:
+    """A token and the likeliest in its place, under the model's own distribution."""
+    logprobs_V = logits_V.double().log_softmax(-1)
+    top_K, ids_K = logprobs_V.topk(min(count, len(logprobs_V)))
+    top = [
+        {"id": other, "token": engine.renderer.text([other]), "logprob": logprob}
+        for other, logprob in zip(ids_K.tolist(), top_K.tolist(), strict=True)
+    ]
+    return {
+        "id": token,
+        "token": text,
+        "bytes": list(text.encode()),
+        "logprob": float(logprobs_V[token]),
+        "top_logprobs": top,
+    }
+
+
+if __name__ == "__main__":
+    main()
