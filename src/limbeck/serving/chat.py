@@ -206,14 +206,11 @@ class ChatModel:
 
     def prepare(self, question: Question) -> Prepared:
         """The question as tokens. Raises `InvalidInput` where the model does not take it."""
-        sampling = question.sampling
+        sampling, tokens = question.sampling, self.tokens(question)
         tools: tuple[Tool, ...] = ()
         schema, forced = sampling.json_schema, False
-        if isinstance(question, Completion):
-            tokens = self._completion_tokens(question.text)
-        else:
-            tokens, tools = self._conversation_tokens(question), question.tools
-            schema, forced = _constraint(question), bool(question.must_call)
+        if isinstance(question, Conversation):
+            tools, schema, forced = question.tools, _constraint(question), bool(question.must_call)
         room = self.context_tokens - len(tokens)
         if room < 1:
             raise InvalidInput(
@@ -234,6 +231,12 @@ class ChatModel:
             logprobs=sampling.logprobs,
         )
         return Prepared(generate, room < wanted, tuple(tool.name for tool in tools), forced)
+
+    def tokens(self, question: Question) -> list[int]:
+        """The tokens of the question, however many they are."""
+        if isinstance(question, Conversation):
+            return self._conversation_tokens(question)
+        return self._completion_tokens(question.text)
 
     def _completion_tokens(self, text: str) -> list[int]:
         bos = self.tokenizer.bos_token
