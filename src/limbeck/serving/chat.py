@@ -266,7 +266,7 @@ class ChatModel:
         turns = [Turn("user", ("?",)), Turn("assistant", (call,)), Turn("user", (Result(call.id, "!"),))]
         shown = [one for turn in turns for one in _for_template(turn)]
         try:
-            text = self.tokenizer.apply_chat_template(shown, tools=[probe.function], tokenize=False)
+            text = self.renderer.tokenizer.apply_chat_template(shown, tools=[probe.function], tokenize=False)
         except (TemplateError, TypeError):
             return False
         return probe.description in text and re.search(rf'{MARK}\s*\{{"name": ?"{probe.name}"', text) is not None
