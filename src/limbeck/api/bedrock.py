@@ -1,7 +1,7 @@
 """Amazon Bedrock: finds the operation, reads the request, calls its function, writes the answer.
 
 Control operations are plain functions of `control` and run on a thread; those of the runtime answer as they go
-(`api.runtime`). An operation that Limbeck does not have answers a modelled ValidationException that names it.
+(`api.invoking`). An operation that Limbeck does not have answers a modelled ValidationException that names it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 
 from limbeck import control
-from limbeck.api import faults
+from limbeck.api import faults, invoking
 from limbeck.api.exchange import Request, Response
+from limbeck.api.runtime import Runtime
 from limbeck.api.wire import Operation, Service, read, write
 from limbeck.errors import NotYet
 
@@ -28,8 +29,9 @@ class Bedrock:
     body_bytes = 25_000_000
     """What InvokeModel takes."""
 
-    def __init__(self, desk: control.Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: control.Desk, runtime: Runtime | None = None) -> None:
+        """Without a ``runtime`` no model answers: its operations are told as not there yet."""
+        self._desk, self._runtime = desk, runtime
         self._service = Service("bedrock", "bedrock-runtime")
 
     def has(self, method: str, raw_path: str) -> bool:
@@ -42,6 +44,9 @@ class Bedrock:
         if found is None:
             return self._nowhere(request)
         operation, labels = found
+        invoke = invoking.OPERATIONS.get(operation.name)
+        if invoke is not None and self._runtime is not None:
+            return await invoke(invoking.Call(self._runtime, operation, labels, request))
         function = control.OPERATIONS.get(operation.name)
         if function is None:
             raise NotYet(f"{operation.name}: not yet; Limbeck does {', '.join(sorted(control.OPERATIONS))}")

@@ -5,7 +5,7 @@ is written down here. Clients check required members and types only; lengths, ra
 the server's to check, and all faults of a request are told at once, in the words AWS uses.
 
 Knows nothing of what an operation does. `Service.route` finds the operation, `read` turns a request into plain
-values (or raises `Refused`), `write` turns plain values into an answer.
+values (or raises `Refused`), `write` turns plain values into an answer, `write_event` into one event of a stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Sh
 from limbeck.api.exchange import Response
 from limbeck.errors import InvalidInput
 
-__all__ = ["Operation", "Refused", "Service", "read", "write"]
+__all__ = ["Operation", "Refused", "Service", "read", "write", "write_event"]
 
 PATTERN_SECONDS = 0.1
 """Time one pattern may take on one value. Several of AWS's own patterns run away in a backtracking engine."""
@@ -215,6 +215,19 @@ def write(operation: Operation, values: Mapping[str, Any]) -> Response:
     if faults:
         raise ValueError(f"answer to {operation.name}: {'; '.join(faults)}")
     return Response(status, _json(document) if body is None else body, headers)
+
+
+def write_event(operation: Operation, name: str, values: Mapping[str, Any]) -> bytes:
+    """The payload of the event ``name`` of a stream that answers ``operation``. Raises `ValueError` as `write` does."""
+    stream = operation.model.get_event_stream_output()
+    if name not in stream.members:
+        raise ValueError(f"answer to {operation.name}: a stream of it has no event {name!r}")
+    faults = _Faults()
+    plain = _plain(stream.members[name], values, name, faults)
+    _value(stream.members[name], plain, name, faults, False)
+    if faults:
+        raise ValueError(f"answer to {operation.name}: {'; '.join(faults)}")
+    return _json(plain)
 
 
 class _Faults(list[str]):

@@ -1,7 +1,7 @@
-"""A conversation becomes tokens, in one place for training, generation and evaluation.
+"""A conversation becomes tokens, in one place for training, generation, evaluation and serving.
 
 The model's own chat template is used as it is. Text that a user or a teacher wrote is never read as a control
-token: a message that contains `<|im_end|>` ends no turn.
+token: a message that contains `<|im_end|>` ends no turn, nor does a tool's description.
 
 A response is the answer's own tokens and then the token with which the template ends an assistant's turn, so what
 is trained on is exactly what generation produces after the same prompt.
@@ -10,15 +10,18 @@ is trained on is exactly what generation produces after the same prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
 
 from limbeck.errors import InvalidInput
-from limbeck.records import Message, Prompt
+from limbeck.records import Prompt
 
 __all__ = ["Renderer"]
+
+STAND_IN = ("\ue000", "\ue001")
+"""What a stand-in begins and ends with; between them is a number."""
 
 
 class Renderer:
@@ -32,13 +35,45 @@ class Renderer:
                 " chat_template in tokenizer_config.json"
             )
         self.tokenizer = tokenizer
-        self._special = re.compile("|".join(re.escape(token) for token in sorted(tokenizer.all_special_tokens)))
+        special = {token.content: place for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special_ids = {*special.values(), *tokenizer.all_special_ids}
+        # The longest first: one token's name may begin another's. Stand-ins are special too, so that none is forged.
+        names = sorted({*special, *tokenizer.all_special_tokens, *STAND_IN}, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, names)))
         self.end_id = self._find_end_id()
         self.stop_ids = frozenset({self.end_id, *stop_ids})
 
     def prompt(self, prompt: Prompt) -> list[int]:
         """The tokens a model sees before it answers ``prompt``."""
-        return self._encode(prompt.messages, add_generation_prompt=True)
+        return self.conversation([{"role": message.role, "content": message.text} for message in prompt.messages])
+
+    def conversation(
+        self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
+        """The tokens a model sees before it answers ``turns``, in the form templates take: tool calls and all.
+
+        Raises `InvalidInput` where the template refuses.
+        """
+        # What could be mistaken for a control token is kept out of the template's text by a stand-in from Unicode's
+        # private use area, and is put in its place as plain text.
+        held: list[str] = []
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                self._shielded(turns, held),
+                tools=self._shielded(tools, held),
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateError as error:
+            raise InvalidInput(f"{self.tokenizer.name_or_path}: its chat template refuses a prompt: {error}") from None
+        tokens: list[int] = []
+        begin, end = STAND_IN
+        for piece in re.split(f"({begin}\\d+{end})", rendered):
+            if piece.startswith(begin):
+                tokens += self._encode_text(held[int(piece[1:-1])])
+            else:
+                tokens += self.tokenizer.encode(piece, add_special_tokens=False)
+        return tokens
 
     def response(self, text: str) -> list[int]:
         """The tokens of an answer, with the token that ends the turn."""
@@ -48,29 +83,21 @@ class Renderer:
         """The words of an answer, without the tokens that end a turn."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
-    def _encode(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:
-        tricky = {i for i, message in enumerate(messages) if self._special.search(message.text)}
-        # What could be mistaken for control tokens is kept out of the template's text by a stand-in from
-        # Unicode's private use area, and is put in its place as plain text.
-        stand_ins = {i: f"\ue000{i}\ue001" for i in tricky}
-        shown = [
-            {"role": message.role, "content": stand_ins.get(i, message.text)} for i, message in enumerate(messages)
-        ]
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                shown, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except TemplateError as error:
-            raise InvalidInput(f"{self.tokenizer.name_or_path}: its chat template refuses a prompt: {error}") from None
-        if not tricky:
-            return list(self.tokenizer.encode(rendered, add_special_tokens=False))
-        tokens: list[int] = []
-        for piece in re.split("(\ue000\\d+\ue001)", rendered):
-            if piece.startswith("\ue000"):
-                tokens += self._encode_text(messages[int(piece[1:-1])].text)
-            else:
-                tokens += self.tokenizer.encode(piece, add_special_tokens=False)
-        return tokens
+    def _shielded(self, value: Any, held: list[str]) -> Any:
+        """``value`` with every special token in its texts, however deep, held back behind a stand-in."""
+        if isinstance(value, str):
+            begin, end = STAND_IN
+
+            def hold(found: re.Match[str]) -> str:
+                held.append(found[0])
+                return f"{begin}{len(held) - 1}{end}"
+
+            return self._special.sub(hold, value)
+        if isinstance(value, Mapping):
+            return {self._shielded(key, held): self._shielded(one, held) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._shielded(one, held) for one in value]
+        return value
 
     def _encode_text(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
@@ -81,6 +108,6 @@ class Renderer:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
         _, found, tail = str(self.tokenizer.apply_chat_template(turns, tokenize=False)).partition(mark)
         after = self.tokenizer.encode(tail, add_special_tokens=False) if found else []
-        if after and after[0] in self.tokenizer.all_special_ids:
+        if after and after[0] in self._special_ids:
             return int(after[0])
         return int(self.tokenizer.eos_token_id)

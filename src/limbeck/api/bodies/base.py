@@ -1,0 +1,56 @@
+"""What a body is once it is understood: the question it asks, and the hand that writes the answer in its form."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from limbeck.api.wire import Refused
+from limbeck.serving.chat import Answer, Event, Question
+
+__all__ = ["JSON", "Asked", "Body", "told_at_once"]
+
+JSON = dict[str, Any]
+
+
+class Asked(Protocol):
+    """One body, understood."""
+
+    @property
+    def question(self) -> Question:
+        """What the model is asked."""
+
+    def whole(self, answer: Answer) -> JSON:
+        """The answer in one piece."""
+
+    def parts(self, events: AsyncIterator[Event]) -> AsyncGenerator[JSON, None]:
+        """The answer in pieces, as its events come."""
+
+
+class Body(BaseModel):
+    """A body whose members are known; others are refused, and null is as good as left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@contextmanager
+def told_at_once(form: str) -> Iterator[None]:
+    """Every fault pydantic finds in a body of the form called ``form``, in one `Refused`."""
+    try:
+        yield
+    except ValidationError as error:
+        raise Refused([f"{form}: {_place(fault)}: {fault['msg']}" for fault in error.errors()]) from None
+
+
+def _place(fault: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in fault["loc"]) or "the body"

@@ -1,0 +1,78 @@
+"""What a model's files say of it besides its weights: the length of its context, and all of a GGUF file's header.
+
+Reads a folder in Hugging Face layout or a GGUF file, never a weight: a tenth of a second, and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import DamagedArtifact
+
+__all__ = ["context_tokens", "read_gguf"]
+
+GGUF_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+"""Value types of GGUF's key-value pairs, as `struct` reads them; 8 is a string and 9 a list.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, "File Structure".
+"""
+STRING, LIST = 8, 9
+
+UNKNOWN_CONTEXT = 4096
+"""Tokens, where a model's files do not say."""
+
+
+def context_tokens(path: Path) -> int:
+    """The most tokens, prompt and answer together, that the model at ``path`` was made for."""
+    if path.suffix == ".gguf":
+        header = read_gguf(path)
+        found = header.get(f"{header.get('general.architecture')}.context_length")
+    else:
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DamagedArtifact(f"{path / 'config.json'}: cannot be read: {error}") from None
+        found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return int(found or UNKNOWN_CONTEXT)
+
+
+def read_gguf(path: Path) -> dict[str, Any]:
+    """The key-value pairs of a GGUF file. Raises `DamagedArtifact` where it is none."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+            magic, version, _, pairs = struct.unpack_from("<4sIQQ", held, 0)
+            if magic != b"GGUF" or version < 2:
+                raise DamagedArtifact(f"{path}: no GGUF file of version 2 or later")
+            reader = _Reader(held, 24)
+            return {reader.text(): reader.value(reader.number("<I")) for _ in range(pairs)}
+    except (OSError, ValueError, struct.error, KeyError, OverflowError) as error:
+        raise DamagedArtifact(f"{path}: its GGUF header cannot be read: {error}") from None
+
+
+class _Reader:
+    """A place in the file that moves on with every value read."""
+
+    def __init__(self, held: mmap.mmap, place: int) -> None:
+        self._held, self._place = held, place
+
+    def number(self, form: str) -> Any:
+        (found,) = struct.unpack_from(form, self._held, self._place)
+        self._place += struct.calcsize(form)
+        return found
+
+    def text(self) -> str:
+        length = self.number("<Q")
+        self._place += length
+        return self._held[self._place - length : self._place].decode(errors="replace")
+
+    def value(self, kind: int) -> Any:
+        if kind == STRING:
+            return self.text()
+        if kind == LIST:
+            of, count = self.number("<I"), self.number("<Q")
+            return [self.value(of) for _ in range(count)]
+        return self.number(GGUF_SCALARS[kind])

@@ -1,0 +1,24 @@
+"""One server for all tests of the runtime."""
+
+import pytest
+from tests.api.stage import Stage, make_front
+
+from limbeck.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def front(tmp_path_factory):
+    return make_front(tmp_path_factory.mktemp("front"))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory, front):
+    made = Stage(Settings(tmp_path_factory.mktemp("home"), 1), front)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(served):
+    served.pool.reset()
+    return served
