@@ -170,7 +170,7 @@ def _train(
         chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
         return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft)
 
-    files = [path.name for path in recipe.source.validation] or [None]
+    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
     train, validation = prepared("train"), [prepared("validation", file) for file in files]
     inputs = {
         "kept": work.digest_of("3-curation"),

@@ -23,7 +23,9 @@ def test_the_status_and_the_words_of_a_child_are_kept(tmp_path):
 
 
 def test_a_child_that_is_not_wanted_any_more_is_asked_to_stop(tmp_path):
-    text = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(130)); print('up', flush=True); time.sleep(60)"
+    text = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(130)); print('up', flush=True); time.sleep(60)"
+    )
     log = tmp_path / "log"
 
     def wanted():

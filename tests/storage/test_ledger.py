@@ -130,10 +130,10 @@ def test_tags_are_added_replaced_limited_and_taken_away(ledger):
 
 def test_settings_and_heartbeats_are_kept(ledger):
     assert ledger.setting("logging") is None
-    ledger.set("logging", {"a": 1})
-    ledger.set("logging", {"b": 2})
+    ledger.put_setting("logging", {"a": 1})
+    ledger.put_setting("logging", {"b": 2})
     assert ledger.setting("logging") == {"b": 2}
-    ledger.set("logging", None)
+    ledger.put_setting("logging", None)
     assert ledger.setting("logging") is None
     ledger.beat("w")
     ledger.beat("w")

@@ -37,7 +37,7 @@ def put_model_invocation_logging_configuration(asked: Asked, desk: Desk) -> Answ
     place = config["s3Config"]
     marker = f"{log_root(place.get('keyPrefix'), desk.settings.account)}/amazon-bedrock-logs-permission-check"
     desk.objects.put(place["bucketName"], marker, b"")
-    desk.ledger.set(LOGGING, config)
+    desk.ledger.put_setting(LOGGING, config)
     return {}
 
 
@@ -48,7 +48,7 @@ def get_model_invocation_logging_configuration(asked: Asked, desk: Desk) -> Answ
 
 def delete_model_invocation_logging_configuration(asked: Asked, desk: Desk) -> Answered:
     """Log no more."""
-    desk.ledger.set(LOGGING, None)
+    desk.ledger.put_setting(LOGGING, None)
     return {}
 
 

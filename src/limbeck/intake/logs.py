@@ -69,7 +69,7 @@ def fits(filters: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> bool
     if form == "orAll":
         return any(fits(one, metadata) for one in value)
     ((key, wanted),) = value.items()
-    return (metadata.get(key) == wanted) == (form == "equals")
+    return bool((metadata.get(key) == wanted) == (form == "equals"))
 
 
 def turns_of(record: Mapping[str, Any], request: Any, response: Any) -> tuple[list[dict[str, str]], str | None]:
@@ -180,7 +180,7 @@ def _answered(response: Any) -> str | None:
         return str(response["generation"])
     if "choices" in response:
         choice = response["choices"][0]
-        return choice["message"]["content"] if "message" in choice else choice.get("text")
+        return str((choice["message"]["content"] if "message" in choice else choice.get("text")) or "") or None
     if "content" in response:
         return _text(response["content"])
     return None

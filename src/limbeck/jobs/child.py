@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["die_with_parent", "supervise"]
+__all__ = ["GRACE_SECONDS", "die_with_parent", "supervise"]
 
 LOOK_SECONDS = 0.2
 """How often the parent looks whether the child ended or should stop."""

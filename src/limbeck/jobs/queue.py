@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -77,7 +78,6 @@ class Laborers:
         """
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger, self._queues, self._work = ledger, queues, work
-        self._over = threading.Event()
         self._url = _url(engine)
 
     def start(self) -> None:
@@ -107,13 +107,9 @@ class Laborers:
             )
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
-    def stop(self) -> None:
-        """Take no more; what is under way is left to be taken up again."""
-        self._over.set()
-        DBOS.destroy()
-
     def _beat(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
+        while True:
+            time.sleep(BEAT_SECONDS)
             try:
                 self._ledger.beat(self.id)
                 self._reap()
@@ -122,7 +118,7 @@ class Laborers:
 
     def _reap(self) -> None:
         """Take up the jobs of workers that are not heard of any more."""
-        alive = self._ledger.alive(now() - timedelta(seconds=DEAD_SECONDS)) | {self.id}
+        alive = {self.id, *self._ledger.alive(now() - timedelta(seconds=DEAD_SECONDS))}
         held = DBOS.list_workflows(status="PENDING", queue_name=list(self._queues), load_input=False)
         for one in held:
             if one.executor_id not in alive and one.queue_name is not None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limbeck.models.catalog import ModelSource
+from limbeck.models.gguf_cache import gguf_of
 from limbeck.serving.footprint import gguf_header, llama_bytes, reference_bytes
 from limbeck.serving.llama import LlamaReplica
-from limbeck.serving.pool import Launch, Launcher
+from limbeck.serving.metrics import Metrics
+from limbeck.serving.pool import Launch, Launcher, ReplicaPool
 from limbeck.serving.reference import ReferenceReplica
+from limbeck.settings import Settings
 
-__all__ = ["launcher"]
+__all__ = ["launcher", "open_pool"]
 
 CONTEXT_TOKENS = 8192
 """The most of a model's context that is hosted: memory for it is taken when a model is loaded, slot by slot."""
@@ -24,8 +27,20 @@ STALL_SECONDS = 120.0
 """A replica that says nothing for so long is taken to hang: 8,192 tokens of prompt take 100 s on one core here."""
 
 
+def open_pool(settings: Settings, metrics: Metrics | None = None) -> ReplicaPool:
+    """The pool of an installation, as its settings size it. Close it."""
+    start = launcher(
+        lambda source: gguf_of(source, settings),
+        home=settings.home,
+        slots=settings.slots,
+        threads=settings.threads,
+        logs=settings.logs,
+    )
+    return ReplicaPool(start, memory_bytes=settings.memory_bytes, idle_seconds=settings.idle_seconds, metrics=metrics)
+
+
 def launcher(
-    gguf_of: Callable[[ModelSource], Path | None],
+    find_gguf: Callable[[ModelSource], Path | None],
     *,
     home: Path,
     slots: int,
@@ -36,7 +51,7 @@ def launcher(
 ) -> Launcher:
     """What a pool needs to host models.
 
-    ``gguf_of`` finds a model's GGUF file, or makes it; None if llama.cpp cannot host it. ``slots`` is how many
+    ``find_gguf`` finds a model's GGUF file, or makes it; None if llama.cpp cannot host it. ``slots`` is how many
     answers a replica writes at once, ``threads`` how many it computes with, and ``logs`` a folder for what its
     process prints.
     """
@@ -44,7 +59,7 @@ def launcher(
     def launch(source: ModelSource) -> Launch:
         name = re.sub(r"[^\w.-]+", "-", source.id)
         log = None if logs is None else logs / f"{name}.log"
-        gguf = gguf_of(source)
+        gguf = find_gguf(source)
         if gguf is None:
             return Launch(
                 reference_bytes(source.path),

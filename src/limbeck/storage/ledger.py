@@ -174,8 +174,8 @@ class Ledger:
             row = session.get(Setting, name)
             return None if row is None else dict(row.value)
 
-    def set(self, name: str, value: Mapping[str, Any] | None) -> None:
-        """Set it; None forgets it."""
+    def put_setting(self, name: str, value: Mapping[str, Any] | None) -> None:
+        """Set what holds for the whole account; None forgets it."""
         with Session(self.engine) as session, session.begin():
             session.execute(sa.delete(Setting).where(Setting.name == name))
             if value is not None:

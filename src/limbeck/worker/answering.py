@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from limbeck.errors import LimbeckError, NotReady
 from limbeck.models.catalog import find
 from limbeck.serving.chat import Answer, ChatModel, Question, answer, collect
-from limbeck.serving.pool import ReplicaPool, open_pool
+from limbeck.serving.launch import open_pool
+from limbeck.serving.pool import ReplicaPool
 from limbeck.settings import Settings
 
 __all__ = ["Answering", "answering"]

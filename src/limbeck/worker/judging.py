@@ -60,7 +60,7 @@ RUBRICS: Mapping[str, Rubric] = {
 
 def rubric_of(definition: Mapping[str, Any]) -> Rubric:
     """A user's own metric: its instructions, and its scale, by default from 0 to 10."""
-    scale = []
+    scale: list[tuple[str, float]] = []
     for rating in definition.get("ratingScale", []):
         value = rating["value"]
         number = float(value["floatValue"]) if "floatValue" in value else float(len(scale))

@@ -89,18 +89,27 @@ def _work(kind: str) -> Work:
     """The function for a kind of job; its module is imported only now, since some of them import torch."""
     match kind:
         case "model-customization-job":
-            from limbeck.worker.customization import customize as work
+            from limbeck.worker.customization import customize
+
+            return customize
         case "custom-model-deployment" | "provisioned-model":
-            from limbeck.worker.readying import ready as work
+            from limbeck.worker.readying import ready
+
+            return ready
         case "model-import-job" | "custom-model":
-            from limbeck.worker.importing import bring_in as work
+            from limbeck.worker.importing import bring_in
+
+            return bring_in
         case "model-invocation-job":
-            from limbeck.worker.batch import answer_batch as work
+            from limbeck.worker.batch import answer_batch
+
+            return answer_batch
         case "evaluation-job":
-            from limbeck.worker.evaluation import evaluate as work
+            from limbeck.worker.evaluation import evaluate
+
+            return evaluate
         case _:
             raise LimbeckError(f"no worker does a {kind}")
-    return work
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One worker process: takes jobs from the queue and watches over the child process that does each.
 
+    python -m limbeck.worker.shift PARENT HOME        as the service begins it; `limbeck worker` runs the same alone
+
 The child computes; this process only looks whether it lives, whether its job should stop, and keeps the job's
 ``lastModifiedTime`` moving. If it is itself killed, its child dies with it and another worker goes on.
 """
@@ -13,8 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from limbeck.jobs.child import supervise
+from limbeck.jobs.child import GRACE_SECONDS, die_with_parent, supervise
 from limbeck.jobs.queue import Laborers, open_database
 from limbeck.settings import Settings
 from limbeck.storage.database import Resource
@@ -43,6 +47,7 @@ ENDED = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired", "Act
 
 def run(settings: Settings) -> None:
     """Work until SIGINT or SIGTERM. What is under way then is gone on with by the next worker."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
@@ -51,15 +56,18 @@ def run(settings: Settings) -> None:
     laborers = Laborers(ledger.engine, ledger, QUEUES, shift.work)
     laborers.start()
     over.wait()
-    laborers.stop()
-    os._exit(0)  # the queue's threads wait for the job under way; its child is killed with us
+    shift.wait_for_children(GRACE_SECONDS + 2)
+    os._exit(0)  # the queue's threads still hold their jobs, which is how the next worker finds them
 
 
 class Shift:
     """What a worker does with a job."""
 
     def __init__(self, settings: Settings, ledger: Ledger, over: Callable[[], bool]) -> None:
+        """``over`` says whether this worker should end: its children write a checkpoint then, and stop."""
         self._settings, self._ledger, self._over = settings, ledger, over
+        self._children = 0
+        self._lock = threading.Lock()
 
     def work(self, arn: str) -> None:
         """See one job to its end, whatever that is: afterwards its row says Completed, Failed or Stopped."""
@@ -79,8 +87,10 @@ class Shift:
         for _ in range(ATTEMPTS):
             status = self._child(row)
             current = self._ledger.row(row.arn)
-            if self._over() or current is None or (current.status in ENDED and "next" not in current.facts):
+            if current is None or (current.status in ENDED and "next" not in current.facts):
                 return
+            if self._over():
+                threading.Event().wait()  # to return would tell the queue that the job is done
             if current.status == "Stopping":
                 self._end(row, "Stopped")
                 return
@@ -90,6 +100,12 @@ class Shift:
         self._end(
             row, "Failed", f"the process doing the job {how}{cause}, {ATTEMPTS} times in a row; see {self._log(row)}"
         )
+
+    def wait_for_children(self, seconds: float) -> None:
+        """Wait until no child runs any more, at most so long."""
+        until = time.monotonic() + seconds
+        while self._children and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _child(self, row: Resource) -> int:
         looked = touched = time.monotonic()
@@ -110,10 +126,16 @@ class Shift:
                 self._ledger.change(row.arn)
 
         command = [sys.executable, "-m", "limbeck.worker.labor", row.arn, str(os.getpid()), str(self._settings.home)]
-        return supervise(command, self._settings.home / self._log(row), is_wanted, touch)
+        with self._lock:
+            self._children += 1
+        try:
+            return supervise(command, self._settings.home / self._log(row), is_wanted, touch)
+        finally:
+            with self._lock:
+                self._children -= 1
 
     def _end(self, row: Resource, status: str, failure: str | None = None) -> None:
-        facts = {"failureMessage": failure} if failure else {}
+        facts: dict[str, Any] = {"failureMessage": failure} if failure else {}
         details = row.facts.get("statusDetails")
         current = self._ledger.row(row.arn)
         if details is not None and current is not None:
@@ -131,3 +153,8 @@ def closed(details: dict[str, dict[str, str]], status: str) -> dict[str, dict[st
         stage: {**one, "status": status, "lastModifiedTime": moment} if one["status"] == "InProgress" else one
         for stage, one in details.items()
     }
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    run(Settings.read(Path(sys.argv[2])))

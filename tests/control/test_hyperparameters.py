@@ -1,0 +1,43 @@
+import pytest
+
+from limbeck.control.hyperparameters import checked
+from limbeck.errors import InvalidInput
+
+
+def test_what_is_left_out_gets_bedrocks_defaults():
+    assert checked("FINE_TUNING", {}) == {
+        "epochCount": "2",
+        "learningRate": "0.00001",
+        "learningRateWarmupSteps": "10",
+        "batchSize": "32",
+    }
+    assert checked("DISTILLATION", {}) == {}
+
+
+@pytest.mark.parametrize("text", ["1.00E-05", "0.00001", "1e-6", "1e-4"])
+def test_numbers_are_read_in_every_notation(text):
+    assert checked("FINE_TUNING", {"learningRate": text})["learningRate"] == text
+
+
+def test_every_fault_is_told_at_once_with_name_value_and_range():
+    wrong = {"epochCount": "6", "learningRate": "nan", "learningRateWarmupSteps": "1.5", "batchSize": "", "epochs": "1"}
+    with pytest.raises(InvalidInput) as caught:
+        checked("FINE_TUNING", wrong)
+    said = str(caught.value)
+    for part in (
+        'hyperParameters.epochCount: found "6"; expected a whole number from 1 to 5',
+        'learningRate: found "nan"; expected a number from 1e-06 to 0.0001',
+        'learningRateWarmupSteps: found "1.5"; expected a whole number from 0 to 100',
+        'batchSize: found ""',
+        "epochs: unknown hyperparameter; expected one of epochCount,",
+    ):
+        assert part in said
+
+
+def test_a_distillation_takes_an_objective_and_higher_rates():
+    given = {"objective": "cross_entropy", "learningRate": "0.002"}
+    assert checked("DISTILLATION", given) == given
+    with pytest.raises(InvalidInput, match=r'objective: found "x"; expected forward_kl or cross_entropy'):
+        checked("DISTILLATION", {"objective": "x"})
+    with pytest.raises(InvalidInput, match="objective: unknown"):
+        checked("FINE_TUNING", {"objective": "forward_kl"})
