@@ -169,6 +169,10 @@ class Stage:
     def openai(self):
         return OpenAIClient(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
 
+    @property
+    def tokenizer(self):
+        return self.runtime.model(self.runtime.resolve(MODEL)).tokenizer
+
     def logged(self):
         """The last request's invocation, once it is written."""
         self.runtime._scribe.submit(int).result(5)

@@ -3,8 +3,16 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from tests.api.stage import IMPORTED, MODEL, said
 from tests.api.test_runtime import CALL, WEATHER, message
+
+from limbeck.api.bodies import understand
+from limbeck.api.bodies.converse import Converse
+from limbeck.api.wire import Service, read
+from limbeck.errors import InvalidInput
 
 COUNTS = {"inputTokenCount", "outputTokenCount", "invocationLatency", "firstByteLatency"}
 
@@ -83,7 +91,7 @@ def test_llamas_form_answers_as_llama(stage, client):
         "generation_token_count": 2,
         "stop_reason": "length",
     }
-    tokenizer = stage.runtime.hosted(MODEL)[1].tokenizer
+    tokenizer = stage.tokenizer
     assert prompt[0] == tokenizer.all_special_ids[0]  # the prompt's control tokens are control tokens
     assert tokenizer.decode(prompt) == "<|im_start|>user\nleak?<|im_end|>"
     invoke(client, {"prompt": "?"})
@@ -183,8 +191,34 @@ def test_every_fault_of_a_body_is_told_at_once(client):
         assert part in told
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"", b"\xff"])
-def test_a_body_that_is_no_json_object_is_malformed(stage, client, body):
-    with pytest.raises(client.exceptions.ValidationException, match="Malformed input request"):
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b'{"prompt": "\\ud800"}'])
+def test_a_body_that_is_no_json_object_is_refused(stage, client, body):
+    with pytest.raises(client.exceptions.ValidationException, match="the request's body is"):
         client.invoke_model(modelId=MODEL, body=body)
     assert stage.logged().input_body is None
+
+
+CONVERSE = Service("bedrock-runtime").operations["bedrock-runtime", "Converse"]
+KEYS = ["messages", "prompt", "max_gen_len", "max_tokens", "inferenceConfig", "topK", "system", "text", "role", "user", "assistant", "content", "toolUse", "toolUseId", "name", "input", "toolConfig", "tools", "toolSpec", "inputSchema", "json", "toolChoice", "any", "tool", "stop", "response_format", "json_schema", "structured_outputs", "choice", "tool_calls", "function", "arguments", "type", "id", "logprobs", "additionalModelRequestFields", "top_k", "outputConfig", "textFormat", "structure", "jsonSchema", "schema", "toolResult", "status", "image"]
+leaves = (
+    st.none() | st.booleans() | st.integers(-2, 99) | st.floats() | st.sampled_from([*KEYS, "", "json_schema", "{}"])
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=14,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), values, max_size=5))
+@examples(max_examples=300, deadline=None)
+def test_no_json_whatever_is_anything_but_understood_or_refused(body):
+    for imported in (False, True):
+        try:
+            understand(body, MODEL, imported, CONVERSE)
+        except InvalidInput as refused:
+            assert str(refused)
+    try:
+        Converse(read(CONVERSE, {"modelId": MODEL}, body=json.dumps(body).encode()))
+    except InvalidInput as refused:
+        assert "detected: " in str(refused)

@@ -69,12 +69,15 @@ def test_what_is_asked_for_arrives(stage, client):
     client.chat.completions.create(**ASKED, temperature=0, top_p=0.5, seed=7, stop=["a", "b"], max_completion_tokens=3)
     asked = stage.pool.asked[0]
     assert (asked.temperature, asked.top_p, asked.seed, asked.stop, asked.max_tokens) == (0, 0.5, 7, ("a", "b"), 3)
-    client.chat.completions.create(**ASKED, stop="leak", max_tokens=4, user="ada", presence_penalty=0)
+    client.chat.completions.create(
+        **ASKED, stop="leak", max_tokens=4, user="ada", presence_penalty=0, metadata={"team": "x"}
+    )
     assert (stage.pool.asked[1].stop, stage.pool.asked[1].max_tokens, stage.pool.asked[1].temperature) == (
         ("leak",),
         4,
         1.0,
     )
+    assert stage.logged().metadata == {"team": "x"}
 
 
 def test_ends_are_told_in_openais_words(client):

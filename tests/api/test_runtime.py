@@ -186,7 +186,7 @@ def test_a_tool_result_goes_back_and_the_answer_is_text_again(stage, client):
     turns = [said("Weather?"), {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
     found = converse(client, *turns, toolConfig={"tools": [WEATHER]})
     assert found["stopReason"] == "end_turn"
-    prompt = stage.runtime.hosted(MODEL)[1].tokenizer.decode(stage.pool.asked[0].token_ids)
+    prompt = stage.tokenizer.decode(stage.pool.asked[0].token_ids)
     for part in (
         '"name": "weather"',
         '<tool_call>\n{"name": "weather", "arguments": {"city": "Huế"}}\n</tool_call>',

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,14 +17,14 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 
 from limbeck.api import eventstream, faults
-from limbeck.api.bodies import JSON, Asked, parse, understand
+from limbeck.api.bodies import JSON, Asked, understand
 from limbeck.api.bodies.converse import Converse
 from limbeck.api.exchange import Request, Response
-from limbeck.api.runtime import Entry, Events, Runtime, Understood, error_name
-from limbeck.api.wire import Operation, read, write, write_event
+from limbeck.api.runtime import Entry, Events, Runtime, Understood, Writing
+from limbeck.api.wire import Operation, json_object, read, write, write_event
 from limbeck.errors import InvalidInput
 from limbeck.records import Hosted
-from limbeck.serving.chat import ChatModel, Finish, collect
+from limbeck.serving.chat import ChatModel, Finish
 
 __all__ = [
     "OPERATIONS",
@@ -42,8 +41,6 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 ECHOED = ("x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier")
 """Headers of a request that are told back as they came."""
-
-Write = Callable[[Operation, JSON], bytes]
 
 
 @dataclass(frozen=True)
@@ -63,37 +60,35 @@ class Call:
 
 async def converse(call: Call) -> Response:
     """A conversation's next turn, whole."""
-    with call.runtime.logged(call.request, call.operation.name) as entry:
-        asked, events = await call.runtime.begin(entry, partial(_conversation, call, entry))
-        async with aclosing(events):
-            entry.output = asked.whole(await collect(events))
-        return write(call.operation, entry.output)
+    told, _ = await call.runtime.whole(call.request, call.operation.name, partial(_conversation, call))
+    return write(call.operation, told)
 
 
 async def converse_stream(call: Call) -> Response:
     """A conversation's next turn, as it is written."""
-    return await _stream(call, _conversation, _parts, _named, {})
+    writing = Writing(partial(_named, call.operation), partial(_exception, call))
+    stream = await call.runtime.stream(call.request, call.operation.name, partial(_conversation, call), writing)
+    return Response(200, b"", {"content-type": eventstream.CONTENT_TYPE}, stream)
 
 
 async def invoke_model(call: Call) -> Response:
     """An answer in the model's native form."""
-    with call.runtime.logged(call.request, call.operation.name) as entry:
-        asked, events = await call.runtime.begin(entry, partial(_native, call, entry))
-        async with aclosing(events):
-            answer = await collect(events)
-        entry.output = asked.whole(answer)
-        told = write(call.operation, {"body": _json(entry.output), "contentType": "application/json"})
-        measured = {
-            "x-amzn-bedrock-input-token-count": str(answer.finish.input_tokens),
-            "x-amzn-bedrock-output-token-count": str(answer.finish.output_tokens),
-            "x-amzn-bedrock-invocation-latency": str(answer.finish.milliseconds),
-        }
-        return replace(told, headers={**told.headers, **measured, **_echo(call.request)})
+    told, took = await call.runtime.whole(call.request, call.operation.name, partial(_native, call))
+    response = write(call.operation, {"body": _json(told), "contentType": "application/json"})
+    measured = {
+        "x-amzn-bedrock-input-token-count": str(took.input_tokens),
+        "x-amzn-bedrock-output-token-count": str(took.output_tokens),
+        "x-amzn-bedrock-invocation-latency": str(took.milliseconds),
+    }
+    return replace(response, headers={**response.headers, **measured, **_echo(call.request)})
 
 
 async def invoke_model_with_response_stream(call: Call) -> Response:
     """An answer in the model's native form, as it is written."""
-    return await _stream(call, _native, _measured, _chunk, {"x-amzn-bedrock-content-type": "application/json"})
+    writing = Writing(partial(_chunk, call.operation), partial(_exception, call), parts=_measured)
+    stream = await call.runtime.stream(call.request, call.operation.name, partial(_native, call), writing)
+    types = {"content-type": eventstream.CONTENT_TYPE, "x-amzn-bedrock-content-type": "application/json"}
+    return Response(200, b"", {**types, **_echo(call.request)}, stream)
 
 
 async def count_tokens(call: Call) -> Response:
@@ -114,7 +109,7 @@ def _conversation(call: Call, entry: Entry) -> Understood:
     entry.model_id = call.labels["modelId"]
     asked = call.read()
     entry.metadata = asked.get("requestMetadata", {})
-    _, model = call.runtime.hosted(asked["modelId"])
+    model = call.runtime.model(call.runtime.resolve(asked["modelId"]))
     return _understood(model, Converse(asked))
 
 
@@ -124,8 +119,9 @@ def _native(call: Call, entry: Entry) -> Understood:
     if asked.get("guardrailIdentifier"):
         raise InvalidInput("guardrailIdentifier: Limbeck has no guardrails; leave it out")
     entry.metadata = _metadata(call.operation, asked.get("requestMetadata"))
-    hosted, model = call.runtime.hosted(asked["modelId"])
-    return _understood(model, _form(call, hosted, asked.get("body", b"")))
+    hosted = call.runtime.resolve(asked["modelId"])
+    form = _form(call, hosted, asked.get("body", b""))
+    return _understood(call.runtime.model(hosted), form)
 
 
 def _understood(model: ChatModel, asked: Asked) -> Understood:
@@ -133,15 +129,15 @@ def _understood(model: ChatModel, asked: Asked) -> Understood:
 
 
 def _form(call: Call, hosted: Hosted, body: bytes) -> Asked:
-    return understand(parse(body), call.labels["modelId"], hosted.imported, _sibling(call.operation, "Converse"))
+    return understand(json_object(body), call.labels["modelId"], hosted.imported, _sibling(call.operation, "Converse"))
 
 
 def _counted(call: Call) -> Response:
     asked = call.read()
-    hosted, model = call.runtime.hosted(asked["modelId"])
+    hosted = call.runtime.resolve(asked["modelId"])
     given = asked["input"]
     form = Converse(given["converse"]) if "converse" in given else _form(call, hosted, given["invokeModel"]["body"])
-    return write(call.operation, {"inputTokens": len(model.tokens(form.question))})
+    return write(call.operation, {"inputTokens": len(call.runtime.model(hosted).tokens(form.question))})
 
 
 def _metadata(operation: Operation, header: str | None) -> Mapping[str, str]:
@@ -160,41 +156,6 @@ def _metadata(operation: Operation, header: str | None) -> Mapping[str, str]:
 def _sibling(operation: Operation, name: str) -> Operation:
     """Another operation of the same service."""
     return Operation(operation.service, operation.model.service_model.operation_model(name))
-
-
-async def _stream(
-    call: Call,
-    understand_call: Callable[[Call, Entry], Understood],
-    parts: Callable[[Asked, Events], AsyncGenerator[JSON, None]],
-    framed: Write,
-    headers: Mapping[str, str],
-) -> Response:
-    """The answer as an event stream. What is opened here is closed when the stream ends, or its client leaves."""
-    async with AsyncExitStack() as stack:
-        entry = stack.enter_context(call.runtime.logged(call.request, call.operation.name))
-        asked, events = await call.runtime.begin(entry, partial(understand_call, call, entry))
-        stack.push_async_callback(events.aclose)
-        told = {"content-type": eventstream.CONTENT_TYPE, **headers, **_echo(call.request)}
-        return Response(200, b"", told, _frames(call, entry, parts(asked, events), framed, stack.pop_all()))
-    raise AssertionError("unreachable: the stack swallows nothing")
-
-
-async def _frames(
-    call: Call, entry: Entry, parts: AsyncGenerator[JSON, None], framed: Write, opened: AsyncExitStack
-) -> AsyncGenerator[bytes, None]:
-    async with opened:
-        entry.output = []
-        try:
-            async for part in parts:
-                entry.output.append(part)
-                yield framed(call.operation, part)
-        except Exception as error:
-            entry.error = error_name(error)
-            yield _exception(call.operation, error, call.request.id)
-
-
-def _parts(asked: Asked, events: Events) -> AsyncGenerator[JSON, None]:
-    return asked.parts(events)
 
 
 async def _measured(asked: Asked, events: Events) -> AsyncGenerator[JSON, None]:
@@ -229,15 +190,15 @@ def _chunk(operation: Operation, part: JSON) -> bytes:
     return eventstream.event("chunk", write_event(operation, "chunk", {"bytes": _json(part)}))
 
 
-def _exception(operation: Operation, error: Exception, request_id: str) -> bytes:
+def _exception(call: Call, error: Exception) -> bytes:
     """An error as the stream's own event; one that the stream does not have is a ModelStreamErrorException."""
-    fault = faults.unforeseen(error, request_id)
+    fault = faults.unforeseen(error, call.request.id)
     wire_name, values = fault.headers["x-amzn-errortype"], json.loads(fault.body)
     name = wire_name[0].lower() + wire_name[1:]
-    if name not in operation.model.get_event_stream_output().members:
+    if name not in call.operation.model.get_event_stream_output().members:
         name = "modelStreamErrorException"
         values |= {"originalStatusCode": fault.status, "originalMessage": values["message"]}
-    return eventstream.exception(name, write_event(operation, name, values))
+    return eventstream.exception(name, write_event(call.operation, name, values))
 
 
 def _echo(request: Request) -> dict[str, str]:

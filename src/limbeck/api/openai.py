@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from limbeck.api.bodies import JSON, Asked, parse
+from limbeck.api.bodies import JSON, Asked
 from limbeck.api.bodies.openai import ChatCompletion, TextCompletion
 from limbeck.api.exchange import Request, Response
-from limbeck.api.runtime import Entry, Events, Runtime, Understood, error_name
+from limbeck.api.runtime import Entry, Runtime, Understood, Writing
+from limbeck.api.wire import json_object
 from limbeck.errors import AccessDenied, InvalidInput, LimbeckError, NotReady, Unknown, UnknownModel
-from limbeck.serving.chat import collect
 
 __all__ = ["OpenAI"]
 
 log = logging.getLogger(__name__)
 
-FORMS: Mapping[str, Callable[[Mapping[str, Any]], ChatCompletion | TextCompletion]] = {
+Form = Callable[[JSON], Asked]
+
+FORMS: Mapping[str, Form] = {
     "/v1/chat/completions": ChatCompletion,
     "/v1/completions": TextCompletion,
 }
@@ -62,10 +62,7 @@ class OpenAI:
         """See `Face.answer`."""
         form = FORMS.get(request.raw_path)
         if form is not None and request.method == "POST":
-            body = await run_in_threadpool(parse, request.body)
-            if body.get("stream"):
-                return await self._stream(request, form, body)
-            return await self._whole(request, form, body)
+            return await self._complete(request, form)
         if self.has(request.raw_path) and form is None and request.method == "GET":
             return _json_response(await run_in_threadpool(self._listed, request.raw_path))
         raise Unknown(f"nothing is at {request.method} {request.raw_path[:200]}")
@@ -75,31 +72,26 @@ class OpenAI:
         status, told = _told(error, request_id)
         return _json_response(told, status)
 
-    async def _whole(self, request: Request, form: Callable[[JSON], Asked], body: JSON) -> Response:
-        with self._runtime.logged(request, "InvokeModel") as entry:
-            asked, events = await self._runtime.begin(entry, partial(self._understood, entry, form, body))
-            async with aclosing(events):
-                entry.output = asked.whole(await collect(events))
-            return _json_response(entry.output)
+    async def _complete(self, request: Request, form: Form) -> Response:
+        body = await run_in_threadpool(json_object, request.body)
+        understand = partial(self._understood, form, body)
+        if not body.get("stream"):
+            told, _ = await self._runtime.whole(request, "InvokeModel", understand)
+            return _json_response(told)
+        writing = Writing(_event, lambda error: _event(_told(error, request.id)[1]), b"data: [DONE]\n\n")
+        stream = await self._runtime.stream(request, "InvokeModelWithResponseStream", understand, writing)
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        return Response(200, b"", headers, stream)
 
-    async def _stream(self, request: Request, form: Callable[[JSON], Asked], body: JSON) -> Response:
-        async with AsyncExitStack() as stack:
-            entry = stack.enter_context(self._runtime.logged(request, "InvokeModelWithResponseStream"))
-            asked, events = await self._runtime.begin(entry, partial(self._understood, entry, form, body))
-            stack.push_async_callback(events.aclose)
-            headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-            return Response(200, b"", headers, _sent(entry, asked, events, stack.pop_all()))
-        raise AssertionError("unreachable: the stack swallows nothing")
-
-    def _understood(self, entry: Entry, form: Callable[[JSON], Asked], body: JSON) -> Understood:
+    def _understood(self, form: Form, body: JSON, entry: Entry) -> Understood:
         entry.model_id = str(body.get("model", ""))
         asked = form(body)
-        if not entry.model_id:
-            raise InvalidInput(f"model: expected one of those listed at {MODELS}")
+        entry.metadata = body.get("metadata") or {}
         try:
-            _, model = self._runtime.hosted(entry.model_id)
+            hosted = self._runtime.resolve(entry.model_id)
         except InvalidInput as error:
             raise UnknownModel(f"The model `{entry.model_id}` does not exist: {error}") from None
+        model = self._runtime.model(hosted)
         return Understood(model, asked, model.prepare(asked.question))
 
     def _listed(self, raw_path: str) -> JSON:
@@ -116,20 +108,6 @@ class OpenAI:
         raise UnknownModel(f"The model `{asked}` does not exist")
 
 
-async def _sent(entry: Entry, asked: Asked, events: Events, opened: AsyncExitStack) -> AsyncGenerator[bytes, None]:
-    """Server-sent events. An error in the middle is one of them, and the last."""
-    async with opened:
-        entry.output = []
-        try:
-            async for part in asked.parts(events):
-                entry.output.append(part)
-                yield _sse(part)
-            yield b"data: [DONE]\n\n"
-        except Exception as error:
-            entry.error = error_name(error)
-            yield _sse(_told(error, entry.request.id)[1])
-
-
 def _told(error: Exception, request_id: str) -> tuple[int, JSON]:
     """An error's status and body in OpenAI's form; one that is not ours is logged whole, under the request's id."""
     message = str(error)
@@ -141,7 +119,8 @@ def _told(error: Exception, request_id: str) -> tuple[int, JSON]:
     return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def _sse(value: JSON) -> bytes:
+def _event(value: JSON) -> bytes:
+    """A server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,16 +19,17 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from limbeck.api.bodies import Asked, parse
+from limbeck.api.bodies import JSON, Asked
 from limbeck.api.exchange import Request
+from limbeck.api.wire import json_object
 from limbeck.errors import InvalidInput, LimbeckError
-from limbeck.models.catalog import ModelSource, find
+from limbeck.models.catalog import find
 from limbeck.records import Hosted, Invocation
 from limbeck.serving.base import Pool
-from limbeck.serving.chat import ChatModel, Event, Finish, Prepared, answer
+from limbeck.serving.chat import ChatModel, Event, Finish, Prepared, answer, collect
 from limbeck.settings import Settings
 
-__all__ = ["Entry", "Events", "Measure", "Runtime", "Understood", "error_name"]
+__all__ = ["Entry", "Events", "Measure", "Runtime", "Understand", "Understood", "Writing"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ class Understood:
     prepared: Prepared
 
 
+Understand = Callable[[Entry], Understood]
+"""Reads a request and tells the entry what it is; blocks, and raises `InvalidInput` with every fault."""
+
+
 class Events:
     """The events of one answer. Its counts go into the log as they come."""
 
@@ -97,6 +102,25 @@ class Events:
         await self._events.aclose()
 
 
+Stream = AsyncGenerator[bytes, None]
+
+
+def _parts(asked: Asked, events: Events) -> AsyncGenerator[JSON, None]:
+    return asked.parts(events)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How an answer under way goes over a protocol."""
+
+    piece: Callable[[JSON], bytes]
+    fault: Callable[[Exception], bytes]
+    """An error after the first piece: the last that is sent."""
+    end: bytes = b""
+    """What is sent last when all went well."""
+    parts: Callable[[Asked, Events], AsyncGenerator[JSON, None]] = _parts
+
+
 class Runtime:
     """The models of one home, ready to be asked."""
 
@@ -112,7 +136,8 @@ class Runtime:
 
         ``record`` and ``measure`` get one invocation for each request, failed ones too.
         """
-        self._settings, self._resolve, self._pool = settings, resolve, pool
+        self.resolve = resolve
+        self._settings, self._pool = settings, pool
         self._record, self._measure = record, measure
         self._scribe = ThreadPoolExecutor(1, "invocation-log")
         self._opened = lru_cache(MODELS_KEPT)(ChatModel)
@@ -121,20 +146,39 @@ class Runtime:
         """Ends when the log is written."""
         self._scribe.shutdown()
 
-    def hosted(self, model_id: str) -> tuple[Hosted, ChatModel]:
-        """What a model identifier stands for, and the side of it that reads and writes text. Blocks."""
-        hosted = self._resolve(model_id)
-        source: ModelSource = find(hosted.model, self._settings)
-        return hosted, self._opened(source)
+    def model(self, hosted: Hosted) -> ChatModel:
+        """The side of a model that reads and writes text. Blocks while it is opened."""
+        return self._opened(find(hosted.model, self._settings))
+
+    async def whole(self, request: Request, operation: str, understand: Understand) -> tuple[JSON, Finish]:
+        """The answer in one piece, and what it took."""
+        with self._logged(request, operation) as entry:
+            asked, events = await self._begin(entry, understand)
+            async with aclosing(events):
+                answer = await collect(events)
+            entry.output = asked.whole(answer)
+            return entry.output, answer.finish
+
+    async def stream(self, request: Request, operation: str, understand: Understand, writing: Writing) -> Stream:
+        """The answer in pieces. The first is there when this returns: until then an error can have its own status.
+
+        Everything opened is closed when the pieces end, or are closed because their reader left.
+        """
+        async with AsyncExitStack() as stack:
+            entry = stack.enter_context(self._logged(request, operation))
+            asked, events = await self._begin(entry, understand)
+            stack.push_async_callback(events.aclose)
+            return _written(entry, writing, asked, events, stack.pop_all())
+        raise AssertionError("unreachable: the stack swallows nothing")
 
     @contextmanager
-    def logged(self, request: Request, operation: str) -> Iterator[Entry]:
-        """While the request is under way; at its end it is in the log, whatever the end."""
+    def _logged(self, request: Request, operation: str) -> Iterator[Entry]:
+        """While the request is under way; at its end it goes into the log, whatever the end."""
         entry = Entry(request, operation)
         try:
             yield entry
         except Exception as error:
-            entry.error = error_name(error)
+            entry.error = _name(error)
             raise
         except BaseException:  # cancelled or closed: the client left
             entry.error = DISCONNECTED
@@ -142,12 +186,9 @@ class Runtime:
         finally:
             self._scribe.submit(self._write, entry, time.monotonic() - entry.began)
 
-    async def begin(self, entry: Entry, understand: Callable[[], Understood]) -> tuple[Asked, Events]:
-        """The request understood, on a thread, and its answer's events, the first of which is there.
-
-        The caller closes them.
-        """
-        understood = await run_in_threadpool(understand)
+    async def _begin(self, entry: Entry, understand: Understand) -> tuple[Asked, Events]:
+        """The request understood, on a thread, and its answer's events, the first of which is there."""
+        understood = await run_in_threadpool(understand, entry)
         entry.input_tokens = understood.prepared.prompt_tokens
         replica = await self._pool.replica(understood.model.source)
         events = Events(answer(replica, understood.prepared, entry.began), entry)
@@ -180,13 +221,29 @@ class Runtime:
             log.exception("request %s is not in the log", entry.request.id)
 
 
-def error_name(error: Exception) -> str:
-    """The name an error has on the wire."""
+async def _written(
+    entry: Entry, writing: Writing, asked: Asked, events: Events, opened: AsyncExitStack
+) -> AsyncGenerator[bytes, None]:
+    async with opened:
+        entry.output = []
+        try:
+            async for part in writing.parts(asked, events):
+                entry.output.append(part)
+                yield writing.piece(part)
+            if writing.end:
+                yield writing.end
+        except Exception as error:
+            entry.error = _name(error)
+            yield writing.fault(error)
+
+
+def _name(error: Exception) -> str:
+    """What an error is called on the wire."""
     return error.api_name if isinstance(error, LimbeckError) else LimbeckError.api_name
 
 
 def _json(body: bytes) -> Any:
     try:
-        return parse(body)
+        return json_object(body)
     except InvalidInput:
         return None

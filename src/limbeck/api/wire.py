@@ -14,6 +14,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Sh
 from limbeck.api.exchange import Response
 from limbeck.errors import InvalidInput
 
-__all__ = ["Operation", "Refused", "Service", "read", "write", "write_event"]
+__all__ = ["Operation", "Refused", "Service", "json_object", "read", "write", "write_event"]
 
 PATTERN_SECONDS = 0.1
 """Time one pattern may take on one value. Several of AWS's own patterns run away in a backtracking engine."""
@@ -37,6 +38,10 @@ MOST_FAULTS = 50
 
 SHOWN_CHARACTERS = 200
 """Of a faulty value, in a message."""
+
+
+HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that may be half of a surrogate pair: without its other half it is text that nothing can encode."""
 
 
 class Refused(InvalidInput):
@@ -153,7 +158,7 @@ def read(
     in_body = [member for member in shape.members.values() if "location" not in member.serialization]
     document: Any = {}
     if in_body and (payload is None or shape.members[payload].type_name == "structure"):
-        document = _document(body)
+        document = json_object(body)
     values: dict[str, Any] = {}
     for name, member in shape.members.items():
         place, wire = member.serialization.get("location"), member.serialization.get("name", name)
@@ -242,11 +247,16 @@ class _Faults(list[str]):
         self.append(f"Value {shown} at '{path}' failed to satisfy constraint: Member must {wanted}")
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object a body is; nothing is an empty one. Raises `InvalidInput` for any other body."""
     if not body.strip():
         return {}
     try:
         found = json.loads(body)
+        if HALF_A_CHARACTER.search(body):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the request's body is not JSON: it holds half a surrogate pair, no character") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the request's body is not JSON: {error}") from None
     if not isinstance(found, dict):

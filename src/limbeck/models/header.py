@@ -1,6 +1,7 @@
 """What a model's files say of it besides its weights: the length of its context, and all of a GGUF file's header.
 
-Reads a folder in Hugging Face layout or a GGUF file, never a weight: a tenth of a second, and no torch.
+Reads a folder in Hugging Face layout or a GGUF file, never a weight: a tenth of a second, where the reader of the
+gguf package takes three, and no torch.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ UNKNOWN_CONTEXT = 4096
 def context_tokens(path: Path) -> int:
     """The most tokens, prompt and answer together, that the model at ``path`` was made for."""
     if path.suffix == ".gguf":
-        header = read_gguf(path)
-        found = header.get(f"{header.get('general.architecture')}.context_length")
+        # Told before the vocabulary, which takes all the time; so the rest is not read.
+        found = next((value for key, value in _pairs(path) if key.endswith(".context_length")), None)
     else:
         try:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
@@ -42,13 +44,18 @@ def context_tokens(path: Path) -> int:
 
 def read_gguf(path: Path) -> dict[str, Any]:
     """The key-value pairs of a GGUF file. Raises `DamagedArtifact` where it is none."""
+    return dict(_pairs(path))
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
             magic, version, _, pairs = struct.unpack_from("<4sIQQ", held, 0)
             if magic != b"GGUF" or version < 2:
                 raise DamagedArtifact(f"{path}: no GGUF file of version 2 or later")
             reader = _Reader(held, 24)
-            return {reader.text(): reader.value(reader.number("<I")) for _ in range(pairs)}
+            for _ in range(pairs):
+                yield reader.text(), reader.value(reader.number("<I"))
     except (OSError, ValueError, struct.error, KeyError, OverflowError) as error:
         raise DamagedArtifact(f"{path}: its GGUF header cannot be read: {error}") from None
 

@@ -12,25 +12,12 @@ Every model takes Nova's and Llama's form. Imported models take three of their o
 
 from __future__ import annotations
 
-import json
-
 from limbeck.api.bodies import llama, nova, openai
 from limbeck.api.bodies.base import JSON, Asked
 from limbeck.api.wire import Operation
 from limbeck.errors import InvalidInput
 
-__all__ = ["JSON", "Asked", "parse", "understand"]
-
-
-def parse(body: bytes) -> JSON:
-    """The JSON object a body is."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Malformed input request: the body is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise InvalidInput(f"Malformed input request: the body is {type(found).__name__}; expected a JSON object")
-    return found
+__all__ = ["JSON", "Asked", "understand"]
 
 
 def understand(body: JSON, model_id: str, imported: bool, converse: Operation) -> Asked:

@@ -22,7 +22,7 @@ __all__ = ["FORM", "Nova"]
 FORM = '"messages" and "inferenceConfig" (Nova)'
 
 VERSION = "messages-v1"
-MEMBERS = ("schemaVersion", "system", "messages", "inferenceConfig", "toolConfig", "additionalModelRequestFields")
+MEMBERS = ("schemaVersion", "system", "messages", "inferenceConfig", "toolConfig")
 OLDER = {
     "max_new_tokens": "maxTokens",
     "max_tokens": "maxTokens",
@@ -50,9 +50,7 @@ class Nova:
             faults.append("Value at 'inferenceConfig' must be an object")
             config = {}
         config = {OLDER.get(name, name): value for name, value in config.items()}
-        more = dict(body.get("additionalModelRequestFields") or {})
-        if "topK" in config:
-            more["inferenceConfig"] = {"topK": config.pop("topK")}
+        more = {"inferenceConfig": {"topK": config.pop("topK")}} if "topK" in config else {}
         known = converse.model.input_shape.members["inferenceConfig"].members
         faults += [f"extraneous key [inferenceConfig.{name}] is not permitted" for name in config if name not in known]
         document = {name: body[name] for name in ("system", "messages", "toolConfig") if name in body}
