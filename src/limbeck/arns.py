@@ -37,6 +37,12 @@ class Arns:
         made = base_id.split(":")[0]
         return f"arn:aws:bedrock:{self.region}:{self.account}:custom-model/{made}/{short_id(name, fingerprint)}"
 
+    def caller(self, caller: str) -> str:
+        """Who asks: a user, or ROLE/SESSION of who took a role."""
+        if "/" in caller:
+            return f"arn:aws:sts::{self.account}:assumed-role/{caller}"
+        return f"arn:aws:iam::{self.account}:user/{caller}"
+
     @staticmethod
     def id_of(base: str) -> str:
         """``base`` if it has the form of a base model's id, else one made for a folder: ``local.my-model``."""

@@ -14,6 +14,7 @@
     ├── TooManyTags                 400 TooManyTagsException
     ├── NotReady                    429 ModelNotReadyException        a model on its way into memory; ask again
     ├── DamagedArtifact             500 InternalServerException       a file that is not what its manifest says
+    ├── StorageFailed               500 InternalServerException       the S3 endpoint is away or refuses us
     ├── TeacherFailed               424 ModelErrorException
     ├── ModelFailed                 424 ModelErrorException           a hosted model broke off
     ├── ModelTimedOut               408 ModelTimeoutException         a hosted model took too long
@@ -42,6 +43,7 @@ __all__ = [
     "NotYet",
     "QuotaExceeded",
     "Stopped",
+    "StorageFailed",
     "TeacherFailed",
     "TooManyTags",
     "TrainingDiverged",
@@ -149,6 +151,10 @@ class NotReady(LimbeckError):
 
 class DamagedArtifact(LimbeckError):
     """A stored file is missing or is not what its manifest says."""
+
+
+class StorageFailed(LimbeckError):
+    """The server our objects lie at does not answer, or refuses our key."""
 
 
 class TeacherFailed(LimbeckError):
