@@ -42,6 +42,12 @@ class Arns:
         between = "" if base_id is None else f"{base_id}/"
         return f"arn:aws:bedrock:{self.region}:{self.account}:{kind}/{between}{id12}"
 
+    def caller(self, caller: str) -> str:
+        """Who asks: a user, or ROLE/SESSION of who took a role."""
+        if "/" in caller:
+            return f"arn:aws:sts::{self.account}:assumed-role/{caller}"
+        return f"arn:aws:iam::{self.account}:user/{caller}"
+
     @staticmethod
     def id_of(base: str) -> str:
         """``base`` if it has the form of a base model's id, else one made for a folder: ``local.my-model``."""

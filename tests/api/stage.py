@@ -15,13 +15,13 @@ from tests.conftest import make_tokenizer
 
 from limbeck.api.app import App
 from limbeck.api.bedrock import Bedrock
-from limbeck.api.exchange import Request
 from limbeck.api.openai import OpenAI
 from limbeck.api.presence import while_present
 from limbeck.api.runtime import Runtime
 from limbeck.errors import InvalidInput
 from limbeck.records import Hosted
 from limbeck.serving.base import Done, Piece, TokenLogprob
+from limbeck.wire.exchange import Request
 
 MODEL = "huggingface.stage-v1:0"
 IMPORTED = "arn:aws:bedrock:us-east-1:000000000000:imported-model/abcdef012345"

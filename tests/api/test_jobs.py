@@ -124,7 +124,14 @@ def test_a_distillation_completes_stage_by_stage_with_a_model_and_its_losses(cli
     assert distilled["endTime"] >= moments[-1] > distilled["creationTime"]
     assert len(distilled["validationMetrics"]) == 2
     model = client.get_custom_model(modelIdentifier=distilled["outputModelArn"])
-    for key in ("trainingMetrics", "validationMetrics", "jobArn", "jobName", "trainingDataConfig", "customizationConfig"):
+    for key in (
+        "trainingMetrics",
+        "validationMetrics",
+        "jobArn",
+        "jobName",
+        "trainingDataConfig",
+        "customizationConfig",
+    ):
         assert model[key] == distilled[key]
     assert model["baseModelArn"] == distilled["baseModelArn"]
 
@@ -257,7 +264,9 @@ def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
         assert found == (expected if order == "Descending" else expected[::-1])
 
     def names(**asked):
-        return {one["jobName"] for one in client.list_model_customization_jobs(**asked)["modelCustomizationJobSummaries"]}
+        return {
+            one["jobName"] for one in client.list_model_customization_jobs(**asked)["modelCustomizationJobSummaries"]
+        }
 
     assert names(nameContains="distil") == {"distilled"}
     assert "distilled" in names(statusEquals="Completed") and "distilled" not in names(statusEquals="Stopped")
@@ -332,11 +341,13 @@ def test_provisioned_throughput_is_committed_renamed_and_moved_to_a_sibling(clie
         time.sleep(0.2)
     found = client.get_provisioned_model_throughput(provisionedModelId="pt-2")
     assert found["modelArn"] == found["foundationModelArn"] == found["desiredModelArn"]
-    with pytest.raises(client.exceptions.ValidationException, match="expected .*foundation-model/test.taught"):
+    with pytest.raises(client.exceptions.ValidationException, match=r"expected .*foundation-model/test\.taught"):
         client.update_provisioned_model_throughput(
             provisionedModelId=arn, desiredModelId="huggingface.smollm2-135m-instruct-v1:0"
         )
-    assert [one["provisionedModelName"] for one in client.list_provisioned_model_throughputs()["provisionedModelSummaries"]] == ["pt-2"]
+    assert [
+        one["provisionedModelName"] for one in client.list_provisioned_model_throughputs()["provisionedModelSummaries"]
+    ] == ["pt-2"]
     client.delete_provisioned_model_throughput(provisionedModelId=arn)
     client.create_provisioned_model_throughput(
         modelUnits=1, provisionedModelName="bound", modelId=TEACHER, commitmentDuration="OneMonth"

@@ -1,9 +1,7 @@
 """The service as its users meet it: a process of its own, and plain boto3 and HTTP against it."""
 
-import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,10 +9,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
+from tests.api.server import Server, free_port
 
 from limbeck.api.serve import check
 from limbeck.settings import Settings
@@ -23,12 +20,6 @@ from limbeck.storage.workspace import write_json
 
 BASE = "huggingface.smollm2-135m-instruct-v1:0"
 FOUNDATION = f"arn:aws:bedrock:us-east-1::foundation-model/{BASE}"
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def register(settings, name, base=BASE, kind="distillation", age=0):
@@ -42,49 +33,6 @@ def register(settings, name, base=BASE, kind="distillation", age=0):
     row = {"name": name, "path": str(folder), "kind": kind, "base": base, "fingerprint": f"of {name}"}
     write_json(settings.models / f"{name}.json", {**row, "lineage": lineage})
     return folder
-
-
-class Server:
-    """`limbeck serve` as a process, ended by its id."""
-
-    def __init__(self, home, *flags):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "limbeck", "serve", "--port", str(self.port), "--home", str(home), *flags]
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while self.ask("GET", "/health")[0] != 200:
-            assert self.process.poll() is None, self.process.stderr.read()
-            assert time.monotonic() - self.began < 60
-            time.sleep(0.05)
-
-    def ask(self, method, path, body=None, headers=()):
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            line.request(method, path, body, dict(headers))
-            answer = line.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
-        except ConnectionRefusedError:
-            return 0, {}, b""
-        finally:
-            line.close()
-
-    def client(self, key_id="any", secret="any", service="bedrock"):
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id=key_id,
-            aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(20)
-        said = self.process.stderr.read()
-        self.process.stderr.close()
-        return status, said
 
 
 @pytest.fixture(scope="module")

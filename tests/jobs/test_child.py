@@ -1,5 +1,6 @@
 """Supervised children: their status is told, they stop when asked, and none outlives its parent."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,10 +51,8 @@ def test_a_fault_while_watching_leaves_no_child_behind(tmp_path):
         if pid.exists() and pid.read_text():
             raise RuntimeError("the watcher stumbles")
 
-    try:
+    with contextlib.suppress(RuntimeError):
         child.supervise(script(text), tmp_path / "log", lambda: True, tick)
-    except RuntimeError:
-        pass
     assert not alive(int(pid.read_text()))
 
 

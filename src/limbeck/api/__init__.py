@@ -1,17 +1,15 @@
-"""The faces that talk to programs: Amazon Bedrock's wire, read from botocore's own service models, and OpenAI's.
+"""The faces that talk to programs, on one port.
 
-    wire         requests and responses of the AWS rest-json protocol, checked against the service model
-    eventstream  the framing of AWS's event streams
-    faults       what went wrong, as a client of AWS expects to hear it
-    auth         signatures, verified
-    bedrock      Amazon Bedrock: a function of `control` or of `invoking` for each operation
-    invoking     the operations that have a model answer
-    openai       OpenAI's endpoint
-    bodies       the forms in which models are asked, and answer
-    runtime      what both need to have a model answer, and the log of it
-    presence     work that ends when its client leaves
-    app          the application: one port, several faces
-    serve        the process
+    app         the application: picks the face a request speaks to, verifies who asks, reads its body
+    auth        signatures and bearer keys, verified; `sessions` of who took a role
+    body        a request's body on its way in; `checksums` it came with; `presence` of the one who waits
+    bedrock     Amazon Bedrock: a function of `control` or of `invoking` for each operation; `faults` its errors
+    invoking    the operations that have a model answer; `runtime` what they and OpenAI's need for it
+    eventstream the framing of AWS's event streams
+    openai      OpenAI's endpoint
+    s3          a small S3
+    identity    a small STS and IAM; `query` is their protocol, in `xml` as is S3's
+    serve       the process: `tls` its certificates, `logs` its log
 
-No rule of the business lives here, and nothing here reaches torch.
+What they speak, without HTTP, is in `wire`. No rule of the business lives here, and nothing here reaches torch.
 """

@@ -1,8 +1,9 @@
-"""The application: one port, several protocols. Picks the face a request speaks to, reads its body, verifies who asks.
+"""The application: one port, several protocols. Picks the face a request speaks to, verifies who asks, reads its body.
 
-    /health               200 when ready
-    signed as bedrock     Amazon Bedrock, control plane and runtime
-    anything else         Amazon Bedrock, whose answer to an address it does not know is a modelled error
+    /health        200 when ready
+    /metrics       figures as text; from other machines with a bearer key
+    signed         the face of that service: bedrock, s3, sts, iam
+    not signed     the first face that has the address; where none has, the first of all, which says so
 
 Routes on the raw path: an ARN's slashes arrive encoded.
 """
@@ -10,103 +11,223 @@ Routes on the raw path: an ARN's slashes arrive encoded.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from io import BytesIO
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from starlette.concurrency import iterate_in_threadpool
 
-from limbeck.api.auth import verify
-from limbeck.api.bedrock import Bedrock
-from limbeck.api.exchange import Face, Request, Response
-from limbeck.control import open_desk
-from limbeck.errors import InvalidInput
-from limbeck.settings import Settings
+from limbeck.api.auth import Visitor, admit, signed_for
+from limbeck.api.body import Body, ChunkedBody
+from limbeck.api.presence import while_present
+from limbeck.errors import AccessDenied, InvalidInput
 from limbeck.storage.keys import Keys
+from limbeck.wire.exchange import IN_MEMORY, Face, Request, Response
 
-__all__ = ["App"]
+__all__ = ["App", "Hook"]
+
+log = logging.getLogger(__name__)
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
 
 BODY_SECONDS = 60.0
-"""A client that sends its body more slowly than this is let go."""
+"""What a client has for its body, and a second more for every `SLOWEST` bytes it has sent."""
+
+SLOWEST = 100_000
+
+SPOOLED = 1_000_000
+"""A body that goes to a file stays in memory up to this size."""
 
 
 class App:
-    """An ASGI application over one home; ``keys`` are those whose signatures are taken, None takes any request."""
+    """An ASGI application over its faces, the first of them the one that hears what nobody else has.
 
-    def __init__(self, settings: Settings, keys: Keys | None) -> None:
-        self._keys = keys
-        self._bedrock = Bedrock(open_desk(settings))
+    ``keys`` are those whose signatures are taken, None takes any request. ``spool`` is where large bodies wait,
+    ``metrics`` gives the text of `/metrics`. The hooks of ``start`` run in order before the first request, those of
+    ``stop`` after the last.
+    """
+
+    def __init__(
+        self,
+        faces: Sequence[Face],
+        keys: Keys | None,
+        spool: Path,
+        metrics: Callable[[], str] = str,
+        start: Sequence[Hook] = (),
+        stop: Sequence[Hook] = (),
+    ) -> None:
+        self._faces, self._keys, self._spool = faces, keys, spool
+        self._metrics, self._start, self._stop = metrics, start, stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._live(receive, send)
         elif scope["type"] == "http":
-            request_id = str(uuid.uuid4())
-            face = self._face(scope)
+            head = _head(scope)
+            own = self._own(head, scope)
+            await (self._ask(head, scope, receive, send) if own is None else _send(own, head, send))
+
+    def _face(self, head: Request) -> Face:
+        service = signed_for(head)
+        for face in self._faces:
+            if service in face.services if service else face.has(head.method, head.raw_path):
+                return face
+        return self._faces[0]
+
+    def _own(self, head: Request, scope: Scope) -> Response | None:
+        """The answer at an address of no face."""
+        if head.raw_path == "/health" and head.method in ("GET", "HEAD"):
+            ready = f'{{"status":"ready","version":"{version("limbeck")}"}}'.encode()
+            return Response(200, ready, {"content-type": "application/json"})
+        if head.raw_path == "/metrics" and head.method == "GET":
+            if self._keys is not None and not _is_local(scope):
+                try:
+                    admit(head, (), self._keys, _is_private(scope))
+                except AccessDenied as error:
+                    return Response(error.status, str(error).encode(), {"content-type": "text/plain; charset=utf-8"})
+            return Response(200, self._metrics().encode(), {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+        return None
+
+    async def _ask(self, head: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a face answer. A request that is refused for its head is refused before its body is asked for."""
+        face = self._face(head)
+        in_memory = face.body_bytes <= IN_MEMORY
+        file: IO[bytes] = BytesIO() if in_memory else self._spooled()
+        with file:
             try:
-                found = await self._answer(face, scope, receive, request_id)
+                visitor = Visitor()
+                if self._keys is not None:
+                    visitor = admit(head, face.services, self._keys, _is_private(scope))
+                body = _body(head, file, face.body_bytes, visitor)
+                await _fill(body, head, receive)
+                headers = {**head.headers, **body.end()}
+                visitor.check(body.sha256)
             except Exception as error:
-                found = face.fault(error, request_id)
-            await _send(found, scope["method"] == "HEAD", request_id, send)
+                await _send(face.fault(error, head.id), head, send)
+                return
+            request = replace(head, headers=headers, caller=visitor.caller)
+            request = replace(request, body=file.read()) if in_memory else replace(request, file=file)
+            await while_present(receive, _respond(face, request, send))
 
-    def _face(self, scope: Scope) -> Face:
-        return self._bedrock
+    def _spooled(self) -> IO[bytes]:
+        self._spool.mkdir(parents=True, exist_ok=True)
+        return SpooledTemporaryFile(SPOOLED, "w+b", dir=str(self._spool))
 
-    async def _answer(self, face: Face, scope: Scope, receive: Receive, request_id: str) -> Response:
-        method, raw_path = scope["method"], scope["raw_path"].decode("latin-1")
-        if raw_path == "/health" and method in ("GET", "HEAD"):
-            body = f'{{"status":"ready","version":"{version("limbeck")}"}}'.encode()
-            return Response(200, body, {"content-type": "application/json"})
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = scope["query_string"].decode("latin-1")
-        body = await _body(receive, face.body_bytes)
-        caller = "anonymous"
-        if self._keys is not None:
-            caller = verify(method, raw_path, query, headers, body, face.services[0], self._keys).user
-        return await face.answer(Request(method, raw_path, query, headers, body, request_id, caller))
-
-
-async def _send(found: Response, head: bool, request_id: str, send: Send) -> None:
-    headers = {**found.headers, "x-amzn-requestid": request_id}
-    if found.stream is None:
-        headers.setdefault("content-length", str(len(found.body)))
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": found.status, "headers": raw})
-    if found.stream is not None and not head:
-        pieces = found.stream if hasattr(found.stream, "__anext__") else iterate_in_threadpool(found.stream)
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b"" if head else found.body})
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            for hook in self._start:
+                await hook()
+        except Exception as error:
+            log.error("the server could not start", exc_info=error)
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for hook in self._stop:
+            try:
+                await hook()
+            except Exception as error:
+                log.error("a part of the server did not stop well", exc_info=error)
+        await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _body(receive: Receive, most: int) -> bytes:
-    """The whole body, within its limits of size and time."""
-    found = bytearray()
+def _head(scope: Scope) -> Request:
+    """The request without its body. A header that came twice has both values: what is signed is what is read."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    raw_path, raw_query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    return Request(scope["method"], raw_path, raw_query, headers, b"", str(uuid.uuid4()))
+
+
+def _is_private(scope: Scope) -> bool:
+    """Whether nobody can listen: what comes over TLS, or never leaves this machine."""
+    return scope.get("scheme") == "https" or _is_local(scope)
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            more = True
+        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _body(head: Request, file: IO[bytes], most: int, visitor: Visitor) -> Body:
+    if not head.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+        return Body(file, most)
+    length = head.headers.get("x-amz-decoded-content-length", "")
+    if not length.isdecimal():
+        raise InvalidInput(f'x-amz-decoded-content-length is "{length[:40]}"; expected the bytes in the chunks')
+    return ChunkedBody(file, most, int(length), visitor.seal)
+
+
+async def _fill(body: Body, head: Request, receive: Receive) -> None:
+    """The whole body, within its limits of size and time."""
+    said = head.headers.get("content-length", "")
+    if said.isdecimal():
+        body.check_size(int(said))
+    clock = asyncio.get_running_loop()
+    began, came, more = clock.time(), 0, True
+    try:
+        async with asyncio.timeout(BODY_SECONDS) as limit:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise InvalidInput("the client left before its request was whole")
-                found += message.get("body", b"")
+                piece = message.get("body", b"")
+                body.feed(piece)
+                came += len(piece)
                 more = message.get("more_body", False)
-                if len(found) > most:
-                    raise InvalidInput(f"the request's body is over {most:,} bytes; send less")
+                limit.reschedule(began + BODY_SECONDS + came / SLOWEST)
     except TimeoutError:
-        raise InvalidInput(f"the request's body took over {BODY_SECONDS:g} seconds; send it faster") from None
-    return bytes(found)
+        seconds = clock.time() - began
+        raise InvalidInput(f"{came:,} bytes of the request's body took {seconds:.0f} seconds; send it faster") from None
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+async def _respond(face: Face, request: Request, send: Send) -> None:
+    try:
+        found = await face.answer(request)
+    except Exception as error:
+        found = face.fault(error, request.id)
+    await _send(found, request, send)
+
+
+async def _send(found: Response, request: Request, send: Send) -> None:
+    headers = {**found.headers, "x-amzn-requestid": request.id}
+    if found.stream is None:
+        headers.setdefault("content-length", str(len(found.body)))
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    bare = request.method == "HEAD"
+    try:
+        await send({"type": "http.response.start", "status": found.status, "headers": raw})
+        if found.stream is not None and not bare:
+            async for piece in _pieces(found.stream):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"" if bare else found.body})
+    finally:
+        await _close(found.stream)
+
+
+def _pieces(stream: Iterator[bytes] | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    return stream if isinstance(stream, AsyncIterator) else iterate_in_threadpool(stream)
+
+
+async def _close(stream: object) -> None:
+    if hasattr(stream, "aclose"):
+        await stream.aclose()
+    elif hasattr(stream, "close"):
+        stream.close()

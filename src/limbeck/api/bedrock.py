@@ -14,10 +14,10 @@ from starlette.concurrency import run_in_threadpool
 
 from limbeck import control
 from limbeck.api import faults, invoking
-from limbeck.api.exchange import Request, Response
 from limbeck.api.runtime import Runtime
-from limbeck.api.wire import Operation, Service, read, write
 from limbeck.errors import NotYet
+from limbeck.wire.exchange import Request, Response
+from limbeck.wire.operations import Operation, Service, read, write
 
 __all__ = ["Bedrock"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 
-from limbeck.api.exchange import Response
 from limbeck.errors import AccessDenied, LimbeckError
+from limbeck.wire.exchange import Response
 
 __all__ = ["answer", "unforeseen"]
 

@@ -1,6 +1,6 @@
 """The five operations of Bedrock's runtime that have a model answer: one function each, named as the API names it.
 
-Converse and InvokeModel are one path with two ways of reading and writing (`api.bodies`); their streaming sisters
+Converse and InvokeModel are one path with two ways of reading and writing (`wire.bodies`); their streaming sisters
 write the same answer in events. An error before the first token is an answer with its own status; after it, an
 exception event that ends the stream.
 """
@@ -17,14 +17,14 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 
 from limbeck.api import eventstream, faults
-from limbeck.api.bodies import JSON, Asked, understand
-from limbeck.api.bodies.converse import Converse
-from limbeck.api.exchange import Request, Response
 from limbeck.api.runtime import Entry, Events, Runtime, Understood, Writing
-from limbeck.api.wire import Operation, json_object, read, write, write_event
 from limbeck.errors import InvalidInput
 from limbeck.records import Hosted
 from limbeck.serving.chat import ChatModel, Finish
+from limbeck.wire.bodies import JSON, Asked, understand
+from limbeck.wire.bodies.converse import Converse
+from limbeck.wire.exchange import Request, Response
+from limbeck.wire.operations import Operation, json_object, read, write, write_event
 
 __all__ = [
     "OPERATIONS",

@@ -1,6 +1,6 @@
 """OpenAI's protocol: /v1/models, /v1/chat/completions and /v1/completions, as its own clients speak them.
 
-The forms are those of `api.bodies.openai`, which imported models take on Bedrock's wire too; models are asked through
+The forms are those of `wire.bodies.openai`, which imported models take on Bedrock's wire too; models are asked through
 `api.runtime`, so an answer here is the answer there. In the log a request is an InvokeModel with its body.
 """
 
@@ -14,12 +14,12 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from limbeck.api.bodies import JSON, Asked
-from limbeck.api.bodies.openai import ChatCompletion, TextCompletion
-from limbeck.api.exchange import Request, Response
 from limbeck.api.runtime import Entry, Runtime, Understood, Writing
-from limbeck.api.wire import json_object
 from limbeck.errors import AccessDenied, InvalidInput, LimbeckError, NotReady, Unknown, UnknownModel
+from limbeck.wire.bodies import JSON, Asked
+from limbeck.wire.bodies.openai import ChatCompletion, TextCompletion
+from limbeck.wire.exchange import Request, Response
+from limbeck.wire.operations import json_object
 
 __all__ = ["OpenAI"]
 
@@ -54,7 +54,7 @@ class OpenAI:
         """``models`` lists what can be asked: names, and when each was made (seconds since 1970)."""
         self._runtime, self._models = runtime, models
 
-    def has(self, raw_path: str) -> bool:
+    def has(self, method: str, raw_path: str) -> bool:
         """Whether something is at that address."""
         return raw_path in FORMS or raw_path == MODELS or raw_path.startswith(f"{MODELS}/")
 
@@ -63,7 +63,7 @@ class OpenAI:
         form = FORMS.get(request.raw_path)
         if form is not None and request.method == "POST":
             return await self._complete(request, form)
-        if self.has(request.raw_path) and form is None and request.method == "GET":
+        if self.has(request.method, request.raw_path) and form is None and request.method == "GET":
             return _json_response(await run_in_threadpool(self._listed, request.raw_path))
         raise Unknown(f"nothing is at {request.method} {request.raw_path[:200]}")
 

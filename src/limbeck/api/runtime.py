@@ -19,15 +19,15 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from limbeck.api.bodies import JSON, Asked
-from limbeck.api.exchange import Request
-from limbeck.api.wire import json_object
 from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.models.catalog import find
 from limbeck.records import Hosted, Invocation
 from limbeck.serving.base import Pool
 from limbeck.serving.chat import ChatModel, Event, Finish, Prepared, answer, collect
 from limbeck.settings import Settings
+from limbeck.wire.bodies import JSON, Asked
+from limbeck.wire.exchange import Request
+from limbeck.wire.operations import json_object
 
 __all__ = ["Entry", "Events", "Measure", "Runtime", "Understand", "Understood", "Writing"]
 

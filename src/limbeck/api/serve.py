@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -9,12 +10,24 @@ from collections.abc import Callable
 import uvicorn
 
 from limbeck.api.app import App
-from limbeck.errors import Conflict, InvalidInput
+from limbeck.api.bedrock import Bedrock
+from limbeck.api.identity import Identity
+from limbeck.api.logs import log_to_stderr
+from limbeck.api.openai import OpenAI
+from limbeck.api.runtime import Runtime
+from limbeck.api.s3 import S3
+from limbeck.api.tls import Certificate
+from limbeck.control import LOGGING, invocable, open_desk, resolve
+from limbeck.errors import Conflict, InvalidInput, LimbeckError
 from limbeck.models.catalog import catalog
+from limbeck.serving.launch import open_pool
+from limbeck.serving.logbook import Logbook
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
+from limbeck.storage.objects import Buckets
+from limbeck.worker.keeper import Keeper
 
-__all__ = ["check", "serve"]
+__all__ = ["check", "make_app", "serve"]
 
 BACKLOG = 1024
 """Connections that may wait to be taken."""
@@ -23,9 +36,9 @@ IDLE_SECONDS = 75
 """A connection kept open between requests: longer than clients and proxies keep theirs."""
 
 
-def check(host: str, port: int, auth: bool, settings: Settings) -> list[str]:
+def check(host: str, port: int, auth: bool, settings: Settings, certificate: Certificate | None = None) -> list[str]:
     """What is wrong with a configuration, a sentence each; nothing is started."""
-    faults = []
+    faults = certificate.faults(host) if certificate else []
     if not auth and not _is_loopback(host):
         faults.append(f"--no-auth on {host}: anybody on the network could call; it is for loopback (127.0.0.1) only")
     try:
@@ -52,27 +65,69 @@ def check(host: str, port: int, auth: bool, settings: Settings) -> list[str]:
     return faults
 
 
-def serve(host: str, port: int, auth: bool, settings: Settings, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; ``ready`` is called when requests can come.
+def serve(
+    host: str,
+    port: int,
+    auth: bool,
+    settings: Settings,
+    ready: Callable[[], None],
+    certificate: Certificate | None = None,
+    work: bool = True,
+) -> None:
+    """Serve until SIGINT or SIGTERM, over TLS where there is a ``certificate``; ``ready`` is called when requests can
+    come. With ``work``, a worker process takes the jobs.
 
     Raises `InvalidInput` with all that is wrong, before anything is started.
     """
-    faults = check(host, port, auth, settings)
+    faults = check(host, port, auth, settings, certificate)
     if faults:
         raise InvalidInput("\n".join(faults))
     listener = _listen(host, port)
-    app = App(settings, Keys(settings.keys) if auth else None)
+    log_to_stderr([settings.s3.secret_access_key] if settings.s3 else [])
     config = uvicorn.Config(
-        app,
-        log_level="warning",
+        make_app(settings, auth, work),
+        lifespan="on",
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=10,
+        ssl_certfile=certificate.chain if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
     )
     listener.listen(BACKLOG)  # from here on a client waits instead of being refused
     ready()
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise LimbeckError("the server could not start; the lines above say why")
+
+
+def make_app(settings: Settings, auth: bool, work: bool = True) -> App:
+    """The application over a home, with every face; with ``work``, a worker runs beside it."""
+    desk = open_desk(settings)
+    pool = open_pool(settings)
+    logbook = Logbook(settings, desk.objects, lambda: desk.ledger.setting(LOGGING))
+    runtime = Runtime(settings, lambda identifier: resolve(identifier, desk), pool, logbook.record)
+    keeper = Keeper(settings)
+
+    async def end() -> None:
+        await asyncio.to_thread(runtime.close)
+        await asyncio.to_thread(logbook.close)
+
+    return App(
+        faces=(
+            Bedrock(desk, runtime),
+            OpenAI(runtime, lambda: invocable(desk)),
+            Identity(settings),
+            S3(Buckets(settings.buckets), settings.region, settings.s3.url if settings.s3 else None),
+        ),
+        keys=Keys(settings.keys) if auth else None,
+        spool=settings.scratch,
+        metrics=lambda: pool.metrics.render().decode(),
+        start=[keeper.start] if work else [],
+        stop=[keeper.stop, pool.close, end],
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,10 +21,11 @@ import re
 from collections.abc import Callable, Mapping
 
 from limbeck.control import account, batch, customization, deployments, evaluation, imports, models
+from limbeck.control.account import LOGGING
 from limbeck.control.desk import Answered, Asked, Desk, open_desk
-from limbeck.control.hosting import resolve
+from limbeck.control.hosting import invocable, resolve
 
-__all__ = ["OPERATIONS", "Desk", "Function", "open_desk", "resolve"]
+__all__ = ["LOGGING", "OPERATIONS", "Desk", "Function", "invocable", "open_desk", "resolve"]
 
 Function = Callable[[Asked, Desk], Answered]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from limbeck.control.desk import Desk
 from limbeck.control.models import base_entry, find_custom_model
 from limbeck.errors import InvalidInput, NotReady
-from limbeck.models.catalog import custom_models
+from limbeck.models.catalog import catalog, custom_models
 from limbeck.records import Hosted
+from limbeck.storage.database import Resource
 
-__all__ = ["INVALID", "find_imported", "resolve"]
+__all__ = ["INVALID", "find_imported", "invocable", "resolve"]
 
 INVALID = "The provided model identifier is invalid."
 """The words Bedrock's users know, and search for."""
@@ -34,6 +37,17 @@ def resolve(identifier: str, desk: Desk) -> Hosted:
     if imported is not None:
         return Hosted(identifier, imported, imported=True)
     raise InvalidInput(INVALID)
+
+
+def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
+    """Everything that can be invoked by a name, and when it was made (seconds since 1970; 0 for base models)."""
+    for entry in catalog(desk.settings).values():
+        yield entry.id, 0
+    for model in custom_models(desk.settings):
+        yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
+    for kind, ready in READY.items():
+        for row in desk.ledger.some(Resource.kind == kind, Resource.status.in_(ready), newest_first=True, most=1000):
+            yield row.name, int(row.created.timestamp())
 
 
 def find_imported(identifier: str, desk: Desk) -> str | None:

@@ -107,7 +107,7 @@ class Batch:
             if self._row.request.get("modelInvocationType") == "Converse":
                 read(converse, {"modelId": self._row.request["modelId"]}, body=json.dumps(body).encode())
                 body = {"schemaVersion": "messages-v1", **body}
-            asked = understand(body, self._row.facts["imported"], converse)
+            asked = understand(body, self._row.request["modelId"], self._row.facts["imported"], converse)
             found = await models.ask(self._row.facts["hosts"], asked.question)
             return {**told, "modelOutput": asked.whole(found)}
         except (LimbeckError, ValueError, RecursionError) as error:

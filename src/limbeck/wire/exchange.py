@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, Protocol
 from urllib.parse import parse_qsl
 
-__all__ = ["Face", "Request", "Response"]
+__all__ = ["IN_MEMORY", "Face", "Request", "Response"]
+
+IN_MEMORY = 64_000_000
+"""The largest body that is held in memory; a face that takes larger ones gets every body as a file."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Request:
     id: str
     """Ours, told in every answer and in the log."""
     caller: str = "anonymous"
-    """Whose key signed it."""
+    """Whose key signed it: a user's name, or ROLE/SESSION of who took a role."""
+    file: IO[bytes] | None = None
+    """The body at its beginning, in place of ``body``, for a face whose ``body_bytes`` is over `IN_MEMORY`."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -35,7 +40,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back: a body, or a stream of pieces sent as they come."""
+    """What goes back: a body, or a stream of pieces sent as they come.
+
+    A stream with a ``close`` or ``aclose`` is closed when it ends, and when the client leaves before.
+    """
 
     status: int
     body: bytes
@@ -46,10 +54,16 @@ class Response:
 class Face(Protocol):
     """One protocol of the port."""
 
-    services: tuple[str, ...]
-    """The names under which its requests are signed."""
-    body_bytes: int
-    """The largest body it takes."""
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names under which its requests are signed; none where they carry a bearer key."""
+
+    @property
+    def body_bytes(self) -> int:
+        """The largest body it takes."""
+
+    def has(self, method: str, raw_path: str) -> bool:
+        """Whether a request that does not say by its signature what it is for is for this face."""
 
     async def answer(self, request: Request) -> Response:
         """The answer; may raise any error, which `fault` then tells."""

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from limbeck.api.bodies.base import JSON, Body, told_at_once
-from limbeck.api.bodies.formats import ResponseFormat
 from limbeck.serving.base import TokenLogprob
 from limbeck.serving.calls import Text
 from limbeck.serving.chat import Answer, Completion, Event, Finish, Sampling
+from limbeck.wire.bodies.base import JSON, Body, told_at_once
+from limbeck.wire.bodies.formats import ResponseFormat
 
 __all__ = ["FORM", "IMPORTED_FORM", "Llama"]
 

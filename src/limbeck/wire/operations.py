@@ -25,8 +25,8 @@ import regex
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
-from limbeck.api.exchange import Response
 from limbeck.errors import InvalidInput
+from limbeck.wire.exchange import Response
 
 __all__ = ["Operation", "Refused", "Service", "json_object", "read", "write", "write_event"]
 

@@ -12,10 +12,10 @@ Every model takes Nova's and Llama's form. Imported models take three of their o
 
 from __future__ import annotations
 
-from limbeck.api.bodies import llama, nova, openai
-from limbeck.api.bodies.base import JSON, Asked
-from limbeck.api.wire import Operation
 from limbeck.errors import InvalidInput
+from limbeck.wire.bodies import llama, nova, openai
+from limbeck.wire.bodies.base import JSON, Asked
+from limbeck.wire.operations import Operation
 
 __all__ = ["JSON", "Asked", "understand"]
 

@@ -12,10 +12,10 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
-from limbeck.api.bodies.base import JSON
-from limbeck.api.bodies.converse import Converse
-from limbeck.api.wire import Operation, Refused, read
 from limbeck.serving.chat import Answer, Event
+from limbeck.wire.bodies.base import JSON
+from limbeck.wire.bodies.converse import Converse
+from limbeck.wire.operations import Operation, Refused, read
 
 __all__ = ["FORM", "Nova"]
 

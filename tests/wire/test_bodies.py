@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.api.stage import IMPORTED, MODEL, said
 from tests.api.test_runtime import CALL, WEATHER, message
 
-from limbeck.api.bodies import understand
-from limbeck.api.bodies.converse import Converse
-from limbeck.api.wire import Service, read
 from limbeck.errors import InvalidInput
+from limbeck.wire.bodies import understand
+from limbeck.wire.bodies.converse import Converse
+from limbeck.wire.operations import Service, read
 
 COUNTS = {"inputTokenCount", "outputTokenCount", "invocationLatency", "firstByteLatency"}
 
@@ -199,7 +199,53 @@ def test_a_body_that_is_no_json_object_is_refused(stage, client, body):
 
 
 CONVERSE = Service("bedrock-runtime").operations["bedrock-runtime", "Converse"]
-KEYS = ["messages", "prompt", "max_gen_len", "max_tokens", "inferenceConfig", "topK", "system", "text", "role", "user", "assistant", "content", "toolUse", "toolUseId", "name", "input", "toolConfig", "tools", "toolSpec", "inputSchema", "json", "toolChoice", "any", "tool", "stop", "response_format", "json_schema", "structured_outputs", "choice", "tool_calls", "function", "arguments", "type", "id", "logprobs", "additionalModelRequestFields", "top_k", "outputConfig", "textFormat", "structure", "jsonSchema", "schema", "toolResult", "status", "image"]
+KEYS = [
+    "messages",
+    "prompt",
+    "max_gen_len",
+    "max_tokens",
+    "inferenceConfig",
+    "topK",
+    "system",
+    "text",
+    "role",
+    "user",
+    "assistant",
+    "content",
+    "toolUse",
+    "toolUseId",
+    "name",
+    "input",
+    "toolConfig",
+    "tools",
+    "toolSpec",
+    "inputSchema",
+    "json",
+    "toolChoice",
+    "any",
+    "tool",
+    "stop",
+    "response_format",
+    "json_schema",
+    "structured_outputs",
+    "choice",
+    "tool_calls",
+    "function",
+    "arguments",
+    "type",
+    "id",
+    "logprobs",
+    "additionalModelRequestFields",
+    "top_k",
+    "outputConfig",
+    "textFormat",
+    "structure",
+    "jsonSchema",
+    "schema",
+    "toolResult",
+    "status",
+    "image",
+]
 leaves = (
     st.none() | st.booleans() | st.integers(-2, 99) | st.floats() | st.sampled_from([*KEYS, "", "json_schema", "{}"])
 )

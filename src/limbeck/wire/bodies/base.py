@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from limbeck.api.wire import Refused
 from limbeck.serving.chat import Answer, Event, Question
+from limbeck.wire.operations import Refused
 
 __all__ = ["JSON", "Asked", "Body", "told_at_once"]
 

@@ -10,10 +10,10 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from limbeck.api.bodies.base import JSON
-from limbeck.api.wire import Refused
 from limbeck.serving.calls import Call, CallBegins, CallInput, Text, Tool
 from limbeck.serving.chat import Answer, Conversation, Event, Finish, Media, Result, Sampling, Turn
+from limbeck.wire.bodies.base import JSON
+from limbeck.wire.operations import Refused
 
 __all__ = ["TEMPERATURE", "TOP_P", "Converse", "blocks", "usage"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.api.wire import Refused, Service, read, write
 from limbeck.errors import InvalidInput
+from limbeck.wire.operations import Refused, Service, read, write
 
 SERVICE = Service("bedrock", "bedrock-runtime")
 JOB_ARN = "arn:aws:bedrock:us-east-1:123456789012:model-customization-job/amazon.nova-micro-v1:0/abcdefghijkl"

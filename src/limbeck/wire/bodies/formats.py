@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from limbeck.api.bodies.base import Body
+from limbeck.wire.bodies.base import Body
 
 __all__ = ["ResponseFormat", "StructuredOutputs"]
 

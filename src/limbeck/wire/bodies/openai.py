@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from limbeck.api.bodies.base import JSON, Body, told_at_once
-from limbeck.api.bodies.formats import ResponseFormat, StructuredOutputs
 from limbeck.serving.base import TokenLogprob
 from limbeck.serving.calls import Call, CallBegins, CallInput, Text, Tool
 from limbeck.serving.chat import Answer, Completion, Conversation, Event, Finish, Media, Result, Sampling, Turn
+from limbeck.wire.bodies.base import JSON, Body, told_at_once
+from limbeck.wire.bodies.formats import ResponseFormat, StructuredOutputs
 
 __all__ = ["CHAT_FORM", "COMPLETION_FORM", "ChatCompletion", "TextCompletion"]
 
