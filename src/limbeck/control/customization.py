@@ -23,7 +23,6 @@ from limbeck.storage.objects import parse_uri
 
 __all__ = [
     "JOB",
-    "check_filters",
     "create_model_customization_job",
     "get_model_customization_job",
     "list_model_customization_jobs",
@@ -222,6 +221,8 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         values["student"], rate = _student(base, teacher, desk)
         values["training"].setdefault("learning_rate", rate)
         values["synthesis"] = {"max_response_tokens": config.get("maxResponseLengthForInference", ANSWER_TOKENS)}
+        logs = asked["trainingDataConfig"].get("invocationLogsConfig", {})
+        values["synthesis"]["use_responses"] = logs.get("usePromptResponse", False)
         if numbers.get("objective"):
             values["training"]["objective"] = {numbers["objective"]: 1.0}
     try:
@@ -275,26 +276,11 @@ def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
     if validators:
         source["validation"] = [str(place / f"validation-{at}.jsonl") for at in range(len(validators))]
     if "invocationLogsConfig" in config:
-        logs = config["invocationLogsConfig"]
         if asked.get("customizationType") != "DISTILLATION":
             raise InvalidInput(
                 "trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs"
             )
-        check_filters(logs.get("requestMetadataFilters"))
     return source
-
-
-def check_filters(filters: Mapping[str, Any] | None) -> None:
-    """Each equals and notEquals holds one pair: two in one would be read as either."""
-    for form, value in (filters or {}).items():
-        some = value if isinstance(value, list) else [{form: value}]
-        for at, base in enumerate(some):
-            for kind, pairs in base.items():
-                if len(pairs) != 1:
-                    where = f"requestMetadataFilters.{form}" + (f"[{at}].{kind}" if isinstance(value, list) else "")
-                    raise InvalidInput(
-                        f"{where}: found {len(pairs)} pairs; expected one (andAll and orAll take several)"
-                    )
 
 
 def _check_places(asked: Asked, desk: Desk) -> None:
