@@ -40,6 +40,7 @@ def recipe(tmp_path, taught_folder):
             "checkpoint_seconds": 0.001,
         },
         "evaluation": {"latency_requests": 2},
+        "export": {"gguf": "none"},
     }
 
 
@@ -76,6 +77,57 @@ def test_fine_tuning_teaches_and_distillation_passes_it_on(tmp_path, taught_fold
     assert "".join(loaded.stream(prompt, system="Name the intent.", max_tokens=8)) == answer
     card = (student.path / "README.md").read_text()
     assert "Verdict" not in card and student.lineage["hashes"]["weights"] in card
+
+
+def test_a_registered_model_has_a_gguf_file_and_its_card_says_what_it_loses(taught_folder):
+    lineage = json.loads((taught_folder / "lineage.json").read_text())["lineage"]
+    measured = lineage["export"]["parity"]
+    assert lineage["export"]["gguf"] == "model-f16.gguf"
+    assert measured["bytes"] == (taught_folder / "model-f16.gguf").stat().st_size
+    assert (measured["prompts"], measured["equal_texts"]) == (8, 1.0)
+    assert measured["largest_difference"] < 0.1
+    card = (taught_folder / "README.md").read_text()
+    assert "100% of 8 greedy answers the same" in card and "`model-f16.gguf` is for llama.cpp" in card
+    assert "FROM ./model-f16.gguf" in (taught_folder / "Modelfile").read_text()
+
+
+def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, monkeypatch):
+    asked_for_none = limbeck.distill(recipe, home=tmp_path / "none")
+    assert asked_for_none.lineage["export"] == {"gguf": None, "reason": "the recipe asks for none"}
+    assert not list(asked_for_none.path.glob("*.gguf"))
+
+    def too_odd(*_):
+        raise NotYet("too odd")
+
+    monkeypatch.setattr("limbeck.registry.export", too_odd)
+    model = limbeck.distill({**recipe, "export": {"gguf": "q8_0"}}, home=tmp_path / "odd")
+    assert model.lineage["export"] == {"gguf": None, "reason": "too odd"}
+    assert "There is no GGUF file: too odd." in (model.path / "README.md").read_text()
+
+
+def test_any_folder_is_exported_whole_or_not_at_all(tmp_path, tiny_folder):
+    rows = pairs(tmp_path / "rows.jsonl", 3)
+    parity = limbeck.library.export(str(tiny_folder), tmp_path / "out", prompts=rows, home=tmp_path / "home")
+    assert (parity.quantization, parity.prompts) == ("f16", 3)
+    names = {path.name for path in tiny_folder.iterdir()} | {"model-f16.gguf", "Modelfile", "parity.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    with pytest.raises(Conflict, match="there is something already"):
+        limbeck.library.export(str(tiny_folder), tmp_path / "out", home=tmp_path / "home")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    with pytest.raises(NotYet, match="activation relu"):
+        limbeck.library.export(str(tmp_path / "out"), tmp_path / "odd", home=tmp_path / "home")
+    assert not (tmp_path / "odd").exists() and not list(tmp_path.glob(".odd*"))
+
+
+def test_a_recipe_from_before_a_key_was_known_is_gone_on_with(tmp_path, recipe):
+    home = tmp_path / "home"
+    recipe = {key: value for key, value in recipe.items() if key != "export"}
+    first = limbeck.distill(recipe, home=home)
+    stored = home / "jobs" / "student" / "recipe.json"
+    old = {key: value for key, value in json.loads(stored.read_text()).items() if key != "export"}
+    stored.write_text(json.dumps(old))
+    assert limbeck.distill(recipe, home=home, resume=True).fingerprint == first.fingerprint
 
 
 def test_a_finished_job_resumed_does_nothing_and_gives_the_same_model(tmp_path, recipe):

@@ -126,9 +126,9 @@ def export(model: str, to: Path, quantization: Quantization, rows: Path | None, 
     The file is measured on the prompts of ``rows``; without it on those the model's own job held out, or on
     `PLAIN_PROMPTS`. Raises `NotYet` for a model that GGUF cannot hold, `Conflict` if ``to`` is not empty.
     """
-    loaded = load(model, settings)
-    tokens = [loaded.renderer.prompt(prompt) for prompt in _parity_prompts(loaded, rows)]
     with making(to) as folder:
+        loaded = load(model, settings)
+        tokens = [loaded.renderer.prompt(prompt) for prompt in _parity_prompts(loaded, rows)]
         copy_layout(folder_of(loaded.source, settings), folder)
         parity = write_export(Engine(loaded), folder, quantization, tokens, settings.threads)
         card = folder / "README.md"

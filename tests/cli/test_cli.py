@@ -165,6 +165,20 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert again.returncode == 2 and "--resume goes on with it" in again.stderr
 
 
+def test_a_model_is_exported_with_what_that_loses(limbeck, tmp_path, taught_folder):
+    home = taught_folder.parent.parent.parent
+    done = limbeck("export", "taught", "--to", "out", "--quantization", "q8_0", "--json", "--home", home)
+    assert done.returncode == 0, done.stderr
+    told, out = json.loads(done.stdout), tmp_path / "out"
+    assert (told["model"], told["quantization"], told["prompts"]) == ("taught", "q8_0", 8)
+    assert json.loads((out / "parity.json").read_text()).items() <= told.items()
+    assert {path.name for path in out.glob("*.gguf")} == {"model-q8_0.gguf"}
+    assert (out / "model.safetensors").read_bytes() == (taught_folder / "model.safetensors").read_bytes()
+    assert "FROM ./model-q8_0.gguf" in (out / "Modelfile").read_text()
+    card = (out / "README.md").read_text()
+    assert "model-f16.gguf" not in card and "`model-q8_0.gguf` is for llama.cpp" in card
+
+
 def test_flags_alone_make_a_recipe_and_a_name_alone_resumes_it(limbeck, tmp_path, taught_folder):
     recipe(tmp_path, taught_folder)
     flags = ["--name", "flagged", "--prompts", "prompts.jsonl", "--held-out", "test.jsonl", "--minimum", 10]

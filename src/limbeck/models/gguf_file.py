@@ -22,6 +22,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,12 @@ def write_gguf(folder: Path, path: Path, quantization: Quantization = "f16") -> 
     os.close(handle)
     making = Path(name)
     try:
-        writer = GGUFWriter(making, MODEL_ARCH_NAMES[model.family.arch])
-        _add_settings(writer, model)
-        _add_vocabulary(writer, vocabulary)
-        writer.add_file_type(FILE_TYPES[quantization])
-        writer.add_quantization_version(GGML_QUANT_VERSION)
-        _write_tensors(writer, model, quantization)
+        with closing(GGUFWriter(making, MODEL_ARCH_NAMES[model.family.arch])) as writer:
+            _add_settings(writer, model)
+            _add_vocabulary(writer, vocabulary)
+            writer.add_file_type(FILE_TYPES[quantization])
+            writer.add_quantization_version(GGML_QUANT_VERSION)
+            _write_tensors(writer, model, quantization)
         with making.open("rb+") as file:
             os.fsync(file.fileno())
         making.chmod(0o644)
@@ -193,7 +194,6 @@ def _write_tensors(writer: GGUFWriter, model: Convertible, quantization: Quantiz
         writer.write_tensor_data(factors)
     for name, kind in plan:
         writer.write_tensor_data(quantize(_turned(name, model), kind))
-    writer.close()
 
 
 def _type_of(name: str, shape: tuple[int, ...], quantization: Quantization) -> Type:

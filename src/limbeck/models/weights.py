@@ -1,8 +1,8 @@
 """The tensors of a folder's safetensors files, read without torch.
 
 Each file's header is checked against its size before anything is read, so a download that broke off is found at
-once. Values come as fp32, one tensor at a time, from a memory map: numpy has no bfloat16, so its bytes are widened
-by hand (bfloat16 is the upper half of an fp32).
+once. Values come as fp32, one tensor at a time. Numpy has no bfloat16, so its bytes are widened by hand: bfloat16 is
+the upper half of an fp32.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Weights(Mapping[str, Tensor]):
             raise DamagedArtifact(
                 f"{tensor.file}: {name} is {tensor.dtype}; expected unquantized weights ({', '.join(FLOATS)})"
             )
-        stored = np.memmap(tensor.file, FLOATS[tensor.dtype], "r", tensor.start, tensor.shape or (1,))
+        stored = np.fromfile(tensor.file, FLOATS[tensor.dtype], tensor.size, offset=tensor.start)
         if tensor.dtype == "BF16":
-            return np.asarray((stored.astype(np.uint32) << 16).view(np.float32))
-        return np.asarray(stored, dtype=np.float32)
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored.astype(np.float32).reshape(tensor.shape)
 
 
 def weight_files(folder: Path) -> list[Path]:
