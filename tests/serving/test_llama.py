@@ -14,8 +14,9 @@ import pytest
 from tests.serving.conftest import CONTEXT, answered, busy, start_llama, tokens_of
 
 from limbeck.errors import DamagedArtifact, InvalidInput, ModelFailed, ModelTimedOut
+from limbeck.models.catalog import ModelSource
 from limbeck.serving.base import Generate, Piece
-from limbeck.serving.footprint import GGUFHeader, gguf_header, llama_bytes
+from limbeck.serving.footprint import REFERENCE_BYTES, GGUFHeader, gguf_header, llama_bytes
 from limbeck.serving.launch import launcher
 from limbeck.serving.pool import ReplicaPool
 
@@ -36,7 +37,7 @@ def test_sixteen_at_once_answer_as_one_after_another(run, source):
     async def play():
         replica = await start_llama(source.path, slots=16)
         try:
-            asked = [Generate(await tokens_of(replica, text), 12, logprobs=2) for text in QUESTIONS]
+            asked = [Generate(await tokens_of(replica, text), 8, logprobs=2) for text in QUESTIONS]
             alone = [await answered(replica, one) for one in asked]
             return alone, await asyncio.gather(*(answered(replica, one) for one in asked))
         finally:
@@ -191,6 +192,16 @@ def test_its_memory_is_reckoned_from_the_files_header(run, llama, source):
     status = Path(f"/proc/{llama.pid}/status").read_text()
     taken = 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     assert taken < reckoned < 2 * taken
+
+
+def test_what_llama_cannot_host_goes_to_transformers(tiny_folder, source):
+    launch = launcher(lambda found: found.path if found is source else None, home=Path("/nowhere"), slots=3, threads=1)
+    weights = json.loads((tiny_folder / "config.json").read_text())
+    made = launch(ModelSource("tiny", tiny_folder, None))
+    layers = 4 * (48 * 48 * 2 + 48 * 16 * 2 + 3 * 48 * 96 + 2 * 48)
+    assert made.memory_bytes - REFERENCE_BYTES == 4 * (layers + 48 + 48 * weights["vocab_size"])
+    assert made.slots == 3
+    assert launch(source).memory_bytes > source.path.stat().st_size + 3 * 8192 * 23_040
 
 
 def test_hosting_needs_no_torch():
