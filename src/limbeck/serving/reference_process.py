@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from torch import Tensor
 
+from limbeck.errors import LimbeckError
 from limbeck.inference.engine import Engine
 from limbeck.models.loading import load
 from limbeck.records import GenerationSettings
@@ -36,7 +38,10 @@ __all__ = ["main"]
 def main() -> None:
     """Load the model, tell the port, serve until the parent ends it."""
     settings, ready = begin()
-    engine = Engine(load(settings["model"], Settings(Path(settings["home"]), settings["threads"])))
+    try:
+        engine = Engine(load(settings["model"], Settings(Path(settings["home"]), settings["threads"])))
+    except LimbeckError as error:
+        sys.exit(str(error))
     listener = socket.create_server(("127.0.0.1", 0))
     context_tokens = min(settings["context_tokens"], engine.loaded.context_tokens)
     ready(listener.getsockname()[1], context_tokens)
