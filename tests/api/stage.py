@@ -13,7 +13,6 @@ from botocore.config import Config
 from openai import OpenAI as OpenAIClient
 from tests.conftest import make_tokenizer
 
-from limbeck.api.app import App
 from limbeck.api.bedrock import Bedrock
 from limbeck.api.openai import OpenAI
 from limbeck.api.presence import while_present
@@ -39,7 +38,7 @@ class ScriptedPool:
     """One replica, whose answer is ``script`` (a token each) or what ``script`` raises; the same for every model."""
 
     def __init__(self):
-        self.asked, self.sources, self.measured = [], [], []
+        self.asked = []
         self.begun = self.ended = 0
         self.reset()
 
@@ -52,7 +51,6 @@ class ScriptedPool:
     async def replica(self, source):
         if self.refusal is not None:
             raise self.refusal
-        self.sources.append(source)
         return self
 
     async def generate(self, asked):
@@ -86,36 +84,22 @@ class ScriptedPool:
         yield Done("end", prompt, len(self.script))
 
 
-class _Served(App):
-    """The application with a runtime in it, and with OpenAI's face."""
+class _Served:
+    """The faces as an application: what `api.app` does besides is not this stage's."""
 
-    def __init__(self, settings, runtime):
-        super().__init__(settings, None)
-        self._bedrock = Bedrock(settings, runtime)
-        self._openai = OpenAI(runtime, lambda: [(MODEL, 1_700_000_000)])
-
-    def _face(self, scope):
-        return self._openai if self._openai.has(scope["raw_path"].decode()) else self._bedrock
+    def __init__(self, *faces):
+        self._faces = faces
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http":
-            return await super().__call__(scope, receive, send)
-        face, body = self._face(scope), b""
-        more = True
+        body, more = b"", True
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        request = Request(
-            scope["method"],
-            scope["raw_path"].decode(),
-            scope["query_string"].decode(),
-            headers,
-            body,
-            "request-1",
-            "ada",
-        )
-        return await while_present(receive, self._respond(face, request, send))
+        method, path, query = scope["method"], scope["raw_path"].decode(), scope["query_string"].decode()
+        request = Request(method, path, query, headers, body, "request-1", "ada")
+        face = next(face for face in self._faces if face.has(method, path))
+        await while_present(receive, self._respond(face, request, send))
 
     async def _respond(self, face, request, send):
         try:
@@ -135,8 +119,7 @@ class Stage:
     """A server, its pool and its log."""
 
     def __init__(self, settings, front):
-        self.pool, self.log = ScriptedPool(), []
-        self.latencies = []
+        self.pool, self.log, self.latencies = ScriptedPool(), [], []
 
         def resolve(model_id):
             if model_id not in (MODEL, IMPORTED):
@@ -150,7 +133,9 @@ class Stage:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(_Served(settings, self.runtime), log_level="error", access_log=False)
+        openai = OpenAI(self.runtime, lambda: [(MODEL, 1_700_000_000)])
+        served = _Served(Bedrock(settings, self.runtime), openai)
+        config = uvicorn.Config(served, log_level="error", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import InvalidInput
-from limbeck.wire.operations import Refused, Service, read, write
+from limbeck.wire.operations import Refused, Service, read, write, write_event
 
 SERVICE = Service("bedrock", "bedrock-runtime")
 JOB_ARN = "arn:aws:bedrock:us-east-1:123456789012:model-customization-job/amazon.nova-micro-v1:0/abcdefghijkl"
@@ -125,6 +125,23 @@ def test_an_answer_that_does_not_fit_its_shape_is_a_fault_of_ours():
         write(operation("GetCustomModel"), {"modelName": "desk", "modelArn": "nothing like one"})
     with pytest.raises(ValueError, match="no member 'surprise'"):
         write(operation("DeleteCustomModel"), {"surprise": 1})
+
+
+def test_an_event_that_does_not_fit_its_shape_is_a_fault_of_ours():
+    stream = operation("ConverseStream", "bedrock-runtime")
+    delta = {"delta": {"text": "é"}, "contentBlockIndex": 0}
+    assert json.loads(write_event(stream, "contentBlockDelta", delta)) == delta
+    chunk = write_event(operation("InvokeModelWithResponseStream", "bedrock-runtime"), "chunk", {"bytes": b"{}"})
+    assert json.loads(chunk) == {"bytes": "e30="}
+    for name, values, said in (
+        ("contentBlockDelta", {"delta": {"text": "x"}}, "contentBlockIndex"),
+        ("contentBlockDelta", {**delta, "delta": {}}, "exactly one of"),
+        ("messageStop", {"stopReason": "tired"}, "enum"),
+        ("messageStop", {"stopReason": "end_turn", "surprise": 1}, "no member 'surprise'"),
+        ("chunk", {}, "no event 'chunk'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            write_event(stream, name, values)
 
 
 def test_times_and_statuses_are_written_as_the_model_says():

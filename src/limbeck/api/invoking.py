@@ -146,7 +146,7 @@ def _metadata(operation: Operation, header: str | None) -> Mapping[str, str]:
         return {}
     try:
         given = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"requestMetadata: the header is not JSON: {error}") from None
     document = json.dumps({"requestMetadata": given}).encode()
     read_as = _sibling(operation, "Converse")

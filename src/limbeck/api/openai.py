@@ -46,7 +46,7 @@ STATUSES: Mapping[type[LimbeckError], tuple[int, str, str | None]] = {
 class OpenAI:
     """The face that OpenAI's clients see."""
 
-    services = ()
+    services: tuple[str, ...] = ()
     body_bytes = 25_000_000
     """What InvokeModel takes."""
 
@@ -55,15 +55,15 @@ class OpenAI:
         self._runtime, self._models = runtime, models
 
     def has(self, method: str, raw_path: str) -> bool:
-        """Whether something is at that address."""
-        return raw_path in FORMS or raw_path == MODELS or raw_path.startswith(f"{MODELS}/")
+        """Whether an address is this face's: all of /v1, so that its clients hear of a wrong one in their own form."""
+        return raw_path.startswith("/v1/")
 
     async def answer(self, request: Request) -> Response:
         """See `Face.answer`."""
         form = FORMS.get(request.raw_path)
         if form is not None and request.method == "POST":
             return await self._complete(request, form)
-        if self.has(request.method, request.raw_path) and form is None and request.method == "GET":
+        if request.method == "GET" and (request.raw_path == MODELS or request.raw_path.startswith(f"{MODELS}/")):
             return _json_response(await run_in_threadpool(self._listed, request.raw_path))
         raise Unknown(f"nothing is at {request.method} {request.raw_path[:200]}")
 

@@ -275,11 +275,8 @@ def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
     source: dict[str, Any] = {"prompts": str(place / "train.jsonl")}
     if validators:
         source["validation"] = [str(place / f"validation-{at}.jsonl") for at in range(len(validators))]
-    if "invocationLogsConfig" in config:
-        if asked.get("customizationType") != "DISTILLATION":
-            raise InvalidInput(
-                "trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs"
-            )
+    if "invocationLogsConfig" in config and asked.get("customizationType") != "DISTILLATION":
+        raise InvalidInput("trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs")
     return source
 
 

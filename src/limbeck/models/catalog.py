@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,12 +93,9 @@ class ModelSource:
 
 def catalog(settings: Settings) -> dict[str, CatalogEntry]:
     """All catalog entries by id: those that ship with Limbeck, and the home's own over them."""
-    shipped = yaml.safe_load(resources.files(__package__).joinpath("catalog.yaml").read_text(encoding="utf-8"))
-    entries = {entry.id: entry for entry in _entries(shipped, "the shipped catalog")}
     own = settings.home / "catalog.yaml"
-    if own.exists():
-        entries |= {entry.id: entry for entry in _entries(yaml.safe_load(own.read_text(encoding="utf-8")), str(own))}
-    return entries
+    found = [*_shipped(), *(_own(own, own.stat().st_mtime_ns) if own.exists() else ())]
+    return {entry.id: entry for entry in found}
 
 
 def custom_models(settings: Settings) -> Iterator[CustomModel]:
@@ -162,6 +159,18 @@ def remove(name: str, settings: Settings) -> None:
     folder = path.parent if path.suffix == ".gguf" else path
     if any(folder.resolve().is_relative_to(place) for place in (settings.jobs, settings.imported)):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _shipped() -> list[CatalogEntry]:
+    text = resources.files(__package__).joinpath("catalog.yaml").read_text(encoding="utf-8")
+    return _entries(yaml.safe_load(text), "the shipped catalog")
+
+
+@lru_cache(4)
+def _own(path: Path, changed_ns: int) -> list[CatalogEntry]:
+    """A home's catalog, read anew when it has changed: every request that names a model asks for it."""
+    return _entries(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
 def _entries(rows: Any, where: str) -> list[CatalogEntry]:

@@ -145,7 +145,7 @@ class Prepared:
 
     generate: Generate
     shortened: bool
-    """Whether the context leaves less room than was asked for."""
+    """Whether the model's context leaves less room than was asked for."""
     tools: tuple[str, ...] = ()
     forced: bool = False
 
@@ -298,7 +298,8 @@ async def answer(replica: Replica, prepared: Prepared, began: float) -> AsyncGen
     if reader:
         for event in reader.end():
             yield event
-    reason = _reason(done, reader, prepared.shortened)
+    # What hosts a model may have a smaller context than the model.
+    reason = _reason(done, reader, prepared.shortened or done.response_tokens < prepared.generate.max_tokens)
     now = _milliseconds(began)
     yield Finish(reason, done.prompt_tokens, done.response_tokens, now, first, done.stop_sequence)
 
