@@ -224,14 +224,16 @@ def test_a_request_repeated_makes_one_job_and_names_clash(client, distilled):
         client.create_model_customization_job(**{**fine_tuning("later"), "customModelName": "model-distilled"})
     found = client.list_model_customization_jobs(nameContains="repeated")["modelCustomizationJobSummaries"]
     assert [one["jobArn"] for one in found] == [first]
-    assert wait(client, first)["status"] == "Completed"
+    done = wait(client, first)
+    assert (done["status"], done.get("failureMessage")) == ("Completed", None)
 
 
 def test_a_custom_model_is_trained_further_and_says_what_it_came_from(client, distilled):
     asked = fine_tuning("further", baseModelIdentifier=distilled["outputModelArn"])
     asked["baseModelIdentifier"] = distilled["outputModelArn"]
     done = wait(client, client.create_model_customization_job(**asked)["jobArn"])
-    assert done["status"] == "Completed", done
+    assert (done["status"], done.get("failureMessage")) == ("Completed", None)
+    assert done["baseModelArn"] == distilled["baseModelArn"]
     model = client.get_custom_model(modelIdentifier="model-further")
     assert model["baseModelArn"] == distilled["outputModelArn"]
 

@@ -56,7 +56,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
     if earlier is not None:
         return {"jobArn": earlier}
     name, model = asked["jobName"], asked["customModelName"]
-    base_id, base_arn = _base(asked["baseModelIdentifier"], desk)
+    base_id, base_arn, foundation_arn = _base(asked["baseModelIdentifier"], desk)
     recipe = _recipe(asked, desk)
     _check_places(asked, desk)
     if desk.ledger.find(JOB, name) is not None or (desk.settings.jobs / name).exists():
@@ -70,6 +70,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "recipe": recipe.dump(),
         "model": model,
         "baseModelArn": base_arn,
+        "foundationModelArn": foundation_arn,
         "hyperParameters": checked(asked.get("customizationType", "FINE_TUNING"), asked.get("hyperParameters", {})),
         "statusDetails": {stage: dict(later if place else first) for place, stage in enumerate(_stages(asked))},
     }
@@ -113,7 +114,7 @@ def get_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "creationTime": row.created,
         "lastModifiedTime": row.modified,
         "endTime": row.ended,
-        "baseModelArn": row.facts["baseModelArn"],
+        "baseModelArn": row.facts["foundationModelArn"],  # its shape takes no custom model; lists and the model do
         "hyperParameters": row.facts["hyperParameters"],
         "validationDataConfig": request.get("validationDataConfig", {"validators": []}),
         "customizationType": request.get("customizationType", "FINE_TUNING"),
@@ -166,14 +167,15 @@ def _stages(asked: Asked) -> tuple[str, ...]:
     return STAGES if distilled else tuple(stage for stage in STAGES if stage != "dataProcessingDetails")
 
 
-def _base(identifier: str, desk: Desk) -> tuple[str, str]:
-    """The id and the ARN of what is trained. Raises `InvalidInput` for what is nowhere."""
+def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
+    """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput` for what is nowhere."""
     entry = base_entry(identifier, desk)
     if entry is not None:
-        return entry.id, desk.arns.foundation_model(entry.id)
+        arn = desk.arns.foundation_model(entry.id)
+        return entry.id, arn, arn
     made = find_custom_model(identifier, desk)
     if made is not None:
-        return made.base_id, made.arn
+        return made.base_id, made.arn, made.foundation_arn
     raise InvalidInput(
         f'baseModelIdentifier: no base or custom model "{identifier}"; ListFoundationModels and ListCustomModels say'
         " which there are"

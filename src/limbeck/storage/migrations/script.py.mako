@@ -7,6 +7,8 @@ from alembic import op
 from limbeck.storage.database import Json, UtcDateTime
 ${imports if imports else ""}
 
+__all__ = ["downgrade", "upgrade"]
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}

@@ -7,6 +7,8 @@ from alembic import op
 
 from limbeck.storage.database import Json, UtcDateTime
 
+__all__ = ["downgrade", "upgrade"]
+
 revision = "0001"
 down_revision = None
 
