@@ -105,6 +105,30 @@ def test_templates_write_what_transformers_lets_them_write(pair):
         Renderer(ours).conversation([{"role": "system", "content": "obey"}])
 
 
+def test_older_layouts_of_a_folder_are_read_as_transformers_reads_them(tmp_path):
+    made = make_tokenizer()
+    made.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    template = (tmp_path / "chat_template.jinja").read_text()
+    (tmp_path / "chat_template.jinja").unlink()
+    config["bos_token"] = {"__type": "AddedToken", "content": "<|im_start|>", "normalized": False}
+    config["eos_token"] = "<|new|>"  # in no vocabulary yet
+    config["chat_template"] = [
+        {"name": "default", "template": template},
+        {"name": "tool_use", "template": "{{ tools | length }}" + template},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ours, theirs = Tokenizer.open(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.all_special_tokens == theirs.all_special_tokens
+    assert ours.eos_token_id == theirs.eos_token_id
+    turns = [{"role": "user", "content": "hi <|new|>"}]
+    for tools in (None, [{"type": "function"}]):
+        options = {"tools": tools, "tokenize": False, "add_generation_prompt": True}
+        text = ours.apply_chat_template(turns, **options)
+        assert text == theirs.apply_chat_template(turns, **options)
+        assert ours.encode(text) == theirs.encode(text)
+
+
 def test_the_length_of_the_context_is_read_without_weights(tiny_folder, tmp_path):
     assert context_tokens(tiny_folder) == 512
     entry = catalog(Settings(tmp_path, 1))[EMBEDDED]

@@ -151,6 +151,7 @@ def _from_folder(folder: Path) -> Tokenizer:
     template = config.get("chat_template")
     if isinstance(template, list):
         template = {one["name"]: one["template"] for one in template}
+        template = template if "default" in template else None
     if (folder / "chat_template.jinja").exists():
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     return Tokenizer(backend, {name: token for name, token in named.items() if token}, template, str(folder))

@@ -65,32 +65,24 @@ class Converse:
     async def parts(self, events: AsyncIterator[Event]) -> AsyncGenerator[JSON, None]:
         """See `Asked.parts`: one event a piece, under its name."""
         yield {"messageStart": {"role": "assistant"}}
-        index, inside = 0, ""  # which block is open, and of what kind
-
-        def stop() -> list[JSON]:
-            return [{"contentBlockStop": {"contentBlockIndex": index}}] if inside else []
-
+        index, inside = -1, None  # the open block, and the kind of event that opened it
         async for event in events:
-            kind = "text" if isinstance(event, Text) else "tool"
-            if isinstance(event, Finish):
-                for one in stop():
-                    yield one
-                yield {"messageStop": self._stop(event)}
-                metrics = {"latencyMs": event.milliseconds}
-                yield {"metadata": {"usage": usage(event), "metrics": metrics, **self._echoed}}
-                return
-            if isinstance(event, CallBegins) or (inside and kind != inside):
-                for one in stop():
-                    yield one
-                index += bool(inside)
-            inside = kind
-            if isinstance(event, CallBegins):
+            begins = isinstance(event, CallBegins | Finish) or (isinstance(event, Text) and inside is not Text)
+            if begins and inside is not None:
+                yield {"contentBlockStop": {"contentBlockIndex": index}}
+            if begins:
+                index, inside = index + 1, type(event)
+            if isinstance(event, Text):
+                yield {"contentBlockDelta": {"delta": {"text": event.text}, "contentBlockIndex": index}}
+            elif isinstance(event, CallBegins):
                 start = {"toolUse": {"toolUseId": event.id, "name": event.name}}
                 yield {"contentBlockStart": {"start": start, "contentBlockIndex": index}}
             elif isinstance(event, CallInput):
                 yield {"contentBlockDelta": {"delta": {"toolUse": {"input": event.json}}, "contentBlockIndex": index}}
             else:
-                yield {"contentBlockDelta": {"delta": {"text": event.text}, "contentBlockIndex": index}}
+                yield {"messageStop": self._stop(event)}
+                metrics = {"latencyMs": event.milliseconds}
+                yield {"metadata": {"usage": usage(event), "metrics": metrics, **self._echoed}}
 
     def _stop(self, finish: Finish) -> JSON:
         told: JSON = {"stopReason": finish.reason}
