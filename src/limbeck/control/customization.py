@@ -168,7 +168,7 @@ def _stages(asked: Asked) -> tuple[str, ...]:
 
 
 def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
-    """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput` for what is nowhere."""
+    """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput`."""
     entry = base_entry(identifier, desk)
     if entry is not None:
         arn = desk.arns.foundation_model(entry.id)
