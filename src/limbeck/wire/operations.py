@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Sh
 
 from limbeck.errors import InvalidInput
 from limbeck.wire.exchange import Response
+from limbeck.wire.extensions import takes
 
 __all__ = ["Operation", "Refused", "Service", "json_object", "read", "write", "write_event"]
 
@@ -211,7 +212,8 @@ def write(operation: Operation, values: Mapping[str, Any]) -> Response:
             body = bytes(value)
         else:
             plain = _plain(member, value, name, faults)
-            _value(member, plain, name, faults, False)
+            if plain != []:  # AWS describes some lists as never empty; one of nothing is answered all the same
+                _value(member, plain, name, faults, False)
             if name == payload:
                 body = _json(plain)
             else:
@@ -334,7 +336,9 @@ def _number(given: Any, whole: bool, text: bool) -> int | float | None:
             given = int(given) if whole and len(given) < 20 else float(given)
         except ValueError:
             return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return None
+    if not -sys.float_info.max <= given <= sys.float_info.max:  # also NaN; an integer may be beyond any float
         return None
     if whole:
         return int(given) if float(given).is_integer() else None
@@ -366,7 +370,7 @@ def _check_size(shape: Shape, value: Any, path: str, faults: _Faults) -> None:
         return faults.add(value, path, f"have {word} greater than or equal to {least}")
     if most is not None and size > most:
         return faults.add(value, path, f"have {word} less than or equal to {most}")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or takes(shape.name, value):
         return None
     allowed = shape.metadata.get("enum")
     if allowed and value not in allowed:
