@@ -156,6 +156,8 @@ class _Outcomes:
 def main():
     outcomes = _Outcomes()
     status = pytest.main(["-q", "-m", "row", *sys.argv[1:]], plugins=[outcomes])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return int(status)
     proving = outcomes.passed - outcomes.failed
     PAGE.write_text(page({number: tests & proving for number, tests in marked().items()}))
     return int(status)
