@@ -23,7 +23,7 @@ from botocore.model import OperationModel, ServiceModel
 
 from limbeck.errors import InvalidInput
 from limbeck.wire.exchange import Response
-from limbeck.wire.shapes import Faults, Part, check_required, check_size, reader, writer
+from limbeck.wire.shapes import Faults, Part, check_members, check_size, reader, writer
 
 __all__ = ["Operation", "Refused", "Service", "json_object", "read", "write", "write_event"]
 
@@ -184,7 +184,7 @@ def read(
             values[name] = given
         elif given is not None:
             values[name] = operation.readers[name](given, (None, name), faults)
-    check_required(shape, values, None, faults)
+    check_members(shape, values, None, faults)
     if faults:
         raise Refused(faults)
     return values
@@ -219,7 +219,7 @@ def write(operation: Operation, values: Mapping[str, Any]) -> Response:
                 body = _json(plain)
             else:
                 document[wire] = plain
-    check_required(shape, present, None, faults)
+    check_members(shape, present, None, faults)
     if faults:
         raise ValueError(f"answer to {operation.name}: {'; '.join(faults)}")
     return Response(status, _json(document) if body is None else body, headers)

@@ -11,13 +11,13 @@ import binascii
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import regex
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-__all__ = ["Faults", "Part", "Place", "check_required", "check_size", "reader", "writer"]
+__all__ = ["Faults", "Part", "Place", "check_members", "check_size", "reader", "writer"]
 
 PATTERN_SECONDS = 0.1
 """Time one pattern may take on one value. Several of AWS's own patterns run away in a backtracking engine."""
@@ -35,7 +35,7 @@ Place = tuple[Any, str]
 class Faults(list[str]):
     """The faults found so far; says once that there are more than it holds."""
 
-    def add(self, found: Any, place: Place, wanted: str) -> None:
+    def add(self, found: Any, place: Place | None, wanted: str) -> None:
         """``found`` is not what its shape wants."""
         shown = "null" if found is None else f"'{_shown(found)}'"
         self.say(f"Value {shown} at '{_path(place)}' failed to satisfy constraint: Member must {wanted}")
@@ -62,11 +62,15 @@ def writer(shape: Shape) -> Part:
     return _part(shape, True, False)
 
 
-def check_required(shape: StructureShape, values: Mapping[str, Any], place: Place | None, faults: Faults) -> None:
-    """Every required member must be among ``values``."""
+def check_members(shape: StructureShape, values: Mapping[str, Any], place: Place | None, faults: Faults) -> None:
+    """All required members are there, and of a union's exactly one."""
     for name in shape.required_members:
         if values.get(name) is None:
             faults.add(None, (place, name), "not be null")
+    if shape.is_tagged_union:
+        said = [name for name in shape.members if values.get(name) is not None]
+        if len(said) != 1:
+            faults.add(", ".join(said) or None, place, f"have exactly one of [{', '.join(shape.members)}]")
 
 
 def check_size(shape: Shape, value: Any, place: Place, faults: Faults) -> None:
@@ -116,7 +120,7 @@ def _structure_in(shape: StructureShape) -> Part:
             return faults.add(given, place, "be a structure")
         present = [(name, given[wire]) for name, wire in names.items() if given.get(wire) is not None]
         made = {name: parts[name](one, (place, name), faults) for name, one in present}
-        _check_members(shape, dict(present), place, faults)
+        check_members(shape, dict(present), place, faults)
         return made
 
     return part
@@ -134,18 +138,10 @@ def _structure_out(shape: StructureShape) -> Part:
                 faults.say(f"{_path(place)} has no member {name!r}")
             elif one is not None:
                 made[names[name]] = parts[name](one, (place, name), faults)
-        _check_members(shape, given, place, faults)
+        check_members(shape, given, place, faults)
         return made
 
     return part
-
-
-def _check_members(shape: StructureShape, values: Mapping[str, Any], place: Place, faults: Faults) -> None:
-    check_required(shape, values, place, faults)
-    if shape.is_tagged_union:
-        said = [name for name in shape.members if values.get(name) is not None]
-        if len(said) != 1:
-            faults.add(", ".join(said) or None, place, f"have exactly one of [{', '.join(shape.members)}]")
 
 
 def _list(shape: ListShape, out: bool, text: bool) -> Part:
@@ -262,7 +258,9 @@ def _limits(shape: Shape) -> Callable[[Any, Place, Faults], bool]:
     return check
 
 
+@lru_cache(maxsize=2000)
 def _fits(pattern: str, value: str) -> bool:
+    """Kept, since the same names come again and again: of jobs, models, roles."""
     try:
         # The time limit is on what the whole process computes: were other threads let in (concurrent), theirs would
         # count, and on a busy server a value that fits would be refused.
@@ -297,8 +295,8 @@ def _as_moment(given: Any) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _path(place: Place) -> str:
-    holder, name = place
+def _path(place: Place | None) -> str:
+    holder, name = place or (None, "")
     return name if holder is None else f"{_path(holder)}.{name}"
 
 
