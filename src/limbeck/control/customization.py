@@ -16,6 +16,7 @@ from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import checked
 from limbeck.control.models import base_entry, check_model_name, find_custom_model
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
+from limbeck.jobs.stopping import end_waiting
 from limbeck.models.catalog import Cut
 from limbeck.recipe import Recipe
 from limbeck.storage.ledger import now
@@ -151,13 +152,14 @@ def stop_model_customization_job(asked: Asked, desk: Desk) -> Answered:
 
 
 def stop(kind: str, identifier: str, working: tuple[str, ...], desk: Desk) -> Answered:
-    """Ask any job to stop: the worker that has it sees this within a second, or passes over it."""
+    """Ask any job to stop: the worker that has it sees this within a second; one that waits is stopped at once."""
     row = desk.ledger.get(kind, identifier)
     if desk.ledger.change(row.arn, "Stopping", working) is None:
         current = desk.ledger.get(kind, row.arn)
         raise Conflict(
             f"job {current.name} is {current.status}; only a job that is {' or '.join(working)} can be stopped"
         )
+    end_waiting(desk.ledger, desk.queue)
     return {}
 
 
@@ -168,7 +170,7 @@ def _stages(asked: Asked) -> tuple[str, ...]:
 
 
 def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
-    """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput` for what is nowhere."""
+    """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput`."""
     entry = base_entry(identifier, desk)
     if entry is not None:
         arn = desk.arns.foundation_model(entry.id)

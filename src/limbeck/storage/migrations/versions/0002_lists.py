@@ -14,7 +14,7 @@ BEFORE = {
 }
 AFTER = {
     "ix_resources_kind_created_arn_name": ["kind", "created", "arn", "name"],
-    "ix_resources_kind_status_created_arn_name": ["kind", "status", "created", "arn", "name"],
+    "ix_resources_status_kind_created_arn_name": ["status", "kind", "created", "arn", "name"],
     "ix_resources_model_kind_created_arn": ["model", "kind", "created", "arn"],
 }
 
