@@ -23,7 +23,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +35,7 @@ from tests.api.server import Server
 from tests.conftest import make_model
 from tests.factory import message, pairs, write_rows
 
+import limbeck
 from limbeck.storage.answers import AnswerStore
 
 TEACHER = "test.teacher-v1:0"
@@ -56,6 +57,38 @@ HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}|.+\.tmp")
 MOST_SECONDS = 1800
 CHILD_DEATHS = 2
 """Of one job under one worker: at the third the job is given up, as it should be."""
+
+
+def taught(place: Path) -> Path:
+    """A tiny model that has learned to end its answers: a teacher."""
+    model = limbeck.fine_tune(
+        {
+            "kind": "fine-tuning",
+            "name": "taught",
+            "source": {"prompts": str(pairs(place / "lessons.jsonl", 40)), "held_out_share": 0.2},
+            "student": {"model": str(make_model(place / "untaught"))},
+            "synthesis": {"max_response_tokens": 6},
+            "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01, "freeze_embeddings": False},
+            "evaluation": {"latency_requests": 2},
+        },
+        home=place / "school",
+    )
+    return copied(model.path, place / "teacher")
+
+
+def copied(model: Path, to: Path) -> Path:
+    """A model as it would come from elsewhere: weights, configuration and tokenizer."""
+    to.mkdir(parents=True)
+    for path in model.iterdir():
+        if (
+            path.suffix == ".safetensors"
+            or path.name in ("config.json", "generation_config.json")
+            or "token" in path.name
+        ):
+            shutil.copyfile(path, to / path.name)
+    for path in model.glob("chat_template*"):
+        shutil.copyfile(path, to / path.name)
+    return to
 
 
 def furnish(home: Path, model: Path) -> None:
@@ -91,10 +124,9 @@ class Service:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.server = Server(home, "--no-auth")
-        self.jobs: dict[str, Callable[[], dict]] = {}
 
     def order(self) -> None:
-        """Ask for a job of every kind. What needs a model that is still to be made is asked for by `order_late`."""
+        """Ask for a job of every kind; a deployment of what they make is asked for by `look`, once it is made."""
         client = self.server.client()
         config = {"teacherModelConfig": {"teacherModelIdentifier": TEACHER, "maxResponseLengthForInference": 8}}
         common = {"roleArn": ROLE, "outputDataConfig": {"s3Uri": "s3://desk/output/"}}
@@ -143,7 +175,7 @@ class Service:
         )
 
     def look(self) -> dict[str, tuple[str, object]]:
-        """Every job's status and time of change, by name."""
+        """Every job's status and time of change, by name. The distilled model is deployed as soon as it is there."""
         client = self.server.client(read_timeout=10, connect_timeout=5)
         found = {}
         for one in client.list_model_customization_jobs()["modelCustomizationJobSummaries"]:
@@ -194,7 +226,9 @@ class Watch(threading.Thread):
 
     @property
     def done(self) -> bool:
-        return "front" in self.seen and all(status in ENDS for status, _ in self.seen.values())
+        ended = {name for name, (status, _) in self.seen.items() if status in ENDS}
+        expected = {"front"} if self.seen.get("distilled", ("",))[0] in ("", "Completed") else set()
+        return bool(ended) and ended >= self.seen.keys() | expected
 
 
 def processes(word: str) -> Iterator[tuple[int, list[str]]]:
@@ -301,7 +335,7 @@ def outputs(home: Path) -> dict[str, int]:
 def main(kills: int, seed: int) -> bool:
     with TemporaryDirectory(prefix="limbeck-soak-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
-        model = make_model(place / "teacher")
+        model = taught(place)
         homes = {name: place / name for name in ("unbroken", "broken")}
         for home in homes.values():
             home.mkdir()

@@ -145,3 +145,12 @@ def test_settings_and_heartbeats_are_kept(ledger):
 def test_a_database_of_another_kind_is_refused_with_the_way_out(url):
     with pytest.raises(InvalidInput, match="LIMBECK_DATABASE"):
         engine_of(url)
+
+
+def test_what_a_silent_worker_held_is_taken_up_by_one(ledger):
+    long_ago, soon = now() - timedelta(seconds=6), now() + timedelta(seconds=60)
+    assert ledger.inherit("never heard of", long_ago)
+    assert not ledger.inherit("never heard of", long_ago)
+    ledger.beat("alive")
+    assert not ledger.inherit("alive", long_ago)
+    assert ledger.inherit("alive", soon)

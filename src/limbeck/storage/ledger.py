@@ -131,8 +131,8 @@ class Ledger:
         """Change a row: its status, some facts (and ``without`` some), other columns; ``modified`` becomes now.
 
         With ``end`` it has ended, and with it the stage that was under way. Nothing is changed, and None given, if the
-        row is gone, its status is not ``among`` those named, or it has facts it should be ``lacking``. ``then`` (enqueue
-        it) is done in the same transaction.
+        row is gone, its status is not ``among`` those named, or it has facts it should be ``lacking``. ``then``
+        (enqueue it) is done in the same transaction.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             row = session.get(Resource, arn, with_for_update=True)

@@ -79,7 +79,7 @@ def _do(row: Resource, bench: Bench) -> int:
         traceback.print_exc()
         fail(row.arn, f"a fault of ours, not of the job: {type(error).__name__}: {error}", bench.ledger)
     else:
-        columns = {} if model is None else {"model": model}
+        columns: dict[str, Any] = {} if model is None else {"model": model}
         # A wish to stop that comes when all is done and published comes too late.
         among = (*UNDER_WAY, *READY.values(), "Stopping")
         bench.ledger.change(row.arn, status, among, facts, end=True, without=("next",), **columns)
