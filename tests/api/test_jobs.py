@@ -267,8 +267,8 @@ def test_a_job_that_waits_behind_another_is_stopped_at_once(client):
 
 
 def test_a_job_stops_in_every_stage_and_another_goes_on_where_it_stood(client, home):
-    pairs(home / "buckets" / "desk" / "many.jsonl", 1500, labelled=False)
-    slow = {"epochCount": "5", "batchSize": "4", "learningRate": "0.0001"}
+    pairs(home / "buckets" / "desk" / "many.jsonl", 800, labelled=False)
+    slow = {"epochCount": "5", "batchSize": "16", "learningRate": "0.0001"}
     asked = {**distillation("unused"), "trainingDataConfig": {"s3Uri": "s3://desk/many.jsonl"}}
     earlier, steps = {}, 0
     for stage in ("1-intake", "2-synthesis", "4-training", "5-evaluation"):
