@@ -37,6 +37,9 @@ PATTERN_SECONDS = 0.1
 MOST_FAULTS = 50
 """Faults told of one request; a body can hold millions."""
 
+TAKEN_TOO = {"EvaluationTaskType": ("General",)}
+"""Values that AWS's own notebooks send and its service takes, though its model does not have them."""
+
 SHOWN_CHARACTERS = 200
 """Of a faulty value, in a message."""
 
@@ -370,7 +373,7 @@ def _check_size(shape: Shape, value: Any, path: str, faults: _Faults) -> None:
     if not isinstance(value, str):
         return None
     allowed = shape.metadata.get("enum")
-    if allowed and value not in allowed:
+    if allowed and value not in (*allowed, *TAKEN_TOO.get(shape.name, ())):
         return faults.add(value, path, f"satisfy enum value set: [{', '.join(allowed)}]")
     pattern = shape.metadata.get("pattern")
     if pattern and not _fits(pattern, value):
