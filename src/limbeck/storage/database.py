@@ -83,9 +83,9 @@ class Resource(Base):
 
     __table_args__ = (
         UniqueConstraint("kind", "name"),
-        Index(None, "kind", "created", "arn"),
-        Index(None, "kind", "status"),
-        Index(None, "model"),
+        Index(None, "kind", "created", "arn", "name"),
+        Index(None, "kind", "status", "created", "arn", "name"),
+        Index(None, "model", "kind", "created", "arn"),
     )
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 (as SQLAlchemy declares it)
 
