@@ -24,6 +24,9 @@ __all__ = [
 
 JOB = "evaluation-job"
 
+PAGE = 5
+"""Summaries a page of the list holds: AWS describes it so, whatever ``maxResults`` is."""
+
 ENDED = ("Completed", "Failed", "Stopped")
 
 PROGRAMMATIC = ("Builtin.Accuracy", "Builtin.Robustness", "Builtin.Toxicity")
@@ -136,7 +139,8 @@ def list_evaluation_jobs(asked: Asked, desk: Desk) -> Answered:
     extra: list[sa.ColumnElement[bool]] = []
     if asked.get("applicationTypeEquals") == "RagEvaluation":
         extra.append(sa.false())
-    rows, token = page(desk, JOB, asked, extra=extra)
+    size = min(asked.get("maxResults", PAGE), PAGE)
+    rows, token = page(desk, JOB, {**asked, "maxResults": size}, extra=extra)
     return {"jobSummaries": [_summary(row) for row in rows], "nextToken": token}
 
 

@@ -23,7 +23,7 @@ from limbeck.errors import InvalidInput
 
 __all__ = ["HEAD", "Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration: a database that has seen it is not looked at further."""
 
 BUSY_SECONDS = 30.0
