@@ -15,8 +15,9 @@ demo: $(VENV)/ready
 	@echo 'Invoked: "there is a puddle under the dishwasher every morning"' '->' \
 		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
 
+# One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures.
 test: lint types layers
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready

@@ -45,8 +45,8 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "held-out"]
-Quantization = Literal["f32", "f16", "q8_0", "q4_0"]
-"""How many bits a weight has in a GGUF file: 32, 16, about 8.5, about 4.5. The names are llama.cpp's."""
+Quantization = Literal["f32", "f16", "q8_0", "q4_1", "q4_0"]
+"""How many bits a weight has in a GGUF file: 32, 16, 8.5, 5 or 4.5. The names are llama.cpp's."""
 
 
 def digest(value: Any) -> str:

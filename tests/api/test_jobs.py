@@ -12,30 +12,15 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.api.server import Server
 from tests.factory import pairs, write_rows
+from tests.homes import TEACHER, tiny_home
 from transformers import AutoModelForCausalLM
 
-TEACHER = "test.taught-v1:0"
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
-ENTRY = """- id: {id}
-  name: {name}
-  provider: Tests
-  family: llama
-  licence: none
-  source: {path}
-  context_tokens: 512
-  input_modalities: [TEXT]
-  output_modalities: [TEXT]
-  prices: {{input: 0.001, output: 0.002}}
-"""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, taught_folder):
-    home = tmp_path_factory.mktemp("service")
-    shutil.copytree(taught_folder, home / "taught")
-    for extra in ("manifest.json", ".inputs.json", "lineage.json"):
-        (home / "taught" / extra).unlink(missing_ok=True)
-    (home / "catalog.yaml").write_text(ENTRY.format(id=TEACHER, name="taught", path=home / "taught"))
+    home = tiny_home(tmp_path_factory.mktemp("service"), taught_folder)
     bucket = home / "buckets" / "desk"
     bucket.mkdir(parents=True)
     pairs(bucket / "pairs.jsonl", 60)
@@ -406,10 +391,8 @@ def test_provisioned_throughput_is_committed_renamed_and_moved_to_a_sibling(clie
 
 
 def test_too_many_jobs_at_once_are_refused_and_all_ends_well_after_kill_9(tmp_path, home):
-    place = tmp_path / "home"
-    shutil.copytree(home / "taught", place / "taught")
+    place = tiny_home(tmp_path / "home", home / "taught")
     shutil.copytree(home / "buckets", place / "buckets")
-    (place / "catalog.yaml").write_text(ENTRY.format(id=TEACHER, name="taught", path=place / "taught"))
     flags = {"LIMBECK_THREADS": "1", "LIMBECK_MOST_JOBS": "2"}
     first = Server(place, "--no-auth", **flags)
     client = first.client()

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from limbeck.errors import Conflict, InvalidInput, Unknown
-from limbeck.storage.database import Base, Resource, engine_of, migrate
+from limbeck.storage.database import HEAD, Base, Resource, engine_of, migrate
 from limbeck.storage.ledger import Asking, Ledger, now
 
 
@@ -36,6 +36,7 @@ def row(name, status="InProgress", **more):
 def test_the_migrations_make_the_tables_the_code_describes(ledger):
     with ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == HEAD
         assert compare_metadata(context, Base.metadata) == []
     migrate(ledger.engine)  # again, and nothing happens
 

@@ -12,18 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
+from tests.api.server import Server, free_port
 
 from limbeck.errors import Conflict, InvalidInput, StorageFailed, UnknownObject
 from limbeck.settings import S3Endpoint, Settings
+from limbeck.storage.keys import Keys
 from limbeck.storage.objects import Buckets, Endpoint, Uploads, open_objects, parse_uri
 
 SECRET = "a-secret-of-the-endpoint"
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +43,21 @@ def nanio(tmp_path_factory):
     process.wait(10)
 
 
-@pytest.fixture(params=["buckets", "endpoint"])
+@pytest.fixture(scope="module")
+def limbeck(tmp_path_factory):
+    """Our own S3, asked by obstore."""
+    home = tmp_path_factory.mktemp("home")
+    key = Keys(home / "keys.json").add("ada")
+    Buckets(home / "buckets").make_bucket("desk")
+    server = Server(home)
+    yield S3Endpoint(server.url, key.id, key.secret, "us-east-1")
+    server.stop()
+
+
+@pytest.fixture(params=["buckets", "nanio", "limbeck"])
 def objects(request, tmp_path):
-    if request.param == "endpoint":
-        made = Endpoint(request.getfixturevalue("nanio"))
+    if request.param != "buckets":
+        made = Endpoint(request.getfixturevalue(request.param))
         for one in list(made.list("desk")):
             made.remove("desk", one.key)
         return made

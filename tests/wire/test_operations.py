@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import InvalidInput
+from limbeck.wire.extensions import takes
 from limbeck.wire.operations import Refused, Service, read, write, write_event
 
 SERVICE = Service("bedrock", "bedrock-runtime")
@@ -105,6 +106,12 @@ def test_patterns_that_run_away_in_pythons_engine_do_not_hold_the_server():
     assert "regular expression" in refusals({**GOOD, "jobName": "a" + "-" * 60 + "!"})[0]
 
 
+def test_a_number_beyond_any_float_is_refused():
+    for number in (10**400, -(10**400), float("inf"), float("nan")):
+        with pytest.raises(Refused, match="be a whole number"):
+            read(operation("CreateProvisionedModelThroughput"), {}, body=json.dumps({"modelUnits": number}).encode())
+
+
 def test_query_values_are_read_as_their_types():
     asked = read(
         operation("ListCustomModels"),
@@ -118,6 +125,17 @@ def test_query_values_are_read_as_their_types():
     }
     with pytest.raises(Refused, match="2 validation errors detected"):
         read(operation("ListCustomModels"), {}, [("maxResults", "5000"), ("isOwned", "perhaps")])
+
+
+def test_a_list_of_nothing_is_answered_even_where_aws_describes_it_as_never_empty():
+    answer = write(operation("ListEvaluationJobs"), {"jobSummaries": []})
+    assert json.loads(answer.body) == {"jobSummaries": []}
+
+
+def test_values_that_only_limbeck_takes_are_taken():
+    deployment = "arn:aws:bedrock:us-east-1:000000000000:custom-model-deployment/abcdefghijkl"
+    assert takes("ModelId", deployment) and takes("EvaluationTaskType", "General")
+    assert not takes("ModelId", f"{deployment}!") and not takes("JobName", deployment)
 
 
 def test_an_answer_that_does_not_fit_its_shape_is_a_fault_of_ours():

@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from io import BytesIO
@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import run_in_threadpool
 
 from limbeck.api.auth import Visitor, admit, signed_for
 from limbeck.api.body import Body, ChunkedBody
@@ -212,22 +212,38 @@ async def _send(found: Response, request: Request, send: Send) -> None:
         headers.setdefault("content-length", str(len(found.body)))
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     bare = request.method == "HEAD"
+    pieces = _Blocking(found.stream) if isinstance(found.stream, Iterator) else found.stream
     try:
         await send({"type": "http.response.start", "status": found.status, "headers": raw})
-        if found.stream is not None and not bare:
-            async for piece in _pieces(found.stream):
+        if pieces is not None and not bare:
+            async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"" if bare else found.body})
     finally:
-        await _close(found.stream)
+        if isinstance(pieces, _Blocking | AsyncGenerator):
+            await pieces.aclose()
 
 
-def _pieces(stream: Iterator[bytes] | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    return stream if isinstance(stream, AsyncIterator) else iterate_in_threadpool(stream)
+class _Blocking:
+    """A blocking stream, asked for its pieces on a thread, and closed when no thread is in it any more."""
 
+    def __init__(self, stream: Iterator[bytes]) -> None:
+        self._stream = stream
+        self._step: asyncio.Future[bytes | None] | None = None
 
-async def _close(stream: object) -> None:
-    if hasattr(stream, "aclose"):
-        await stream.aclose()
-    elif hasattr(stream, "close"):
-        stream.close()
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._step = asyncio.ensure_future(run_in_threadpool(next, self._stream, None))
+        piece = await asyncio.shield(self._step)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        if self._step is not None:
+            await asyncio.gather(self._step, return_exceptions=True)
+        if hasattr(self._stream, "close"):
+            self._stream.close()

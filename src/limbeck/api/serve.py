@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from limbeck.api.app import App
 from limbeck.api.bedrock import Bedrock
@@ -86,6 +87,7 @@ def serve(
     log_to_stderr([settings.s3.secret_access_key] if settings.s3 else [])
     config = uvicorn.Config(
         make_app(settings, auth, work),
+        http=_Connection,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -128,6 +130,20 @@ def make_app(settings: Settings, auth: bool, work: bool = True) -> App:
         start=[keeper.start] if work else [],
         stop=[keeper.stop, pool.close, end],
     )
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's, but when the server stops an idle client is not asked to take leave of TLS.
+
+    A client's pool does not read the connections it keeps, so it would not answer, and the stop would wait for it.
+    """
+
+    def shutdown(self) -> None:
+        """Close what is idle; let a request under way finish."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
 
 def _listen(host: str, port: int) -> socket.socket:

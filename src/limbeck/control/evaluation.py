@@ -24,6 +24,9 @@ __all__ = [
 
 JOB = "evaluation-job"
 
+PAGE = 5
+"""Summaries a page of the list holds: AWS describes it so, whatever ``maxResults`` is."""
+
 ENDED = ("Completed", "Failed", "Stopped")
 
 PROGRAMMATIC = ("Builtin.Accuracy", "Builtin.Robustness", "Builtin.Toxicity")
@@ -76,8 +79,8 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
             faults.append(f'{where}.dataset: "{name}" is not here; bring a dataset in datasetLocation.s3Uri')
         else:
             _try(lambda uri=uri: desk.objects.head(*parse_uri(uri)), f"{where}.dataset.datasetLocation.s3Uri", faults)
-    judges = (automated.get("evaluatorModelConfig") or {}).get("bedrockEvaluatorModels", [])
-    judges += custom.get("evaluatorModelConfig", {}).get("bedrockEvaluatorModels", [])
+    configs = (automated.get("evaluatorModelConfig", {}), custom.get("evaluatorModelConfig", {}))
+    judges = [judge for config in configs for judge in config.get("bedrockEvaluatorModels", [])]
     if (judged or own_metrics) and not judges:
         faults.append("evaluationConfig.automated.evaluatorModelConfig: missing; these metrics need a judge")
     for judge in judges:
@@ -136,7 +139,8 @@ def list_evaluation_jobs(asked: Asked, desk: Desk) -> Answered:
     extra: list[sa.ColumnElement[bool]] = []
     if asked.get("applicationTypeEquals") == "RagEvaluation":
         extra.append(sa.false())
-    rows, token = page(desk, JOB, asked, extra=extra)
+    size = min(asked.get("maxResults", PAGE), PAGE)
+    rows, token = page(desk, JOB, {**asked, "maxResults": size}, extra=extra)
     return {"jobSummaries": [_summary(row) for row in rows], "nextToken": token}
 
 

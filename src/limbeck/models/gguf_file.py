@@ -40,12 +40,13 @@ from limbeck.records import Quantization
 __all__ = ["gguf_name", "write_gguf"]
 
 BLOCK = 32
-"""Numbers that share a scale in q8_0 and q4_0; a tensor with rows that it does not divide stays in 16 bits."""
+"""Numbers that share a scale at 8 or 4 bits; a tensor with rows that it does not divide stays in 16."""
 
 FILE_TYPES: Mapping[Quantization, LlamaFileType] = {
     "f32": LlamaFileType.ALL_F32,
     "f16": LlamaFileType.MOSTLY_F16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q4_1": LlamaFileType.MOSTLY_Q4_1,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
 
@@ -58,7 +59,7 @@ def gguf_name(quantization: Quantization) -> str:
 def write_gguf(folder: Path, path: Path, quantization: Quantization = "f16") -> None:
     """Write the model in ``folder`` to ``path``, whole or not at all.
 
-    Norms and biases stay fp32. With q4_0 the embedding and the head get 8 bits, as what is lost there is lost for
+    Norms and biases stay fp32. With 4 bits the embedding and the head get 8 bits, as what is lost there is lost for
     every token. Raises `NotYet` for what a GGUF file cannot hold, `DamagedArtifact` for a folder that is not whole.
     """
     model = Convertible(folder)
@@ -203,7 +204,7 @@ def _type_of(name: str, shape: tuple[int, ...], quantization: Quantization) -> T
         return Type.F16
     if quantization == "q8_0" or name in ("token_embd.weight", "output.weight"):
         return Type.Q8_0
-    return Type.Q4_0
+    return Type.Q4_1 if quantization == "q4_1" else Type.Q4_0
 
 
 def _turned(name: str, model: Convertible) -> npt.NDArray[np.float32]:

@@ -24,6 +24,7 @@ from jinja2 import TemplateError
 from limbeck.errors import InvalidInput, ModelFailed
 from limbeck.models.catalog import ModelSource
 from limbeck.models.chat import Renderer
+from limbeck.models.cutting import provide
 from limbeck.models.header import context_tokens
 from limbeck.models.tokenizer import Tokenizer
 from limbeck.serving.base import Done, Generate, Replica, TokenLogprob
@@ -196,8 +197,9 @@ class ChatModel:
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source
-        self.context_tokens = context_tokens(source.path)
-        self.tokenizer = Tokenizer.open(source.path)
+        path = provide(source)
+        self.context_tokens = context_tokens(path)
+        self.tokenizer = Tokenizer.open(path)
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -288,6 +290,8 @@ async def answer(replica: Replica, prepared: Prepared, began: float) -> AsyncGen
                 done = piece
                 break
             logprobs += piece.logprobs
+            if not piece.text:
+                continue
             for event in reader.feed(piece.text) if reader else [Text(piece.text)]:
                 if isinstance(event, Text):
                     event = replace(event, logprobs=tuple(logprobs))

@@ -40,6 +40,9 @@ MOST_WAITING = 10_000
 LARGE_BYTES = 100_000
 """A larger body lies in an object of its own."""
 
+Config = Mapping[str, Any]
+"""A logging configuration, as it was put."""
+
 
 def log_root(prefix: str | None, account: str) -> str:
     """The key under which an account's log begins."""
@@ -50,19 +53,20 @@ def log_root(prefix: str | None, account: str) -> str:
 class Logbook:
     """The log of one service; ``configured`` gives what was put as the logging configuration, or None."""
 
-    def __init__(
-        self, settings: Settings, objects: Objects, configured: Callable[[], Mapping[str, Any] | None]
-    ) -> None:
+    def __init__(self, settings: Settings, objects: Objects, configured: Callable[[], Config | None]) -> None:
         self._settings, self._objects, self._configured = settings, objects, configured
-        self._waiting: queue.Queue[Invocation | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[tuple[Invocation, Config] | None] = queue.Queue(MOST_WAITING)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="invocation log", daemon=True)
         self._thread.start()
 
     def record(self, invocation: Invocation) -> None:
-        """Hand one over; never waits."""
+        """Hand one over, if it is to be logged as things are now; never waits for the bucket."""
+        config = self._configured()
+        if config is None:
+            return
         try:
-            self._waiting.put_nowait(invocation)
+            self._waiting.put_nowait((invocation, config))
         except queue.Full:
             self._dropped += 1
 
@@ -74,7 +78,7 @@ class Logbook:
     def _write_all(self) -> None:
         over = False
         while not over:
-            batch: list[Invocation] = []
+            batch: list[tuple[Invocation, Config]] = []
             until: float | None = None
             while len(batch) < BATCH_RECORDS:
                 try:
@@ -89,22 +93,20 @@ class Logbook:
             if batch:
                 self._write(batch)
 
-    def _write(self, batch: Sequence[Invocation]) -> None:
+    def _write(self, batch: Sequence[tuple[Invocation, Config]]) -> None:
         if self._dropped:
             log.error("the invocation log could not be written in time; %d records are lost", self._dropped)
             self._dropped = 0
         try:
-            config = self._configured()
-            if config is None:
-                return
-            by_hour: dict[str, list[dict[str, Any]]] = {}
-            for one in batch:
-                folder = self._folder(config["s3Config"], one.timestamp)
-                by_hour.setdefault(folder, []).append(self._record(one, config, folder))
-            for folder, records in by_hour.items():
+            by_place: dict[tuple[str, str], list[dict[str, Any]]] = {}
+            for one, config in batch:
+                place = config["s3Config"]
+                folder = self._folder(place, one.timestamp)
+                by_place.setdefault((place["bucketName"], folder), []).append(self._record(one, config, folder))
+            for (bucket, folder), records in by_place.items():
                 lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
                 name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}_{secrets.token_hex(8)}.json.gz"
-                self._put(config["s3Config"]["bucketName"], f"{folder}/{name}", lines)
+                self._put(bucket, f"{folder}/{name}", lines)
         except Exception:
             log.exception("%d records of the invocation log could not be written", len(batch))
 
@@ -112,7 +114,7 @@ class Logbook:
         root = log_root(place.get("keyPrefix"), self._settings.account)
         return f"{root}/{self._settings.region}/{moment.astimezone(UTC):%Y/%m/%d/%H}"
 
-    def _record(self, one: Invocation, config: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    def _record(self, one: Invocation, config: Config, folder: str) -> dict[str, Any]:
         settings = self._settings
         bucket = config["s3Config"]["bucketName"]
         told = config.get("textDataDeliveryEnabled", True)

@@ -42,7 +42,8 @@ class Request:
 class Response:
     """What goes back: a body, or a stream of pieces sent as they come.
 
-    A stream with a ``close`` or ``aclose`` is closed when it ends, and when the client leaves before.
+    A stream is closed when it ends, and when the client leaves before: an async generator by its ``aclose``, an
+    iterator by its ``close`` if it has one.
     """
 
     status: int

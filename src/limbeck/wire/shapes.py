@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -16,6 +16,8 @@ from typing import Any
 
 import regex
 from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from limbeck.wire.extensions import takes
 
 __all__ = ["Faults", "Part", "Place", "check_members", "check_size", "reader", "writer"]
 
@@ -150,7 +152,8 @@ def _list(shape: ListShape, out: bool, text: bool) -> Part:
     def part(given: Any, place: Place, faults: Faults) -> Any:
         if not isinstance(given, list | tuple if out else list):
             return faults.add(given, place, "be a list")
-        check(given, place, faults)
+        if given or not out:  # AWS describes some lists as never empty; one of nothing is answered all the same
+            check(given, place, faults)
         return [member(one, ((place, str(at)), "member"), faults) for at, one in enumerate(given, 1)]
 
     return part
@@ -178,7 +181,8 @@ def _string(shape: Shape) -> Part:
     def part(given: Any, place: Place, faults: Faults) -> Any:
         if not isinstance(given, str):
             return faults.add(given, place, "be a string")
-        if check(given, place, faults):  # the length comes first, so that no pattern sees a huge value
+        # The length comes first, so that no pattern sees a huge value.
+        if check(given, place, faults) and not takes(shape.name, given):
             if allowed and given not in allowed:
                 faults.add(given, place, f"satisfy enum value set: [{', '.join(allowed)}]")
             elif pattern and not _fits(pattern, given):
@@ -278,7 +282,9 @@ def _as_number(given: Any, whole: bool, text: bool) -> int | float | None:
             given = int(given) if whole and len(given) < 20 else float(given)
         except ValueError:
             return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return None
+    if not -sys.float_info.max <= given <= sys.float_info.max:  # also NaN; an integer may be beyond any float
         return None
     if whole:
         return int(given) if float(given).is_integer() else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+__all__ = ["downgrade", "upgrade"]
+
 revision = "0002"
 down_revision = "0001"
 
