@@ -34,23 +34,12 @@ import botocore.exceptions
 from tests.api.server import Server
 from tests.conftest import make_model
 from tests.factory import message, pairs, write_rows
+from tests.homes import TEACHER, tiny_home
 
 import limbeck
 from limbeck.storage.answers import AnswerStore
 
-TEACHER = "test.teacher-v1:0"
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
-CATALOG = """- id: {id}
-  name: teacher
-  provider: Tests
-  family: llama
-  licence: none
-  source: {path}
-  context_tokens: 512
-  input_modalities: [TEXT]
-  output_modalities: [TEXT]
-  prices: {{input: 0.001, output: 0.002}}
-"""
 GOOD = {"Completed", "Active", "InService"}
 ENDS = {*GOOD, "Failed", "Stopped", "Expired", "PartiallyCompleted"}
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}|.+\.tmp")
@@ -61,44 +50,26 @@ CHILD_DEATHS = 2
 
 def taught(place: Path) -> Path:
     """A tiny model that has learned to end its answers: a teacher."""
-    model = limbeck.fine_tune(
-        {
-            "kind": "fine-tuning",
-            "name": "taught",
-            "source": {"prompts": str(pairs(place / "lessons.jsonl", 40)), "held_out_share": 0.2},
-            "student": {"model": str(make_model(place / "untaught"))},
-            "synthesis": {"max_response_tokens": 6},
-            "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01, "freeze_embeddings": False},
-            "evaluation": {"latency_requests": 2},
-        },
-        home=place / "school",
-    )
-    return copied(model.path, place / "teacher")
-
-
-def copied(model: Path, to: Path) -> Path:
-    """A model as it would come from elsewhere: weights, configuration and tokenizer."""
-    to.mkdir(parents=True)
-    for path in model.iterdir():
-        if (
-            path.suffix == ".safetensors"
-            or path.name in ("config.json", "generation_config.json")
-            or "token" in path.name
-        ):
-            shutil.copyfile(path, to / path.name)
-    for path in model.glob("chat_template*"):
-        shutil.copyfile(path, to / path.name)
-    return to
+    recipe = {
+        "kind": "fine-tuning",
+        "name": "taught",
+        "source": {"prompts": str(pairs(place / "lessons.jsonl", 40)), "held_out_share": 0.2},
+        "student": {"model": str(make_model(place / "untaught"))},
+        "synthesis": {"max_response_tokens": 6},
+        "training": {"epochs": 20, "batch_size": 8, "learning_rate": 0.01, "freeze_embeddings": False},
+        "evaluation": {"latency_requests": 2},
+    }
+    return limbeck.fine_tune(recipe, home=place / "school").path
 
 
 def furnish(home: Path, model: Path) -> None:
     """A home with a teacher, data, and an account book of what is paid for."""
-    (home / "catalog.yaml").write_text(CATALOG.format(id=TEACHER, path=model))
+    tiny_home(home, model)
     bucket = home / "buckets" / "desk"
     bucket.mkdir(parents=True)
     pairs(bucket / "pairs.jsonl", 120)
     pairs(bucket / "prompts.jsonl", 300, labelled=False)
-    shutil.copytree(model, bucket / "weights")
+    shutil.copytree(home / "taught", bucket / "weights")
     asked = {"messages": [], "inferenceConfig": {"maxTokens": 8, "temperature": 0}}
     records = [
         {
