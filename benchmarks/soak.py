@@ -42,6 +42,7 @@ from limbeck.storage.answers import AnswerStore
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 GOOD = {"Completed", "Active", "InService"}
 ENDS = {*GOOD, "Failed", "Stopped", "Expired", "PartiallyCompleted"}
+DAY = 86_400
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}|.+\.tmp")
 MOST_SECONDS = 1800
 CHILD_DEATHS = 2
@@ -299,11 +300,27 @@ def paid(home: Path) -> tuple[int, int]:
         return tuple(database.execute(f"select count(*) from {table}").fetchone()[0] for table in ("answers", "paid"))
 
 
-def leftovers(home: Path) -> list[str]:
+def half_written(home: Path) -> list[Path]:
     """Files nobody will read again."""
     found = [*home.glob("scratch/*"), *home.glob("buckets/.incoming/*")]
     found += [path for path in home.rglob("*") if HALF_WRITTEN.fullmatch(path.name)]
-    return sorted({str(path.relative_to(home)) for path in found})
+    return sorted(set(found))
+
+
+def left_next_day(home: Path) -> list[Path]:
+    """What is still half written when the service is begun again a day later."""
+    for path in half_written(home):
+        then = path.stat().st_mtime - DAY - 1
+        os.utime(path, (then, then))
+    server = Server(home, "--no-auth")
+    until = time.monotonic() + 30
+    while not any("limbeck.worker.shift" in command for _, command in processes(str(home))):
+        assert time.monotonic() < until, "no worker was begun"
+        time.sleep(0.1)
+    while half_written(home) and time.monotonic() < until:
+        time.sleep(0.1)
+    server.stop()
+    return half_written(home)
 
 
 def outputs(home: Path) -> dict[str, int]:
@@ -336,7 +353,7 @@ def main(kills: int, seed: int) -> bool:
             "lines in outputs as unbroken": (outputs(broken), outputs(homes["unbroken"])),
             "answers stored as unbroken": (stored, paid(homes["unbroken"])[0]),
             "answers paid for": (bought, stored),
-            "files left half written": (leftovers(broken), []),
+            "files half written after a day": (left_next_day(broken), []),
             "processes left": ([pid for pid, _ in processes(str(place)) if pid != os.getpid()], []),
             f"faults seen in {watch.looks} looks": (watch.faults, []),
         }

@@ -23,6 +23,7 @@ from limbeck.jobs.stopping import end_waiting
 from limbeck.settings import Settings
 from limbeck.storage.ledger import Ledger
 from limbeck.worker.ending import fail, is_due, log_of
+from limbeck.worker.sweeping import sweep
 
 __all__ = ["run"]
 
@@ -46,6 +47,7 @@ def run(settings: Settings) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
+    sweep(settings)
     ledger = Ledger(open_database(settings.database))
     queue = Queue(ledger.engine)
     shift = Shift(settings, ledger, over.is_set)
