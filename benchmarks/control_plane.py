@@ -68,7 +68,7 @@ def furnish(settings: Settings, jobs: int) -> dict[str, str]:
     rows = [_job(arns, at, began + timedelta(seconds=at), recipe, model_arns[at % MODELS]) for at in range(jobs)]
     last = rows[jobs // 2]
     token = base64.urlsafe_b64encode(json.dumps([last.created.isoformat(), last.arn]).encode()).decode()
-    with Session(ledger.engine) as session, session.begin():
+    with Session(ledger.engine, expire_on_commit=False) as session, session.begin():
         session.add_all(rows)
     listing = "/model-customization-jobs"
     after = quote((began + timedelta(seconds=jobs // 2)).isoformat())
