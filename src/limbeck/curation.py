@@ -48,7 +48,7 @@ def sift(answered: Sequence[AnsweredExample], examples: Sequence[Example], work:
     if not any(v.keep and a.example.split == "train" for a, v in zip(answered, verdicts, strict=True)):
         raise InvalidInput(
             f"no answer is left to train on ({told}); {work.folder / STAGE / 'dropped.jsonl'} says why"
-            " (truncated answers: raise synthesis.max_response_tokens)"
+            " (truncated answers: raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference)"
         )
     return [one for one, verdict in zip(answered, verdicts, strict=True) if verdict.keep]
 

@@ -86,7 +86,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     else:
         answered = synthesis.answer(examples, LocalTeacher(teacher), recipe.asking, golden, settings.answers, work)
     kept = curation.sift(answered, examples, work)
-    _train(kept, student, teacher, recipe, work)
+    _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
     report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from tests.api.server import Server, free_port
+from tests.homes import ENTRY
 
 from limbeck.api.serve import check
 from limbeck.settings import Settings
@@ -69,11 +70,13 @@ def code(caught):
     return caught.value.response["Error"]["Code"]
 
 
+@pytest.mark.row(1)
 def test_the_catalog_is_listed_and_filtered(server):
     client = server.client()
-    (summary,) = client.list_foundation_models(byCustomizationType="DISTILLATION")["modelSummaries"]
-    assert (summary["modelId"], summary["modelArn"]) == (BASE, FOUNDATION)
-    assert client.list_foundation_models(byProvider="hugging face")["modelSummaries"] == [summary]
+    found = client.list_foundation_models(byCustomizationType="DISTILLATION")["modelSummaries"]
+    (summary,) = (one for one in found if one["modelId"] == BASE)
+    assert summary["modelArn"] == FOUNDATION
+    assert client.list_foundation_models(byProvider="hugging face")["modelSummaries"] == found
     assert client.list_foundation_models(byProvider="nobody")["modelSummaries"] == []
     assert client.list_foundation_models(byOutputModality="IMAGE")["modelSummaries"] == []
     for identifier in (BASE, FOUNDATION):
@@ -83,6 +86,22 @@ def test_the_catalog_is_listed_and_filtered(server):
         client.get_foundation_model(modelIdentifier="huggingface.nothing-v1:0")
 
 
+@pytest.mark.row(73)
+def test_a_legacy_model_is_listed_and_says_what_it_is_when_used(server, settings):
+    own = settings.home / "catalog.yaml"
+    own.write_text(ENTRY.format(id="test.old-v1:0", name="old", path="nowhere") + "  lifecycle: LEGACY\n")
+    client = server.client()
+    found = client.get_foundation_model(modelIdentifier="test.old-v1:0")["modelDetails"]
+    assert found["modelLifecycle"]["status"] == "LEGACY"
+    with pytest.raises(ClientError, match=r"test\.old-v1:0 is LEGACY") as caught:
+        server.client(service="bedrock-runtime").converse(
+            modelId="test.old-v1:0", messages=[{"role": "user", "content": [{"text": "hi"}]}]
+        )
+    assert code(caught) == "ValidationException"
+    own.unlink()
+
+
+@pytest.mark.row(47, 48)
 def test_custom_models_are_paged_without_loss_in_both_orders(server, models):
     client = server.client()
     for order, expected in (("Descending", models[::-1]), ("Ascending", models)):
@@ -93,6 +112,7 @@ def test_custom_models_are_paged_without_loss_in_both_orders(server, models):
         client.list_custom_models(nextToken="invented")
 
 
+@pytest.mark.row(47)
 def test_every_filter_of_custom_models_selects(server, models):
     client = server.client()
 
@@ -111,6 +131,7 @@ def test_every_filter_of_custom_models_selects(server, models):
     assert names(modelStatus="Failed") == names(isOwned=False) == []
 
 
+@pytest.mark.row(48)
 def test_a_custom_model_is_had_by_name_and_by_arn_and_deleted_once(server, models, settings):
     client = server.client()
     found = client.get_custom_model(modelIdentifier="desk-3")
@@ -123,13 +144,14 @@ def test_a_custom_model_is_had_by_name_and_by_arn_and_deleted_once(server, model
         client.delete_custom_model(modelIdentifier="desk-3")
 
 
+@pytest.mark.row(75)
 def test_an_operation_limbeck_does_not_have_answers_an_error_that_names_it(server):
     client = server.client()
     with pytest.raises(client.exceptions.ValidationException, match="ListGuardrails: not yet"):
         client.list_guardrails()
     runtime = server.client(service="bedrock-runtime")
-    with pytest.raises(runtime.exceptions.ValidationException, match="Converse: not yet"):
-        runtime.converse(modelId=BASE, messages=[{"role": "user", "content": [{"text": "hello"}]}])
+    with pytest.raises(runtime.exceptions.ValidationException, match="ListAsyncInvokes: not yet"):
+        runtime.list_async_invokes()
 
 
 def test_requests_that_are_not_awss_get_errors_in_its_form(server):
@@ -156,6 +178,7 @@ def test_it_is_ready_without_torch(server):
     assert "libtorch" not in maps
 
 
+@pytest.mark.row(12)
 def test_signatures_are_checked(tmp_path):
     keys = Keys(tmp_path / "keys.json")
     key = keys.add("ada")

@@ -14,7 +14,7 @@ from limbeck import intake
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import RESUME, checked
-from limbeck.control.models import base_entry, check_model_name, find_custom_model
+from limbeck.control.models import check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
 from limbeck.jobs.stopping import end_waiting
 from limbeck.models.catalog import Cut
@@ -210,7 +210,7 @@ def _stages(asked: Asked) -> tuple[str, ...]:
 
 def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
     """The id and the ARN of what is trained, and the ARN of the base model under it. Raises `InvalidInput`."""
-    entry = base_entry(identifier, desk)
+    entry = usable_entry(identifier, desk)
     if entry is not None:
         arn = desk.arns.foundation_model(entry.id)
         return entry.id, arn, arn
@@ -225,7 +225,7 @@ def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
 
 def _known_as(identifier: str, where: str, desk: Desk) -> str:
     """The name under which the river knows the model of an identifier."""
-    entry = base_entry(identifier, desk)
+    entry = usable_entry(identifier, desk)
     if entry is not None:
         return entry.id
     made = find_custom_model(identifier, desk)
@@ -282,7 +282,7 @@ def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], float
     A base model that is cut from another is cut from the teacher instead, where the teacher is itself that other
     after some training: layers dropped from a model that was never taught the task have more to learn again.
     """
-    entry = base_entry(base, desk)
+    entry = usable_entry(base, desk)
     if entry is None or not isinstance(entry.source, Cut):
         return {"model": base}, 3e-4
     taught = find_custom_model(teacher, desk)

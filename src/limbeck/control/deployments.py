@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from limbeck.control.desk import Answered, Asked, Desk, new_id, page
-from limbeck.control.models import Registered, base_entry, custom_model, find_custom_model
+from limbeck.control.models import Registered, custom_model, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.storage.database import Resource
 from limbeck.storage.ledger import now
@@ -213,7 +213,7 @@ def _deployable(identifier: str, desk: Desk) -> Registered:
 
 def _hostable(identifier: str, desk: Desk) -> tuple[str, str, str]:
     """The catalog's name, the ARN, and the ARN of the base, of a base or custom model."""
-    entry = base_entry(identifier, desk)
+    entry = usable_entry(identifier, desk)
     if entry is not None:
         arn = desk.arns.foundation_model(entry.id)
         return entry.id, arn, arn

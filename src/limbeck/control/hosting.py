@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from limbeck.control.desk import Desk
-from limbeck.control.models import base_entry, find_custom_model
+from limbeck.control.models import find_custom_model, usable_entry
 from limbeck.errors import InvalidInput, NotReady
 from limbeck.models.catalog import catalog, custom_models
 from limbeck.records import Hosted
@@ -21,7 +21,7 @@ READY = {"custom-model-deployment": ("Active",), "provisioned-model": ("InServic
 
 def resolve(identifier: str, desk: Desk) -> Hosted:
     """What ``identifier`` stands for. Raises `InvalidInput` for nothing, `NotReady` for what is still being made."""
-    entry = base_entry(identifier, desk)
+    entry = usable_entry(identifier, desk)
     if entry is not None:
         return Hosted(desk.arns.foundation_model(entry.id), entry.id)
     for kind, ready in READY.items():

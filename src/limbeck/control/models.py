@@ -28,6 +28,7 @@ __all__ = [
     "list_custom_models",
     "list_foundation_models",
     "registered",
+    "usable_entry",
 ]
 
 CUSTOMIZATIONS = ("FINE_TUNING", "DISTILLATION")
@@ -249,6 +250,14 @@ def base_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
     return known.get(bare) or (known.get(rest) if head in GEOGRAPHIES else None)
 
 
+def usable_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
+    """As `base_entry`, for a model that is to do something. Raises `InvalidInput` for a legacy one."""
+    entry = base_entry(identifier, desk)
+    if entry is not None and entry.lifecycle == "LEGACY":
+        raise InvalidInput(f"{entry.id} is LEGACY and cannot be used; ListFoundationModels says which are ACTIVE")
+    return entry
+
+
 GEOGRAPHIES = ("us", "eu", "apac", "us-gov", "global")
 
 
@@ -299,7 +308,7 @@ def _foundation_model(entry: CatalogEntry, desk: Desk) -> Answered:
         "responseStreamingSupported": True,
         "customizationsSupported": list(CUSTOMIZATIONS),
         "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"],
-        "modelLifecycle": {"status": "ACTIVE"},
+        "modelLifecycle": {"status": entry.lifecycle},
     }
 
 

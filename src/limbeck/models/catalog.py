@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -77,6 +77,8 @@ class CatalogEntry(_Part):
     input_modalities: tuple[str, ...]
     output_modalities: tuple[str, ...]
     prices: Prices
+    lifecycle: Literal["ACTIVE", "LEGACY"] = "ACTIVE"
+    """A legacy model is still listed and described, and no more used."""
 
 
 @dataclass(frozen=True)
