@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow lint types layers bench-training bench-hosting bench-service soak clean
+.PHONY: demo test test-slow compatibility lint types layers bench-training bench-hosting bench-service soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -22,6 +22,10 @@ test: lint types layers
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+# docs/compatibility.md, from a run of the tests that prove its rows.
+compatibility: $(VENV)/ready
+	$(BIN)/python -m tests.compatibility
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

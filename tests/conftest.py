@@ -31,14 +31,18 @@ TEXT = [
 ]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+WORDS = 420
+"""The most a tokenizer of the tests knows, bytes and control tokens among them."""
+
+
+def make_tokenizer(words: int = WORDS) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=words, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(TEXT * 3, trainer)
     made = PreTrainedTokenizerFast(
@@ -52,7 +56,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def make_model(folder: Path, layers: int = 4, seed: int = 0, tied: bool = True) -> Path:
+def make_model(folder: Path, layers: int = 4, seed: int = 0, tied: bool = True, context: int = 512) -> Path:
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -62,7 +66,7 @@ def make_model(folder: Path, layers: int = 4, seed: int = 0, tied: bool = True) 
         num_hidden_layers=layers,
         num_attention_heads=6,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=context,
         tie_word_embeddings=tied,
         eos_token_id=2,
         bos_token_id=1,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from tests.conftest import make_tokenizer
+from tests.conftest import WORDS, make_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -52,7 +52,7 @@ MODELS: dict[str, PreTrainedConfig] = {
 }
 
 
-def make(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+def make(name: str, folder: Path, dtype: torch.dtype = torch.float32, words: int = WORDS) -> Path:
     """A model of ``MODELS`` with its tokenizer. Norms and biases are random too, so that none can be left out."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(MODELS[name])
@@ -61,7 +61,7 @@ def make(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
             if "norm" in path or "bias" in path:
                 weight.add_(0.2 * torch.randn_like(weight))
     model.to(dtype).save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    make_tokenizer(words).save_pretrained(folder)
     return folder
 
 

@@ -25,7 +25,7 @@ def tiny_home(home: Path, taught: Path) -> Path:
     shutil.copytree(taught, home / "taught", dirs_exist_ok=True)
     for extra in ("manifest.json", ".inputs.json", "lineage.json"):
         (home / "taught" / extra).unlink(missing_ok=True)
-    make_model(home / "small", layers=2, seed=1)
+    make_model(home / "small", layers=2, seed=1, context=1024)  # room for a tool's description
     entries = [
         ENTRY.format(id=TEACHER, name="taught", path=home / "taught"),
         ENTRY.format(id=STUDENT, name="small", path=home / "small"),

@@ -8,6 +8,8 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from tests import compatibility
+
 import limbeck
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +64,16 @@ def test_no_pickle_is_read_and_no_foreign_code_is_run():
         assert not re.search(
             r"\bimport pickle|torch\.load|trust_remote_code=True|shell=True|(?<!\.)\beval\(|(?<!\.)\bexec\(", text
         ), path
+
+
+def test_the_page_of_compatibility_is_what_the_marked_tests_prove():
+    proofs = compatibility.marked()
+    assert set(proofs) <= set(compatibility.ROWS)
+    for number, row in compatibility.ROWS.items():
+        assert bool(proofs.get(number)) != bool(row.missing), (
+            f"row {number}: either a test proves it or a reason is given"
+        )
+    assert compatibility.PAGE.read_text() == compatibility.page(proofs), "`make compatibility` writes it anew"
 
 
 def test_the_shipped_data_is_what_the_readme_says():

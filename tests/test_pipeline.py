@@ -44,6 +44,7 @@ def recipe(tmp_path, taught_folder):
     }
 
 
+@pytest.mark.row(31, 60)
 def test_fine_tuning_teaches_and_distillation_passes_it_on(tmp_path, taught_folder, recipe):
     taught = json.loads((taught_folder / "lineage.json").read_text())["lineage"]["report"]["models"]
     assert taught["student after"]["exact_match"]["value"] > 0.5 > taught["student before"]["exact_match"]["value"]
@@ -105,6 +106,7 @@ def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, monkeypatch):
     assert "There is no GGUF file: too odd." in (model.path / "README.md").read_text()
 
 
+@pytest.mark.row(54)
 def test_any_folder_is_exported_whole_or_not_at_all(tmp_path, tiny_folder):
     rows = pairs(tmp_path / "rows.jsonl", 3)
     parity = limbeck.library.export(str(tiny_folder), tmp_path / "out", prompts=rows, home=tmp_path / "home")
@@ -180,6 +182,7 @@ class StopAfter(Silent):
 
 
 @pytest.mark.parametrize("where", ["teacher answers", "training", "examining the student after", "timing"])
+@pytest.mark.row(43)
 def test_a_job_stopped_in_any_stage_goes_on_to_the_same_weights(tmp_path, recipe, where):
     unbroken = limbeck.distill(recipe, home=tmp_path / "unbroken")
     stop = StopSignal()
@@ -222,6 +225,7 @@ limbeck.distill(json.loads(sys.argv[1]), home=sys.argv[2], resume=True, progress
     ("where", "count"),
     [("teacher answers", 1), ("training", 3), ("training", 7), ("examining the student after", 1), ("timing", 1)],
 )
+@pytest.mark.row(44)
 def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe, where, count):
     environment = {**os.environ, "LIMBECK_THREADS": "1"}
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"

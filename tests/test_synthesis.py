@@ -48,6 +48,7 @@ def test_answers_come_back_from_disk_as_the_teacher_gave_them(tmp_path, work, ex
     assert signals["offsets"][-1] == len(signals["token_ids"]) == len(signals["top_ids"])
 
 
+@pytest.mark.row(27)
 def test_every_answer_carries_its_lineage(tmp_path, work, examples):
     synthesis.answer(examples, ScriptedTeacher(lambda t: "noise"), SETTINGS, [("a", "b")], tmp_path / "a.sqlite", work)
     rows = [json.loads(line) for line in (work.folder / "2-synthesis" / "answers.jsonl").read_text().splitlines()]
@@ -55,6 +56,7 @@ def test_every_answer_carries_its_lineage(tmp_path, work, examples):
     assert all(row["teacher"] == "scripted" and row["demonstrations"] == 1 for row in rows)
 
 
+@pytest.mark.row(20)
 def test_golden_pairs_are_shown_but_never_the_example_itself(tmp_path, work, examples):
     seen = []
 

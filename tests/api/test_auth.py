@@ -80,6 +80,7 @@ def ask(keys, request, service="bedrock", **more):
 
 @settings(max_examples=200, deadline=None)
 @given(PATH, QUERY, st.binary(max_size=40), st.sampled_from(sorted(SIGNERS)))
+@pytest.mark.row(12)
 def test_whatever_botocore_signs_is_taken(keys, path, query, body, how):
     service, presigned = how
     made = signed(keys, "POST", path, query, body, service, presigned=presigned)
@@ -98,6 +99,7 @@ def mutated(data, text):
 
 @settings(max_examples=300, deadline=None)
 @given(st.data(), PATH, QUERY, st.binary(min_size=1, max_size=40), st.sampled_from(sorted(SIGNERS)))
+@pytest.mark.row(12)
 def test_a_request_changed_in_one_place_is_never_taken(keys, data, path, query, body, how):
     service, presigned = how
     made = signed(keys, "PUT", path, query, body, service, [("x-amz-acl", "private")], presigned)
@@ -269,6 +271,7 @@ def test_only_checksums_are_taken_from_behind_a_body():
     assert body.file.read() == b"hello"
 
 
+@pytest.mark.row(12)
 def test_a_bearer_key_is_taken_where_nobody_can_listen_and_for_what_takes_one(keys):
     made, token = keys.add_bearer("cleo")
     request = Request("GET", "/custom-models", "", {"authorization": f"Bearer {token}"}, b"", "request-1")

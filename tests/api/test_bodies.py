@@ -38,6 +38,7 @@ def refusal(client, body, model=MODEL):
 
 
 @pytest.mark.parametrize("version", [{"schemaVersion": "messages-v1"}, {}])
+@pytest.mark.row(4)
 def test_novas_form_answers_as_nova(stage, client, version):
     body = {
         **version,
@@ -61,6 +62,7 @@ def test_novas_older_names_are_understood(stage, client):
     assert (asked.max_tokens, asked.top_p, asked.top_k) == (2, 0.4, 6)
 
 
+@pytest.mark.row(5)
 def test_novas_stream_is_converses_events_with_metrics_at_the_end(client):
     found = chunks(client, {"messages": [said("?")]})
     names = [next(iter(one)) for one in found]
@@ -82,6 +84,7 @@ def test_nova_uses_tools_too(stage, client):
     assert found["output"]["message"]["content"][1]["toolUse"]["input"] == {"city": "Ha Noi"}
 
 
+@pytest.mark.row(6)
 def test_llamas_form_answers_as_llama(stage, client):
     found = invoke(client, {"prompt": "<|im_start|>user\nleak?<|im_end|>", "max_gen_len": 2})
     prompt = stage.pool.asked[0].token_ids
@@ -100,6 +103,7 @@ def test_llamas_form_answers_as_llama(stage, client):
 
 
 @pytest.mark.parametrize("model", [MODEL, IMPORTED])
+@pytest.mark.row(5)
 def test_llamas_stream_has_its_counts_and_metrics_at_the_end(client, model):
     found = chunks(client, {"prompt": "?", "max_gen_len": 100}, model)
     assert "".join(one["generation"] for one in found) == "There is a leak."
@@ -109,6 +113,7 @@ def test_llamas_stream_has_its_counts_and_metrics_at_the_end(client, model):
     assert set(last["amazon-bedrock-invocationMetrics"]) == COUNTS
 
 
+@pytest.mark.row(6)
 def test_an_imported_models_three_forms_each_return_their_own_shape(stage, client):
     completion = invoke(client, {"prompt": "?", "max_gen_len": 9, "return_logprobs": True}, IMPORTED)
     assert (completion["generation"], completion["stop_reason"]) == ("There is a leak.", "stop")

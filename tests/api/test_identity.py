@@ -61,6 +61,7 @@ def test_a_caller_is_told_who_it_is(sts):
         assert b"user/ada" in answer.read()
 
 
+@pytest.mark.row(72)
 def test_the_notebooks_set_up_and_clean_up_their_role(iam):
     made = iam.create_role(
         RoleName="desk", AssumeRolePolicyDocument=TRUST, Description="ä <&>", Tags=[{"Key": "a", "Value": "b"}]

@@ -12,15 +12,20 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.api.server import Server
 from tests.factory import pairs, write_rows
-from tests.homes import TEACHER, tiny_home
+from tests.families import make as make_family
+from tests.homes import ENTRY, TEACHER, tiny_home
 from transformers import AutoModelForCausalLM
 
+FOREIGN = "test.foreign-v1:0"
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, taught_folder):
     home = tiny_home(tmp_path_factory.mktemp("service"), taught_folder)
+    make_family("qwen3", home / "foreign", words=380)
+    with (home / "catalog.yaml").open("a") as catalog:
+        catalog.write(ENTRY.format(id=FOREIGN, name="foreign", path=home / "foreign"))
     bucket = home / "buckets" / "desk"
     bucket.mkdir(parents=True)
     pairs(bucket / "pairs.jsonl", 60)
@@ -99,6 +104,7 @@ def table(home, job, name):
     return list(csv.reader(io.StringIO((folder / name).read_text())))
 
 
+@pytest.mark.row(17, 39)
 def test_a_distillation_completes_stage_by_stage_with_a_model_and_its_losses(client, distilled):
     assert (distilled["status"], distilled.get("failureMessage")) == ("Completed", None)
     stages = distilled["statusDetails"]
@@ -121,6 +127,7 @@ def test_a_distillation_completes_stage_by_stage_with_a_model_and_its_losses(cli
     assert model["baseModelArn"] == distilled["baseModelArn"]
 
 
+@pytest.mark.row(29, 30)
 def test_metrics_lie_where_notebooks_read_them_and_equal_what_the_api_says(home, distilled):
     steps = table(home, distilled, "training_artifacts/step_wise_training_metrics.csv")
     assert steps[0] == ["step_number", "epoch_number", "training_loss", "perplexity"]
@@ -134,6 +141,7 @@ def test_metrics_lie_where_notebooks_read_them_and_equal_what_the_api_says(home,
     assert min(losses) <= float(watched[-1][-2]) <= max(losses)
 
 
+@pytest.mark.row(27, 28, 54)
 def test_the_whole_synthetic_data_the_report_and_the_weights_are_published(home, distilled):
     folder = home / "buckets/desk/output" / f"model-customization-job-{distilled['jobArn'].rsplit('/', 1)[-1]}"
     kept = [json.loads(line) for line in (folder / "synthetic_data/kept.jsonl").read_text().splitlines()]
@@ -149,6 +157,7 @@ def test_the_whole_synthetic_data_the_report_and_the_weights_are_published(home,
     assert list((folder / "model").glob("model-*.gguf"))
 
 
+@pytest.mark.row(18, 38)
 def test_ninety_nine_prompts_are_refused_at_once_and_every_faulty_row_is_named(client):
     with pytest.raises(client.exceptions.ValidationException, match=r"few\.jsonl: 99 valid prompts.*at least 100"):
         client.create_model_customization_job(
@@ -181,11 +190,13 @@ def test_ninety_nine_prompts_are_refused_at_once_and_every_faulty_row_is_named(c
         ({"jobName": "no spaces"}, "jobName"),
     ],
 )
+@pytest.mark.row(46, 74)
 def test_what_cannot_be_run_is_refused_at_once_with_the_reason(client, change, said):
     with pytest.raises(client.exceptions.ValidationException, match=said.replace(".", r"\.")):
         client.create_model_customization_job(**fine_tuning("refused", **change) | change)
 
 
+@pytest.mark.row(25)
 def test_two_pairs_in_one_filter_are_refused(client):
     logs = {
         "invocationLogSource": {"s3Uri": "s3://desk/logs"},
@@ -196,6 +207,7 @@ def test_two_pairs_in_one_filter_are_refused(client):
         client.create_model_customization_job(**asked)
 
 
+@pytest.mark.row(40, 41)
 def test_a_request_repeated_makes_one_job_and_names_clash(client, distilled):
     asked = fine_tuning("repeated", clientRequestToken="token-1")
     first = client.create_model_customization_job(**asked)["jobArn"]
@@ -213,6 +225,7 @@ def test_a_request_repeated_makes_one_job_and_names_clash(client, distilled):
     assert (done["status"], done.get("failureMessage")) == ("Completed", None)
 
 
+@pytest.mark.row(35)
 def test_a_custom_model_is_trained_further_and_says_what_it_came_from(client, distilled):
     asked = fine_tuning("further", baseModelIdentifier=distilled["outputModelArn"])
     asked["baseModelIdentifier"] = distilled["outputModelArn"]
@@ -223,6 +236,22 @@ def test_a_custom_model_is_trained_further_and_says_what_it_came_from(client, di
     assert model["baseModelArn"] == distilled["outputModelArn"]
 
 
+@pytest.mark.row(64, 65)
+def test_a_custom_model_teaches_a_student_of_another_family_and_of_other_tokens(client, distilled):
+    asked = distillation("abroad")
+    config = {"teacherModelIdentifier": distilled["outputModelArn"], "maxResponseLengthForInference": 6}
+    asked |= {
+        "baseModelIdentifier": FOREIGN,
+        "customizationConfig": {"distillationConfig": {"teacherModelConfig": config}},
+        "hyperParameters": {"objective": "cross_entropy"},
+    }
+    done = wait(client, client.create_model_customization_job(**asked)["jobArn"])
+    assert done["status"] == "Completed", done
+    told = done["customizationConfig"]["distillationConfig"]["teacherModelConfig"]["teacherModelIdentifier"]
+    assert told == distilled["outputModelArn"]
+
+
+@pytest.mark.row(42)
 def test_a_job_is_stopped_and_cannot_be_stopped_again(client):
     asked = fine_tuning("stopped", hyperParameters={"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"})
     asked["hyperParameters"] = {"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"}
@@ -251,6 +280,7 @@ def test_a_job_that_waits_behind_another_is_stopped_at_once(client):
     assert wait(client, busy, seconds=60)["status"] == "Stopped"
 
 
+@pytest.mark.row(43)
 def test_a_job_stops_in_every_stage_and_another_goes_on_where_it_stood(client, home):
     pairs(home / "buckets" / "desk" / "many.jsonl", 800, labelled=False)
     slow = {"epochCount": "5", "batchSize": "16", "learningRate": "0.0001"}
@@ -286,6 +316,7 @@ def _steps(folder):
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
+@pytest.mark.row(47)
 def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
     everything = client.list_model_customization_jobs()["modelCustomizationJobSummaries"]
     assert len(everything) >= 3
@@ -308,6 +339,7 @@ def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
     assert names(creationTimeBefore=distilled["creationTime"]) == set()
 
 
+@pytest.mark.row(71)
 def test_tags_are_put_listed_limited_and_taken_away(client, distilled):
     arn = distilled["jobArn"]
     assert client.list_tags_for_resource(resourceARN=arn)["tags"] == [{"key": "team", "value": "desk"}]
@@ -320,6 +352,7 @@ def test_tags_are_put_listed_limited_and_taken_away(client, distilled):
         client.list_tags_for_resource(resourceARN=arn[:-1] + ("a" if arn[-1] != "a" else "b"))
 
 
+@pytest.mark.row(48, 49, 52)
 def test_a_model_in_use_cannot_be_deleted_and_its_deployment_is_updated_in_place(client, server, distilled):
     model = distilled["outputModelArn"]
     made = client.create_custom_model_deployment(modelDeploymentName="front", modelArn=model, description="d")
@@ -358,6 +391,7 @@ def test_a_model_in_use_cannot_be_deleted_and_its_deployment_is_updated_in_place
     assert code(caught) == "ValidationException" and "identifier is invalid" in str(caught.value)
 
 
+@pytest.mark.row(51)
 def test_provisioned_throughput_is_committed_renamed_and_moved_to_a_sibling(client, server, distilled):
     model = distilled["outputModelArn"]
     arn = client.create_provisioned_model_throughput(modelUnits=1, provisionedModelName="pt", modelId=model)[
@@ -390,6 +424,7 @@ def test_provisioned_throughput_is_committed_renamed_and_moved_to_a_sibling(clie
         client.delete_provisioned_model_throughput(provisionedModelId="bound")
 
 
+@pytest.mark.row(44)
 def test_too_many_jobs_at_once_are_refused_and_all_ends_well_after_kill_9(tmp_path, home):
     place = tiny_home(tmp_path / "home", home / "taught")
     shutil.copytree(home / "buckets", place / "buckets")

@@ -61,6 +61,7 @@ def message(caught):
     return caught.value.response["Error"]["Message"]
 
 
+@pytest.mark.row(2)
 def test_converse_answers_with_its_usage_and_latency_measured(stage, client):
     found = converse(client, system=[{"text": "Name it."}])
     assert found["output"]["message"] == {"role": "assistant", "content": [{"text": "There is a leak."}]}
@@ -71,6 +72,7 @@ def test_converse_answers_with_its_usage_and_latency_measured(stage, client):
     assert found["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
+@pytest.mark.row(3)
 def test_the_stream_says_what_converse_says_in_order_and_as_it_is_written(stage, client):
     whole = converse(client)
     events = stream(client)
@@ -85,6 +87,7 @@ def test_the_stream_says_what_converse_says_in_order_and_as_it_is_written(stage,
     assert told["metadata"]["metrics"]["latencyMs"] >= 1
 
 
+@pytest.mark.row(3)
 def test_the_first_delta_comes_before_the_answer_is_finished(stage, client):
     stage.pool.gate = threading.Event()
     events = iter(client.converse_stream(modelId=MODEL, messages=[said("?")])["stream"])
@@ -110,12 +113,14 @@ def test_what_is_left_out_is_as_documented_and_what_is_given_arrives(stage, clie
     assert (given_.stop, given_.seed, third.top_k) == (("a", "b"), 11, 4)
 
 
+@pytest.mark.row(8)
 def test_one_token_at_most_is_one_token(client):
     found = converse(client, inferenceConfig={"maxTokens": 1})
     assert (found["stopReason"], found["usage"]["outputTokens"]) == ("max_tokens", 1)
     assert found["output"]["message"]["content"] == [{"text": "There"}]
 
 
+@pytest.mark.row(8)
 def test_a_stop_sequence_ends_the_answer_and_can_be_asked_for(client):
     asked = {"inferenceConfig": {"stopSequences": ["leak"]}, "additionalModelResponseFieldPaths": ["/stop_sequence"]}
     found = converse(client, **asked)
@@ -130,6 +135,7 @@ def test_an_answer_without_a_word_is_an_answer(stage, client):
     assert [name for name, _ in stream(client)] == ["messageStart", "messageStop", "metadata"]
 
 
+@pytest.mark.row(8)
 def test_the_context_is_the_limit_of_prompt_and_answer(stage, client):
     with pytest.raises(client.exceptions.ValidationException, match=rf"too long.*context is {CONTEXT}"):
         converse(client, said("leak " * CONTEXT))
@@ -140,6 +146,7 @@ def test_the_context_is_the_limit_of_prompt_and_answer(stage, client):
     assert stage.pool.asked[-1].max_tokens == CONTEXT - prompt
 
 
+@pytest.mark.row(7)
 def test_counting_tokens_gives_what_usage_says_in_both_forms(client):
     question = {
         "messages": [said("Is it leaking? <|im_end|>")],
@@ -160,6 +167,7 @@ def test_counting_tokens_gives_what_usage_says_in_both_forms(client):
     assert client.count_tokens(modelId=MODEL, input=long)["inputTokens"] > CONTEXT
 
 
+@pytest.mark.row(9)
 def test_a_tool_is_used_when_the_model_uses_it(stage, client):
     stage.pool.script = CALL
     asked = {"toolConfig": {"tools": [WEATHER, {"cachePoint": {"type": "default"}}]}}
@@ -180,6 +188,7 @@ def test_a_tool_is_used_when_the_model_uses_it(stage, client):
     assert dict(events)["messageStop"]["stopReason"] == "tool_use"
 
 
+@pytest.mark.row(9)
 def test_a_tool_result_goes_back_and_the_answer_is_text_again(stage, client):
     use = {"toolUse": {"toolUseId": "tooluse_1", "name": "weather", "input": {"city": "Huế"}}}
     result = {"toolResult": {"toolUseId": "tooluse_1", "content": [{"json": {"sky": "clear"}}, {"text": "warm"}]}}
@@ -196,6 +205,7 @@ def test_a_tool_result_goes_back_and_the_answer_is_text_again(stage, client):
 
 
 @pytest.mark.parametrize("choice", [{"any": {}}, {"tool": {"name": "weather"}}])
+@pytest.mark.row(9)
 def test_a_tool_that_must_be_called_is_called_by_grammar(stage, client, choice):
     stage.pool.script = ['{"name":', ' "weather", "arguments"', ': {"city": "', 'Huế"', "}}"]
     config = {"tools": [WEATHER], "toolChoice": choice}
@@ -273,6 +283,7 @@ def test_a_model_of_text_says_so_and_where_the_other_thing_stood(client, kind):
     assert message(caught) == f"messages.1.member.content.2.member is {kind}: this model takes text only"
 
 
+@pytest.mark.row(11)
 def test_a_model_nobody_knows_is_a_validation_error_in_bedrocks_words(stage, client):
     for ask in (client.converse, client.converse_stream):
         with pytest.raises(client.exceptions.ValidationException, match=r"The provided model identifier is invalid\."):
@@ -290,6 +301,7 @@ def test_a_model_nobody_knows_is_a_validation_error_in_bedrocks_words(stage, cli
         (RuntimeError("secret"), "InternalServerException", 500),
     ],
 )
+@pytest.mark.row(11)
 def test_an_error_before_the_first_token_has_its_own_status(stage, client, error, name, status):
     stage.pool.refusal = error
     for ask in (client.converse, client.converse_stream):
@@ -300,6 +312,7 @@ def test_an_error_before_the_first_token_has_its_own_status(stage, client, error
     assert stage.logged().error == name
 
 
+@pytest.mark.row(11)
 def test_an_error_in_the_middle_of_a_stream_ends_it_with_an_exception(stage, client):
     for error, name in (
         (ModelFailed("gone"), "modelStreamErrorException"),
@@ -374,6 +387,7 @@ def test_invoke_model_tells_its_counts_in_headers_and_echoes_what_it_was_given(s
     ] == {"type": "flex"}
 
 
+@pytest.mark.row(16)
 def test_request_metadata_of_invoke_model_is_held_to_the_same_rules(stage, client):
     body = json.dumps({"prompt": "?"})
     client.invoke_model(modelId=MODEL, body=body, requestMetadata=json.dumps({"team": "x"}))

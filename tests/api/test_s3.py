@@ -71,6 +71,7 @@ def refused(code, status):
     assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
 
 
+@pytest.mark.row(72)
 def test_an_object_is_put_had_headed_and_deleted_with_all_that_was_said_of_it(s3, bucket):
     put = s3.put_object(Bucket=bucket, Key="a b/ü+.jsonl", Body=b"hello", ContentType="text/x", Metadata={"by": "ada"})
     assert put["ETag"] == '"5d41402abc4b2a76b9719d911017c592"'
@@ -384,6 +385,7 @@ def test_no_path_leads_out_of_a_bucket(home, bucket):
     assert "Traceback" not in said
 
 
+@pytest.mark.row(13)
 def test_aws_cli_copies_lists_syncs_and_removes(server, key, bucket, tmp_path):
     (tmp_path / "tree" / "deep").mkdir(parents=True)
     for name in ("one", "deep/two"):

@@ -4,6 +4,7 @@ from limbeck.control.hyperparameters import checked
 from limbeck.errors import InvalidInput
 
 
+@pytest.mark.row(36)
 def test_what_is_left_out_gets_bedrocks_defaults():
     assert checked("FINE_TUNING", {}) == {
         "epochCount": "2",
@@ -15,10 +16,12 @@ def test_what_is_left_out_gets_bedrocks_defaults():
 
 
 @pytest.mark.parametrize("text", ["1.00E-05", "0.00001", "1e-6", "1e-4"])
+@pytest.mark.row(36)
 def test_numbers_are_read_in_every_notation(text):
     assert checked("FINE_TUNING", {"learningRate": text})["learningRate"] == text
 
 
+@pytest.mark.row(36)
 def test_every_fault_is_told_at_once_with_name_value_and_range():
     wrong = {"epochCount": "6", "learningRate": "nan", "learningRateWarmupSteps": "1.5", "batchSize": "", "epochs": "1"}
     with pytest.raises(InvalidInput) as caught:
@@ -34,6 +37,7 @@ def test_every_fault_is_told_at_once_with_name_value_and_range():
         assert part in said
 
 
+@pytest.mark.row(66)
 def test_a_distillation_takes_an_objective_and_higher_rates():
     given = {"objective": "cross_entropy", "learningRate": "0.002"}
     assert checked("DISTILLATION", given) == given

@@ -72,6 +72,7 @@ def test_models_take_turns_and_are_warmed_up_first():
     assert len(each) == 3
 
 
+@pytest.mark.row(60)
 def test_the_table_has_a_row_a_model_and_columns_that_line_up(report):
     lines = table(report).splitlines()
     assert len(lines) == 5

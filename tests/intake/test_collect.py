@@ -96,6 +96,7 @@ def test_the_system_prompt_of_the_recipe_is_for_rows_that_have_none(tmp_path):
     assert [example.prompt.system for example in found] == ["ours", "own"]
 
 
+@pytest.mark.row(18, 31)
 def test_the_minimum_is_the_kinds_own_and_an_explicit_flag_lowers_it(tmp_path):
     path = pairs(tmp_path / "p.jsonl", 99)
     with pytest.raises(InvalidDataset, match=r"p\.jsonl: 99 valid prompts of 99 rows; expected at least 100"):
@@ -106,6 +107,7 @@ def test_the_minimum_is_the_kinds_own_and_an_explicit_flag_lowers_it(tmp_path):
         check(recipe(pairs(tmp_path / "q.jsonl", 7), kind="fine-tuning"))
 
 
+@pytest.mark.row(28, 38)
 def test_a_source_too_small_tells_every_fault_of_it(tmp_path):
     path = write_rows(tmp_path / "p.jsonl", [{"prompt": 1}, {"prompt": "a"}, {"text": "b"}])
     with pytest.raises(InvalidDataset) as refused:
@@ -116,6 +118,7 @@ def test_a_source_too_small_tells_every_fault_of_it(tmp_path):
     assert "1 valid prompts of 3 rows" in lines[2]
 
 
+@pytest.mark.row(19)
 def test_more_than_15000_prompts_are_refused(tmp_path):
     with pytest.raises(InvalidDataset, match="15,001 valid prompts; expected at most 15,000"):
         check(recipe(pairs(tmp_path / "p.jsonl", 15_001, labelled=False)))

@@ -76,6 +76,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.row(23)
 def test_every_form_of_body_gives_the_prompt_and_the_answer(bucket, form):
     request, response = FORMS[form]
     bucket([record(request=request, response=response)])
@@ -94,12 +95,14 @@ def test_system_prompts_and_turns_are_kept(bucket):
     assert said(rows[0]) == [("system", "be short"), *turns]
 
 
+@pytest.mark.row(24)
 def test_responses_are_taken_of_exactly_the_teacher_and_prompts_of_any_model(bucket):
     bucket([record(model="teacher"), record(model="teacher:0"), record(model="other")])
     assert len(bucket.extract(responses_of="teacher")[0]) == 1
     assert len(bucket.extract()[0]) == 3
 
 
+@pytest.mark.row(25)
 def test_large_bodies_lie_aside_and_markers_are_passed_over(bucket):
     aside = f"{FOLDER}/data/1_input.json.gz"
     body = {"messages": [{"role": "user", "content": [{"text": "long " * 30_000}]}]}
@@ -149,6 +152,7 @@ filters = st.one_of(base, lists.map(lambda some: {"andAll": some}), lists.map(la
 
 
 @given(filters, st.dictionaries(words, words, max_size=4))
+@pytest.mark.row(25)
 def test_filters_agree_with_their_plain_reading(asked, metadata):
     def one(form):
         ((kind, pair),) = form.items()

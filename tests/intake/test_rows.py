@@ -42,6 +42,7 @@ def test_a_conversation_is_the_same_row_in_either_shape(row):
     assert parse(row) == Row(expected, "Because.", 41)
 
 
+@pytest.mark.row(33)
 def test_a_pair_is_a_conversation_of_one_turn():
     assert parse({"prompt": "Why?", "completion": "Because."}) == Row(
         Prompt((Message("user", "Why?"),)), "Because.", 41
@@ -84,6 +85,7 @@ FAULTS: list[tuple[object, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("row", "field", "found", "expected"), FAULTS)
+@pytest.mark.row(38)
 def test_a_faulty_row_says_where_what_was_found_and_what_was_expected(row, field, found, expected):
     faults = parse(row)
     assert isinstance(faults, list)
@@ -93,6 +95,7 @@ def test_a_faulty_row_says_where_what_was_found_and_what_was_expected(row, field
     assert str(faults[0]).startswith(f"rows.jsonl line 41: {field}: found ")
 
 
+@pytest.mark.row(38)
 def test_all_faults_of_a_row_are_told_at_once():
     row = bedrock("a", extra=1) | {"schemaVersion": "1", "messages": [{"role": "robot", "content": [{"text": ""}]}]}
     assert [fault.field for fault in parse(row)] == [

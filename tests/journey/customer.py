@@ -77,9 +77,9 @@ class Customer:
             )
         return json.loads(client.invoke_model(modelId=model, body=json.dumps(body))["body"].read())
 
-    def distill(self, name, teacher, student, data, **more):
+    def distill(self, name, teacher, student, data, tokens=6, **more):
         """A distillation's ARN; ``data`` is its trainingDataConfig, ``more`` goes into the request."""
-        asked = {"teacherModelIdentifier": teacher, "maxResponseLengthForInference": 6}
+        asked = {"teacherModelIdentifier": teacher, "maxResponseLengthForInference": tokens}
         return self.bedrock.create_model_customization_job(
             jobName=name,
             customModelName=f"model-{name}",

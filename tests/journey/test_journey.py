@@ -14,16 +14,17 @@ from tests.homes import STUDENT, TEACHER, tiny_home
 from tests.journey.customer import ROLE, Customer, ended, refusal, scores, text_of
 
 PROMPTS = [message(i)[0] for i in range(110)]
+SUMS = [f"What is {i} plus {i + 1}? Say the number, nothing else." for i in range(110)]
 LABELLED = [{"prompt": prompt, "referenceResponse": intent} for prompt, intent in map(message, range(200, 208))]
 METADATA = {"project": "desk", "stage": "prod"}
 
 
 class Journey(Customer):
-    """A customer with a pair of models, and what the steps so far have made."""
+    """A customer with a pair of models, prompts that the teacher answers in so many tokens, and what was made so far."""
 
-    def __init__(self, home, teacher, student):
+    def __init__(self, home, teacher, student, prompts, tokens):
         super().__init__(home)
-        self.teacher, self.student = teacher, student
+        self.teacher, self.student, self.prompts, self.tokens = teacher, student, prompts, tokens
         self.job = self.deployment = self.throughput = None
 
 
@@ -32,10 +33,10 @@ def user(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     if request.param == "tiny":
         tiny_home(home, request.getfixturevalue("taught_folder"))
-        made = Journey(home, TEACHER, STUDENT)
+        made = Journey(home, TEACHER, STUDENT, PROMPTS, 6)
     else:
         parts = ("huggingface.smollm2-135m-instruct-v1:0", "huggingface.smollm2-135m-6-layers-v1:0")
-        made = Journey(home, *parts)
+        made = Journey(home, *parts, SUMS, 48)
     yield made
     made.leave()
 
@@ -47,8 +48,8 @@ def test_step_1_data_are_uploaded_and_a_role_is_made(user):
     role = user.client("iam").create_role(RoleName="Limbeck", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
     assert role["Arn"] == f"arn:aws:iam::{account}:role/Limbeck" == ROLE
     user.s3.create_bucket(Bucket="desk")
-    user.put("prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
-    assert [row["prompt"] for row in user.rows("prompts.jsonl")] == PROMPTS
+    user.put("prompts.jsonl", [{"prompt": prompt} for prompt in user.prompts])
+    assert [row["prompt"] for row in user.rows("prompts.jsonl")] == user.prompts
 
 
 @pytest.mark.row(1)
@@ -64,12 +65,12 @@ def test_step_2_both_models_are_found_in_the_catalog(user):
 @pytest.mark.row(2, 4, 6, 7)
 def test_step_3_teacher_and_student_are_asked_and_measured(user):
     for model in (user.teacher, user.student):
-        answer = user.ask(model, PROMPTS[0])
+        answer = user.ask(model, user.prompts[0])
         usage = answer["usage"]
         assert usage["totalTokens"] == usage["inputTokens"] + usage["outputTokens"]
         assert 0 < usage["outputTokens"] <= 8
-        assert text_of(answer) == user.say(model, PROMPTS[0])
-        turns = [{"role": "user", "content": [{"text": PROMPTS[0]}]}]
+        assert text_of(answer) == user.say(model, user.prompts[0])
+        turns = [{"role": "user", "content": [{"text": user.prompts[0]}]}]
         counted = user.runtime.count_tokens(modelId=model, input={"converse": {"messages": turns}})
         assert counted["inputTokens"] == usage["inputTokens"]
         native = user.invoke(model, {"messages": turns, "inferenceConfig": {"maxTokens": 8, "temperature": 0}})
@@ -113,11 +114,11 @@ def test_step_5_traffic_carries_its_metadata_into_the_log(user):
     assert all(record["requestMetadata"] == METADATA for record in found())
 
 
-@pytest.mark.row(17, 26)
+@pytest.mark.row(17)
 def test_steps_6_and_7_a_student_is_distilled(user):
-    tags = [{"key": "team", "value": "desk"}]
-    arn = user.distill("first", user.teacher, user.student, {"s3Uri": "s3://desk/prompts.jsonl"}, jobTags=tags)
-    other = user.distill("second", user.teacher, user.student, {"s3Uri": "s3://desk/prompts.jsonl"})
+    tags, data = [{"key": "team", "value": "desk"}], {"s3Uri": "s3://desk/prompts.jsonl"}
+    arn = user.distill("first", user.teacher, user.student, data, user.tokens, jobTags=tags)
+    other = user.distill("second", user.teacher, user.student, data, user.tokens)
     user.bedrock.stop_model_customization_job(jobIdentifier=other)
     user.job = user.finished(arn)
     assert [stage["status"] for stage in user.job["statusDetails"].values()] == ["Completed"] * 3
@@ -137,10 +138,10 @@ def test_step_8_its_metrics_and_its_synthetic_data_lie_in_the_bucket(user):
     kept = user.rows(f"{place}/synthetic_data/kept.jsonl")
     dropped = user.rows(f"{place}/synthetic_data/dropped.jsonl")
     asked = {row["messages"][-1]["text"] for row in (*kept, *dropped)}
-    assert asked <= set(PROMPTS) and len(asked) > 80  # the others are held out
+    assert asked <= set(user.prompts) and len(asked) > 80  # the others are held out
     assert {(row["origin"], row["teacher"]) for row in kept} == {("teacher", user.teacher)}
     report = list(csv.reader(io.StringIO(user.get(f"{place}/input_data_report/manifest.report.csv").decode())))
-    assert sum(row[2] == "accepted" for row in report[1:-1]) == len(PROMPTS)
+    assert sum(row[2] == "accepted" for row in report[1:-1]) == len(user.prompts)
 
 
 @pytest.mark.row(48)
@@ -171,17 +172,17 @@ def test_step_10_or_on_provisioned_throughput(user):
         return user.bedrock.get_provisioned_model_throughput(provisionedModelId=user.throughput)
 
     ended(get, "InService")
-    on_student = user.say(user.throughput, PROMPTS[0])
+    on_student = user.say(user.throughput, user.prompts[0])
     user.bedrock.update_provisioned_model_throughput(provisionedModelId="lane", desiredModelId=user.student)
     assert ended(get, "InService")["modelArn"] == get()["foundationModelArn"]
-    assert user.say(user.throughput, PROMPTS[0]) == user.say(user.student, PROMPTS[0]) != on_student
+    assert user.say(user.throughput, user.prompts[0]) == user.say(user.student, user.prompts[0]) != on_student
 
 
 @pytest.mark.row(3, 5, 52)
 def test_step_11_it_answers_by_all_four_operations_alike(user):
-    said = user.say(user.deployment, PROMPTS[1])
-    assert said == user.say(user.job["outputModelArn"], PROMPTS[1])
-    turns = [{"role": "user", "content": [{"text": PROMPTS[1]}]}]
+    said = user.say(user.deployment, user.prompts[1])
+    assert said == user.say(user.job["outputModelArn"], user.prompts[1])
+    turns = [{"role": "user", "content": [{"text": user.prompts[1]}]}]
     config = {"maxTokens": 8, "temperature": 0}
     events = list(
         user.runtime.converse_stream(modelId=user.deployment, messages=turns, inferenceConfig=config)["stream"]
@@ -201,7 +202,7 @@ def test_step_11_it_answers_by_all_four_operations_alike(user):
 
 @pytest.mark.row(55, 56)
 def test_step_12_it_answers_a_file_of_requests(user):
-    turns = [[{"role": "user", "content": [{"text": prompt}]}] for prompt in PROMPTS[:99]]
+    turns = [[{"role": "user", "content": [{"text": prompt}]}] for prompt in user.prompts[:99]]
     config = {"maxTokens": 4, "temperature": 0}
     records = [
         {"recordId": f"r{at}", "modelInput": {"messages": messages, "inferenceConfig": config}}
@@ -262,10 +263,10 @@ def test_aws_cli_sees_all_of_it(user):
     assert [one["modelName"] for one in listed] == ["model-first"]
     job = user.aws("bedrock", "get-model-customization-job", "--job-identifier", "first")
     assert job["outputModelArn"] == user.job["outputModelArn"]
-    messages = json.dumps([{"role": "user", "content": [{"text": PROMPTS[1]}]}])
+    messages = json.dumps([{"role": "user", "content": [{"text": user.prompts[1]}]}])
     config = json.dumps({"maxTokens": 8, "temperature": 0})
     asked = ("--model-id", user.deployment, "--messages", messages, "--inference-config", config)
-    assert text_of(user.aws("bedrock-runtime", "converse", *asked)) == user.say(user.deployment, PROMPTS[1])
+    assert text_of(user.aws("bedrock-runtime", "converse", *asked)) == user.say(user.deployment, user.prompts[1])
 
 
 @pytest.mark.row(53, 54)

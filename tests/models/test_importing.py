@@ -59,6 +59,7 @@ def test_looking_a_model_over_needs_neither_torch_nor_transformers(folder, gguf)
     assert len(set(done.stdout.split())) == 1
 
 
+@pytest.mark.row(53)
 def test_all_faults_are_told_at_once_with_their_files(folder):
     (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"], "quantization_config": {}}))
     (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{not json")

@@ -40,6 +40,7 @@ def test_what_is_skipped_is_not_answered(teacher):
     assert set(gather(teacher, QUESTIONS, skip={3, 4})) == set(range(20)) - {3, 4}
 
 
+@pytest.mark.row(26)
 def test_an_answer_keeps_to_the_token_limit_and_says_how_it_ended(teacher):
     for answer in gather(teacher, QUESTIONS, GenerationSettings(3)).values():
         assert len(answer.token_ids) <= 3

@@ -78,6 +78,7 @@ class StopAt(Silent):
         return Watching()
 
 
+@pytest.mark.row(31)
 def test_losses_fall_and_are_told_step_by_step(tiny, tmp_path):
     losses = run(student(tiny), tmp_path / "t")
     metrics, validated = rows(tmp_path / "t" / "metrics.csv"), rows(tmp_path / "t" / "validation.csv")
@@ -97,6 +98,7 @@ def test_perplexity_is_that_of_the_answers_whatever_the_objective(tiny, tmp_path
 
 
 @pytest.mark.parametrize("at", [1, 4, 8])
+@pytest.mark.row(43, 70)
 def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(tiny, tmp_path, at):
     unbroken = student(tiny)
     run(unbroken, tmp_path / "whole")
