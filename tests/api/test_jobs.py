@@ -268,6 +268,54 @@ def test_a_job_is_stopped_and_cannot_be_stopped_again(client):
         client.stop_model_customization_job(jobIdentifier="nobody")
 
 
+def test_a_job_that_waits_behind_another_is_stopped_at_once(client):
+    slow = {"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"}
+    busy = client.create_model_customization_job(**fine_tuning("busy") | {"hyperParameters": slow})["jobArn"]
+    waiting = client.create_model_customization_job(**fine_tuning("waiting"))["jobArn"]
+    client.stop_model_customization_job(jobIdentifier=waiting)
+    found = wait(client, waiting, "Stopped", seconds=5)
+    assert found["statusDetails"]["validationDetails"]["status"] == "Stopped" and found["endTime"]
+    assert client.get_model_customization_job(jobIdentifier=busy)["status"] == "InProgress"
+    client.stop_model_customization_job(jobIdentifier=busy)
+    assert wait(client, busy, seconds=60)["status"] == "Stopped"
+
+
+@pytest.mark.row(43)
+def test_a_job_stops_in_every_stage_and_another_goes_on_where_it_stood(client, home):
+    pairs(home / "buckets" / "desk" / "many.jsonl", 800, labelled=False)
+    slow = {"epochCount": "5", "batchSize": "16", "learningRate": "0.0001"}
+    asked = {**distillation("unused"), "trainingDataConfig": {"s3Uri": "s3://desk/many.jsonl"}}
+    earlier, steps = {}, 0
+    for stage in ("1-intake", "2-synthesis", "4-training", "5-evaluation"):
+        name = f"stopped-in-{stage}"
+        names = {"jobName": name, "customModelName": "gone-on-with", "hyperParameters": {**slow, **earlier}}
+        arn = client.create_model_customization_job(**{**asked, **names})["jobArn"]
+        folder = home / "jobs" / name
+        until = time.monotonic() + 120
+        while not (folder / stage).exists() or (stage == "4-training" and not _steps(folder) > steps):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        client.stop_model_customization_job(jobIdentifier=arn)
+        assert wait(client, arn, seconds=15)["status"] == "Stopped"
+        if stage == "4-training":
+            (checkpoint,) = (folder / stage).glob("step-*")
+            steps = int(checkpoint.name.removeprefix("step-"))
+            assert steps > 0
+        earlier = {"resumeFrom": name}
+    log = (home / "logs" / f"{arn.rsplit('/', 1)[-1]}.log").read_text()
+    assert f"training: resumed at step {steps} of" in log and "2-synthesis: done before" in log
+    assert _steps(folder) > steps
+    with pytest.raises(client.exceptions.ValidationException, match=r"resumeFrom: .*another hyperParameters"):
+        client.create_model_customization_job(**{**asked, **names, "jobName": "x", "hyperParameters": earlier})
+    with pytest.raises(client.exceptions.ValidationException, match='resumeFrom: no job "nobody"'):
+        client.create_model_customization_job(**{**fine_tuning("y"), "hyperParameters": {"resumeFrom": "nobody"}})
+
+
+def _steps(folder):
+    table = folder / "4-training" / "metrics.csv"
+    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+
 @pytest.mark.row(47)
 def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
     everything = client.list_model_customization_jobs()["modelCustomizationJobSummaries"]

@@ -333,6 +333,18 @@ def test_a_wrong_key_is_refused_in_s3s_words(server, key, wrong, code):
         client.put_object(Bucket="desk", Key="k", Body=bytes(MEGA))
 
 
+def test_a_body_changed_on_the_way_is_refused_and_not_stored(server, key, bucket):
+    client = server.client(key.id, key.secret, "s3")
+
+    def change(request, **_):
+        request.body = b"hellO"
+
+    client.meta.events.register("before-send.s3.PutObject", change)
+    with refused("SignatureDoesNotMatch", 403):
+        client.put_object(Bucket=bucket, Key="k", Body=b"hello")
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)
+
+
 PATHS = [
     "/desk/../keys.json",
     "/desk/%2e%2e/%2e%2e/keys.json",

@@ -61,6 +61,7 @@ def test_a_distillation_from_faulty_rows_alone_writes_nothing(limbeck, tmp_path)
     told = [line for line in done.stderr.splitlines() if "rows.jsonl line" in line]
     assert len(told) == 10
     assert "0 valid prompts of 10 rows; expected at least 100" in done.stderr
+    assert "--minimum N accepts fewer" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -143,7 +144,8 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert "training: 20 of 20 steps" in done.stderr
 
     models = json.loads(limbeck("models", "--json").stdout)
-    assert [row["model"] for row in models] == ["huggingface.smollm2-135m-instruct-v1:0", "desk"]
+    shipped = ["huggingface.smollm2-135m-instruct-v1:0", "huggingface.smollm2-135m-6-layers-v1:0"]
+    assert [row["model"] for row in models] == [*shipped, "desk"]
     jobs = json.loads(limbeck("jobs", "--json").stdout)
     assert [(job["name"], job["state"], len(job["stages"])) for job in jobs] == [("desk", "finished", 6)]
     assert "desk" in limbeck("models").stdout and "finished" in limbeck("jobs").stdout

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from limbeck.errors import Conflict, InvalidInput, Unknown
-from limbeck.storage.database import Base, Resource, engine_of, migrate
+from limbeck.storage.database import HEAD, Base, Resource, engine_of, migrate
 from limbeck.storage.ledger import Asking, Ledger, now
 
 
@@ -36,6 +36,7 @@ def row(name, status="InProgress", **more):
 def test_the_migrations_make_the_tables_the_code_describes(ledger):
     with ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == HEAD
         assert compare_metadata(context, Base.metadata) == []
     migrate(ledger.engine)  # again, and nothing happens
 
@@ -145,3 +146,12 @@ def test_settings_and_heartbeats_are_kept(ledger):
 def test_a_database_of_another_kind_is_refused_with_the_way_out(url):
     with pytest.raises(InvalidInput, match="LIMBECK_DATABASE"):
         engine_of(url)
+
+
+def test_what_a_silent_worker_held_is_taken_up_by_one(ledger):
+    long_ago, soon = now() - timedelta(seconds=6), now() + timedelta(seconds=60)
+    assert ledger.inherit("never heard of", long_ago)
+    assert not ledger.inherit("never heard of", long_ago)
+    ledger.beat("alive")
+    assert not ledger.inherit("alive", long_ago)
+    assert ledger.inherit("alive", soon)

@@ -238,7 +238,7 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
         {"model": entry.id, "kind": "base", "base": "–", "parameters": None, "verdict": entry.licence}
         for entry in catalog(settings).values()
     ]
-    for model in custom_models(settings):
+    for model in custom_models(settings).values():
         verdict = "ship" if model.report.get("ship") else "do not ship"
         parameters = model.lineage.get("parameters")
         rows.append(
@@ -469,7 +469,7 @@ def _report(model: CustomModel) -> Report:
 
 def _system_prompt_of(model: str, settings: Settings) -> str | None:
     """The system prompt a registered model was trained under, if its recipe named one for all rows."""
-    for known in custom_models(settings):
+    for known in custom_models(settings).values():
         if known.name == model:
             found = known.lineage["recipe"]["source"]["system"]
             return str(found) if found else None

@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from limbeck import intake
-from limbeck.control.desk import Answered, Asked, Desk, asking, page
+from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain
 from limbeck.control.hosting import find_imported
-from limbeck.control.hyperparameters import checked
+from limbeck.control.hyperparameters import RESUME, checked
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
+from limbeck.jobs.stopping import end_waiting
 from limbeck.models.catalog import Cut
 from limbeck.recipe import Recipe
 from limbeck.storage.ledger import now
@@ -40,6 +41,16 @@ KINDS = {
 
 STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
 
+RESUMABLE = ("Stopped", "Failed")
+
+LASTING = (
+    "baseModelIdentifier",
+    "customizationConfig",
+    "customizationType",
+    "trainingDataConfig",
+    "validationDataConfig",
+)
+
 SURVEYED_BYTES = 100_000_000
 """Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
 
@@ -62,6 +73,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
     if desk.ledger.find(JOB, name) is not None or (desk.settings.jobs / name).exists():
         raise Conflict(f'there is a job named "{name}" already; choose another jobName')
     check_model_name(model, desk)
+    resumed = _resumed(asked, desk)
     _survey(asked, recipe, desk)
     moment = now().isoformat()
     first = {"status": "InProgress", "creationTime": moment, "lastModifiedTime": moment}
@@ -73,6 +85,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "foundationModelArn": foundation_arn,
         "hyperParameters": checked(asked.get("customizationType", "FINE_TUNING"), asked.get("hyperParameters", {})),
         "statusDetails": {stage: dict(later if place else first) for place, stage in enumerate(_stages(asked))},
+        **({} if resumed is None else {"resumes": resumed}),
     }
     arn = desk.order(
         JOB,
@@ -151,14 +164,42 @@ def stop_model_customization_job(asked: Asked, desk: Desk) -> Answered:
 
 
 def stop(kind: str, identifier: str, working: tuple[str, ...], desk: Desk) -> Answered:
-    """Ask any job to stop: the worker that has it sees this within a second, or passes over it."""
+    """Ask any job to stop: the worker that has it sees this within a second; one that waits is stopped at once."""
     row = desk.ledger.get(kind, identifier)
     if desk.ledger.change(row.arn, "Stopping", working) is None:
         current = desk.ledger.get(kind, row.arn)
         raise Conflict(
             f"job {current.name} is {current.status}; only a job that is {' or '.join(working)} can be stopped"
         )
+    end_waiting(desk.ledger, desk.queue)
     return {}
+
+
+def _resumed(asked: Asked, desk: Desk) -> str | None:
+    """The name of the job this one goes on with. Raises `InvalidInput` if that cannot be gone on with, or not so."""
+    identifier = asked.get("hyperParameters", {}).get(RESUME)
+    if identifier is None:
+        return None
+    where = f"hyperParameters.{RESUME}"
+    earlier = desk.ledger.find(JOB, identifier)
+    if earlier is None:
+        raise InvalidInput(f'{where}: no job "{identifier}"')
+    if earlier.status not in RESUMABLE:
+        raise InvalidInput(f"{where}: job {earlier.name} is {earlier.status}; expected {' or '.join(RESUMABLE)}")
+    now_asked, asked_then = _lasting(plain(asked)), _lasting(earlier.request)
+    changed = sorted(key for key in {*now_asked, *asked_then} if now_asked.get(key) != asked_then.get(key))
+    if changed:
+        raise InvalidInput(
+            f"{where}: job {earlier.name} had another {', '.join(changed)}; a job that goes on with it keeps them"
+        )
+    return earlier.name
+
+
+def _lasting(asked: Asked) -> dict[str, Any]:
+    """What a job has in common with one that goes on with it: all that says what is learned, from whom, and how."""
+    kept = {key: asked[key] for key in LASTING if key in asked}
+    numbers = {name: text for name, text in asked.get("hyperParameters", {}).items() if name != RESUME}
+    return {**kept, "hyperParameters": numbers}
 
 
 def _stages(asked: Asked) -> tuple[str, ...]:

@@ -7,8 +7,11 @@ answered by the old one until the new one is ready.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+
+from sqlalchemy.engine import Connection
 
 from limbeck.control.desk import Answered, Asked, Desk, new_id, page
 from limbeck.control.models import Registered, custom_model, find_custom_model, usable_entry
@@ -96,12 +99,12 @@ def update_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
     row = desk.ledger.get(DEPLOYMENT, asked["customModelDeploymentIdentifier"])
     model = _deployable(asked["modelArn"], desk)
     details = {"modelArn": model.arn, "updateStatus": "Updating"}
-    changed = desk.ledger.change(
-        row.arn, None, ("Active",), {"updateDetails": details, "next": {"hosts": model.model.name, "model": model.arn}}
-    )
-    if changed is None:
-        raise Conflict(f"deployment {row.name} is {row.status}; only an Active one can be updated")
-    _enqueue(row.arn, desk)
+    coming = {"hosts": model.model.name, "model": model.arn}
+    facts = {"updateDetails": details, "next": coming}
+    enqueue = _enqueue(row.arn, desk)
+    if desk.ledger.change(row.arn, None, ("Active",), facts, lacking=("next",), then=enqueue) is None:
+        state = "being updated" if row.status == "Active" else row.status
+        raise Conflict(f"deployment {row.name} is {state}; only an Active one can be updated, once at a time")
     return {"customModelDeploymentArn": row.arn}
 
 
@@ -162,11 +165,9 @@ def update_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
         if holder is not None and holder.arn != row.arn:
             raise Conflict(f'the name "{holder.name}" is taken by {holder.arn}; choose another')
         columns["name"] = asked["desiredProvisionedModelName"]
-    status = "Updating" if "next" in facts else None
-    if desk.ledger.change(row.arn, status, ("InService",), facts, **columns) is None:
+    status, enqueue = ("Updating", _enqueue(row.arn, desk)) if "next" in facts else (None, None)
+    if desk.ledger.change(row.arn, status, ("InService",), facts, then=enqueue, **columns) is None:
         raise Conflict(f"{row.name} is {row.status}; only one that is InService can be updated")
-    if "next" in facts:
-        _enqueue(row.arn, desk)
     return {}
 
 
@@ -198,9 +199,9 @@ def _throughput(row: Resource) -> dict[str, Any]:
     }
 
 
-def _enqueue(arn: str, desk: Desk) -> None:
-    with desk.ledger.begin() as connection:
-        desk.queue.put(connection, QUEUE, new_id(), arn)
+def _enqueue(arn: str, desk: Desk) -> Callable[[Connection], None]:
+    """Puts the work for an update into the queue, in the transaction that writes the update down."""
+    return lambda connection: desk.queue.put(connection, QUEUE, new_id(), arn)
 
 
 def _deployable(identifier: str, desk: Desk) -> Registered:

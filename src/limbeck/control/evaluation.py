@@ -79,8 +79,8 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
             faults.append(f'{where}.dataset: "{name}" is not here; bring a dataset in datasetLocation.s3Uri')
         else:
             _try(lambda uri=uri: desk.objects.head(*parse_uri(uri)), f"{where}.dataset.datasetLocation.s3Uri", faults)
-    judges = (automated.get("evaluatorModelConfig") or {}).get("bedrockEvaluatorModels", [])
-    judges += custom.get("evaluatorModelConfig", {}).get("bedrockEvaluatorModels", [])
+    configs = (automated.get("evaluatorModelConfig", {}), custom.get("evaluatorModelConfig", {}))
+    judges = [judge for config in configs for judge in config.get("bedrockEvaluatorModels", [])]
     if (judged or own_metrics) and not judges:
         faults.append("evaluationConfig.automated.evaluatorModelConfig: missing; these metrics need a judge")
     for judge in judges:

@@ -43,7 +43,7 @@ def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
     """Everything that can be invoked by a name, and when it was made (seconds since 1970; 0 for base models)."""
     for entry in catalog(desk.settings).values():
         yield entry.id, 0
-    for model in custom_models(desk.settings):
+    for model in custom_models(desk.settings).values():
         yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
     for kind, ready in READY.items():
         for row in desk.ledger.some(Resource.kind == kind, Resource.status.in_(ready), newest_first=True, most=1000):
@@ -52,7 +52,7 @@ def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
 
 def find_imported(identifier: str, desk: Desk) -> str | None:
     """The name of the imported model of that ARN or name, if it is one."""
-    for model in custom_models(desk.settings):
+    for model in custom_models(desk.settings).values():
         if model.kind == "imported" and identifier in (model.name, model.lineage["arn"]):
             return model.name
     return None

@@ -1,4 +1,4 @@
-"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and one of our own.
+"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and two of our own.
 
 | name                      | values                          | default                                |
 |---------------------------|---------------------------------|----------------------------------------|
@@ -7,6 +7,7 @@
 | `learningRateWarmupSteps` | 0 to 100                        | 10; in a distillation a tenth          |
 | `batchSize`               | 1 to 512                        | 32                                     |
 | `objective`               | `forward_kl`, `cross_entropy`   | `forward_kl` (distillation only)       |
+| `resumeFrom`              | a job that was stopped          | begin anew                             |
 
 Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, and
 `learningRate` may go up to 1e-2: a student of a few layers wants more than a large model bears.
@@ -19,7 +20,10 @@ from collections.abc import Mapping
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["checked"]
+__all__ = ["RESUME", "checked"]
+
+RESUME = "resumeFrom"
+"""Names the job, stopped or failed, that this one goes on with."""
 
 DEFAULTS = {"epochCount": "2", "learningRate": "0.00001", "learningRateWarmupSteps": "10", "batchSize": "32"}
 
@@ -35,12 +39,14 @@ def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
         "learningRateWarmupSteps": (0, 100),
         "batchSize": (1, 512),
     }
-    known = [*ranges, *(["objective"] if distilled else [])]
+    known = [*ranges, *(["objective"] if distilled else []), RESUME]
     faults = []
     for name, text in given.items():
         if name == "objective" and distilled:
             if text not in OBJECTIVES:
                 faults.append(f'objective: found "{text}"; expected {" or ".join(OBJECTIVES)}')
+        elif name == RESUME:
+            continue  # whether there is such a job is seen where jobs are known
         elif name not in ranges:
             faults.append(f"{name}: unknown hyperparameter; expected one of {', '.join(known)}")
         else:

@@ -101,7 +101,7 @@ def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def _imported(desk: Desk) -> list[CustomModel]:
-    return [model for model in custom_models(desk.settings) if model.kind == "imported"]
+    return [model for model in custom_models(desk.settings).values() if model.kind == "imported"]
 
 
 def _find(identifier: str, desk: Desk) -> CustomModel:

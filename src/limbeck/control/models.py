@@ -186,38 +186,52 @@ class Registered:
 
 
 def registered(desk: Desk) -> Iterator[Registered]:
-    """The custom models. The base of one may be another of them: then its ARN is that one's."""
-    models = {model.name: model for model in custom_models(desk.settings)}
-
-    def base_id(model: CustomModel) -> str:
-        given = model.lineage.get("base_id")
-        if given:
-            return str(given)
-        seen = {model.name}
-        while model.base in models and model.base not in seen:
-            model = models[model.base]
-            seen.add(model.name)
-        return Arns.id_of(model.base)
-
-    def arn_of(model: CustomModel) -> str:
-        given = model.lineage.get("arn")
-        return str(given) if given else desk.arns.custom_model(base_id(model), model.name, model.fingerprint)
-
-    for model in models.values():
-        mark = model.path if model.kind == "adopted" else model.path / MANIFEST
-        if model.kind not in KINDS or not mark.exists():  # its files are gone, and it is no model any more
-            continue
-        root = base_id(model)
-        foundation = desk.arns.foundation_model(root)
-        parent = models.get(model.base)
-        base_arn = model.lineage.get("base_arn") or (foundation if parent is None else arn_of(parent))
-        created = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
-        yield Registered(model, arn_of(model), root, base_arn, foundation, created)
+    """The custom models whose files are there."""
+    models = custom_models(desk.settings)
+    found = (_registered(model, models, desk) for model in models.values())
+    return (one for one in found if one is not None)
 
 
 def find_custom_model(identifier: str, desk: Desk) -> Registered | None:
     """The custom model of that name or ARN."""
-    return next((one for one in registered(desk) if identifier in (one.arn, one.model.name)), None)
+    models = custom_models(desk.settings)
+    if identifier in models:
+        return _registered(models[identifier], models, desk)
+    named = (model for model in models.values() if _arn(model, models, desk) == identifier)
+    return next((_registered(model, models, desk) for model in named), None)
+
+
+def _registered(model: CustomModel, models: Mapping[str, CustomModel], desk: Desk) -> Registered | None:
+    """A model under AWS's names, or None where it is no custom model, or none any more: its files are gone.
+
+    Its base may be another of ``models``: then its base's ARN is that one's.
+    """
+    mark = model.path if model.kind == "adopted" else model.path / MANIFEST
+    if model.kind not in KINDS or not mark.exists():
+        return None
+    root = _base_id(model, models)
+    foundation = desk.arns.foundation_model(root)
+    parent = models.get(model.base)
+    base_arn = model.lineage.get("base_arn") or (foundation if parent is None else _arn(parent, models, desk))
+    created = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+    return Registered(model, _arn(model, models, desk), root, base_arn, foundation, created)
+
+
+def _arn(model: CustomModel, models: Mapping[str, CustomModel], desk: Desk) -> str:
+    given = model.lineage.get("arn")
+    return str(given) if given else desk.arns.custom_model(_base_id(model, models), model.name, model.fingerprint)
+
+
+def _base_id(model: CustomModel, models: Mapping[str, CustomModel]) -> str:
+    """The id of the base model it descends from, through however many others."""
+    given = model.lineage.get("base_id")
+    if given:
+        return str(given)
+    seen = {model.name}
+    while model.base in models and model.base not in seen:
+        model = models[model.base]
+        seen.add(model.name)
+    return Arns.id_of(model.base)
 
 
 def custom_model(identifier: str, desk: Desk) -> Registered:

@@ -19,10 +19,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
-from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowStatus
 from dbos import DBOSPortableJSONSerializer as Json
 from sqlalchemy.engine import Connection, Engine
 
@@ -59,6 +59,11 @@ class Queue:
     def __init__(self, engine: Engine) -> None:
         self._client = DBOSClient(system_database_engine=engine, serializer=Json(), dbos_system_schema="dbos")
 
+    def waiting(self, jobs: Collection[str]) -> set[str]:
+        """Those of ``jobs`` that are in a queue, and that nobody has begun."""
+        found = self._client.list_workflows(workflow_ids=list(jobs), status="ENQUEUED", load_input=False)
+        return {one.workflow_id for one in found}
+
     def put(self, connection: Connection, queue: str, job: str, arn: str) -> None:
         """Enqueue ``arn`` under the id ``job``, in the transaction of ``connection``."""
         self._client.enqueue_in_transaction(
@@ -71,13 +76,21 @@ class Queue:
 class Laborers:
     """One worker process: takes jobs from the queues and has them done."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, queues: Mapping[str, int], work: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        queues: Mapping[str, int],
+        work: Callable[[str], None],
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         """``queues`` maps a queue's name to how many of its jobs this process runs at once.
 
-        ``work`` does one job, by ARN, and may be called again for one that was broken off.
+        ``work`` does one job, by ARN, and may be called again for one that was broken off. ``look`` is called with
+        every beat.
         """
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._ledger, self._queues, self._work = ledger, queues, work
+        self._ledger, self._queues, self._work, self._look = ledger, queues, work, look
         self._url = _url(engine)
 
     def start(self) -> None:
@@ -113,19 +126,25 @@ class Laborers:
             try:
                 self._ledger.beat(self.id)
                 self._reap()
+                self._look()
             except Exception:
                 log.exception("a heartbeat failed; the next is in %g s", BEAT_SECONDS)
 
     def _reap(self) -> None:
-        """Take up the jobs of workers that are not heard of any more."""
-        alive = {self.id, *self._ledger.alive(now() - timedelta(seconds=DEAD_SECONDS))}
-        held = DBOS.list_workflows(status="PENDING", queue_name=list(self._queues), load_input=False)
-        for one in held:
-            if one.executor_id not in alive and one.queue_name is not None:
-                log.warning(
-                    "job %s was held by %s, which is gone; it is taken up again", one.workflow_id, one.executor_id
-                )
-                DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name)
+        """Take up the jobs of workers that are not heard of any more: one of the living does, not each of them."""
+        silent_since = now() - timedelta(seconds=DEAD_SECONDS)
+        alive = {self.id, *self._ledger.alive(silent_since)}
+        for worker in {one.executor_id for one in self._held() if one.executor_id} - alive:
+            if self._ledger.inherit(worker, silent_since):
+                for one in self._held(worker):
+                    log.warning("job %s was held by %s, which is gone; it is taken up again", one.workflow_id, worker)
+                    DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name)
+
+    def _held(self, worker: str | None = None) -> list[WorkflowStatus]:
+        """The jobs that are begun, by ``worker`` or by anybody."""
+        return DBOS.list_workflows(
+            status="PENDING", queue_name=list(self._queues), executor_id=worker, load_input=False
+        )
 
 
 def _url(engine: Engine) -> str:

@@ -10,7 +10,8 @@ import difflib
 import importlib.util
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -26,6 +27,9 @@ from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
 __all__ = ["MODEL_ID", "CatalogEntry", "Cut", "ModelSource", "Prices", "catalog", "custom_models", "find", "remove"]
+
+RESTED_NS = 1_000_000_000
+"""A folder that did not change for so long can be told from what it will be by its time of change."""
 
 MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a-z0-9-]{1,63}){0,2}")
 """Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
@@ -100,10 +104,23 @@ def catalog(settings: Settings) -> dict[str, CatalogEntry]:
     return {entry.id: entry for entry in found}
 
 
-def custom_models(settings: Settings) -> Iterator[CustomModel]:
-    """The models registered in this home, by name."""
-    for path in sorted(settings.models.glob("*.json")):
-        yield custom_model(path)
+def custom_models(settings: Settings) -> Mapping[str, CustomModel]:
+    """The models registered in this home, by name, in its order.
+
+    Every request that names a model asks for them, so they are kept while their folder does not change. One that
+    changed just now may change again within the same tick of the file system's clock, unseen: it is read each time.
+    """
+    if not settings.models.exists():
+        return {}
+    changed = settings.models.stat().st_mtime_ns
+    at_rest = time.time_ns() - changed > RESTED_NS
+    return _custom_models(settings.models, changed) if at_rest else _custom_models.__wrapped__(settings.models, changed)
+
+
+@lru_cache(maxsize=8)
+def _custom_models(folder: Path, changed: int) -> Mapping[str, CustomModel]:
+    found = (custom_model(path) for path in sorted(folder.glob("*.json")))
+    return {model.name: model for model in found}
 
 
 def custom_model(path: Path) -> CustomModel:

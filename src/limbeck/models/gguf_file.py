@@ -40,7 +40,7 @@ from limbeck.records import Quantization
 __all__ = ["gguf_name", "write_gguf"]
 
 BLOCK = 32
-"""Numbers that share a scale where they have 8 or 4 bits; a tensor with rows that it does not divide stays in 16 bits."""
+"""Numbers that share a scale at 8 or 4 bits; a tensor with rows that it does not divide stays in 16."""
 
 FILE_TYPES: Mapping[Quantization, LlamaFileType] = {
     "f32": LlamaFileType.ALL_F32,

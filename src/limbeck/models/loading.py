@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 import torch
 import transformers
+from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import DamagedArtifact, InvalidInput
@@ -30,6 +33,7 @@ from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
 from limbeck.models.gguf_cache import stamp
+from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import ATTENTION
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest
@@ -143,10 +147,13 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
         return folder
     if importlib.util.find_spec("accelerate") is None:  # which transformers needs for GGUF files only
         raise InvalidInput("reading a GGUF file needs the extra: pip install 'limbeck[gguf]'")
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tokenizer = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
-        read = AutoModelForCausalLM.from_pretrained(source.path.parent, gguf_file=source.path.name, dtype=torch.float32)
+        # Alone in a folder: what lies beside the file, a tokenizer's settings say, would be mixed with its own.
+        (Path(alone) / GGUF_NAME).symlink_to(source.path.resolve())
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=GGUF_NAME)
+        read = AutoModelForCausalLM.from_pretrained(alone, gguf_file=GGUF_NAME, dtype=torch.float32)
+    _cut_as_told(tokenizer, source.path)
     settings.cache.mkdir(parents=True, exist_ok=True)
     making = settings.cache / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
@@ -162,6 +169,14 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     except OSError:  # another process was first
         shutil.rmtree(making)
     return folder
+
+
+def _cut_as_told(tokenizer: Any, gguf: Path) -> None:
+    """Cut numbers into digits where the file says so (``smollm``), which transformers does not read from it."""
+    told = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if told is not None and told.contents() == "smollm":
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -290,6 +290,8 @@ async def answer(replica: Replica, prepared: Prepared, began: float) -> AsyncGen
                 done = piece
                 break
             logprobs += piece.logprobs
+            if not piece.text:
+                continue
             for event in reader.feed(piece.text) if reader else [Text(piece.text)]:
                 if isinstance(event, Text):
                     event = replace(event, logprobs=tuple(logprobs))

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import JSON, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect, Engine
@@ -23,7 +21,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
+__all__ = ["HEAD", "Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
+
+HEAD = "0002"
+"""The newest migration: a database that has seen it is not looked at further."""
 
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write to end before it gives up: SQLite has one writer."""
@@ -82,9 +83,9 @@ class Resource(Base):
 
     __table_args__ = (
         UniqueConstraint("kind", "name"),
-        Index(None, "kind", "created", "arn"),
-        Index(None, "kind", "status"),
-        Index(None, "model"),
+        Index(None, "kind", "created", "arn", "name"),
+        Index(None, "status", "kind", "created", "arn", "name"),
+        Index(None, "model", "kind", "created", "arn"),
     )
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 (as SQLAlchemy declares it)
 
@@ -158,10 +159,23 @@ def engine_of(url: str) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the tables to this version; several processes may do so at once."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("select pg_advisory_xact_lock(8462)")
+        if _version(connection) == HEAD:
+            return
+        from alembic import command  # a quarter of a second, needed once a version
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _version(connection: sa.Connection) -> str | None:
+    """The last migration the database has seen."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("select version_num from alembic_version").scalar()
+    return None if found is None else str(found)

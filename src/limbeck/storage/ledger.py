@@ -1,13 +1,12 @@
 """What the service was asked to make and what became of it: rows of `database.Resource`, written and read.
 
 Every change is one transaction. A change of state says from which states it may come, so that two hands on one row
-cannot undo each other: a job that was stopped is not completed by the worker that had just finished it.
+cannot undo each other: a job that has ended stays as it ended, whoever else had a word to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -112,6 +111,11 @@ class Ledger:
         with Session(self._reading, expire_on_commit=False) as session:
             return session.scalars(sa.select(Resource).where(*conditions).order_by(*ordered).limit(most)).all()
 
+    def arns(self, status: str, most: int) -> Sequence[str]:
+        """The ARNs of rows of any kind in that state."""
+        with Session(self._reading) as session:
+            return session.scalars(sa.select(Resource.arn).where(Resource.status == status).limit(most)).all()
+
     def change(
         self,
         arn: str,
@@ -120,15 +124,19 @@ class Ledger:
         facts: Mapping[str, Any] | None = None,
         end: bool = False,
         without: Collection[str] = (),
+        lacking: Collection[str] = (),
+        then: Callable[[Connection], None] | None = None,
         **columns: Any,
     ) -> Resource | None:
         """Change a row: its status, some facts (and ``without`` some), other columns; ``modified`` becomes now.
 
-        Nothing is changed, and None given, if the row is gone or its status is not ``among`` those named.
+        With ``end`` it has ended, and with it the stage that was under way. Nothing is changed, and None given, if the
+        row is gone, its status is not ``among`` those named, or it has facts it should be ``lacking``. ``then``
+        (enqueue it) is done in the same transaction.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             row = session.get(Resource, arn, with_for_update=True)
-            if row is None or (among and row.status not in among):
+            if row is None or (among and row.status not in among) or not row.facts.keys().isdisjoint(lacking):
                 return None
             if status is not None:
                 row.status = status
@@ -139,6 +147,10 @@ class Ledger:
             row.modified = now()
             if end:
                 row.ended = row.modified
+                row.facts = _ended(row.facts, row.status, row.modified)
+            if then is not None:
+                session.flush()
+                then(session.connection())
             return row
 
     def remove(self, arn: str) -> None:
@@ -191,9 +203,30 @@ class Ledger:
         with Session(self._reading) as session:
             return set(session.scalars(sa.select(Heartbeat.worker).where(Heartbeat.beat >= since)))
 
-    def begin(self) -> AbstractContextManager[Connection]:
-        """A transaction of one's own."""
-        return self.engine.begin()
+    def inherit(self, worker: str, silent_since: datetime) -> bool:
+        """Whether the caller, of all who ask, is the one to take up what ``worker`` held.
+
+        It is not heard of since then; the others see its row move, and leave it alone as long as they would one alive.
+        """
+        with Session(self.engine) as session, session.begin():
+            row = session.get(Heartbeat, worker, with_for_update=True)
+            if row is not None and row.beat >= silent_since:
+                return False
+            session.merge(Heartbeat(worker=worker, beat=now()))
+            return True
+
+
+def _ended(facts: Mapping[str, Any], status: str, moment: datetime) -> dict[str, Any]:
+    """The facts of a job that has ended: its stage under way ended as the job did."""
+    if "statusDetails" not in facts:
+        return dict(facts)
+    stages = {
+        stage: {**one, "status": status, "lastModifiedTime": moment.isoformat()}
+        if one["status"] == "InProgress"
+        else one
+        for stage, one in facts["statusDetails"].items()
+    }
+    return {**facts, "statusDetails": stages}
 
 
 def _repeated(session: Session, asking: Asking) -> str | None:

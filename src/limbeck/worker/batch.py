@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,11 @@ def answer_batch(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], N
     if not files:
         raise InvalidInput(f"{uri}: no .jsonl object is there")
     ledger.change(arn, "InProgress", ("Submitted", "Validating", "Scheduled"))
-    batch = Batch(row, bench)
+    batch = Batch(row, bench, files)
     with asyncio.Runner() as runner:
-        runner.run(batch.run(files))
-    counts = batch.publish(files)
+        runner.run(batch.run())
+    batch.publish()
+    counts = batch.counts()
     if batch.expired:
         return "Expired", {**counts, "failureMessage": "the job's time ran out; what was answered is published"}, None
     failed_whole = counts["totalRecordCount"] and counts["errorRecordCount"] == counts["totalRecordCount"]
@@ -53,47 +56,56 @@ def answer_batch(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], N
 class Batch:
     """One job's records, on their way."""
 
-    def __init__(self, row: Resource, bench: Bench) -> None:
-        self._row, self._bench = row, bench
-        self._service = Service("bedrock-runtime")
+    def __init__(self, row: Resource, bench: Bench, files: Sequence[Found]) -> None:
+        self._row, self._bench, self._files = row, bench, files
+        self._converse = Service("bedrock-runtime").operations["bedrock-runtime", "Converse"]
         self._folder = bench.settings.jobs / f"batch-{row.arn.rsplit('/', 1)[-1]}"
         hours = row.request.get("timeoutDurationInHours", EXPIRES_HOURS)
         self._until = row.created + timedelta(hours=hours)
+        self._total = sum(1 for found in files for _ in self._lines(found))
+        self._tally = Tally()
         self.expired = False
 
-    async def run(self, files: Sequence[Found]) -> None:
+    async def run(self) -> None:
         """Answer what is not answered yet. Raises `Stopped` when asked to stop."""
         async with answering(self._bench.settings) as models:
-            for found in files:
+            for found in self._files:
                 path = self._out(found)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                done = _whole_lines(path)
                 lines = self._lines(found)
-                for _ in range(done):
+                for told in _whole_lines(path):
+                    self._tally.add(json.loads(told))
                     next(lines, None)
                 with path.open("a", encoding="utf-8") as out:
-                    while some := [line for _, line in zip(range(2 * self._bench.settings.slots), lines, strict=False)]:
+                    while some := list(islice(lines, 2 * self._bench.settings.slots)):
                         self._bench.stop.check()
                         if now() > self._until:
                             self.expired = True
                             return
-                        answered = await asyncio.gather(*(self._answer(line, models) for line in some))
-                        out.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in answered)
+                        for one in await asyncio.gather(*(self._answer(line, models) for line in some)):
+                            out.write(json.dumps(one, ensure_ascii=False) + "\n")
+                            self._tally.add(one)
                         out.flush()
-                        self._count(files)
+                        self._bench.ledger.change(self._row.arn, facts=self.counts())
 
-    def publish(self, files: Sequence[Found]) -> dict[str, int]:
-        """Put the output where it was wanted; gives the counts."""
+    def counts(self) -> dict[str, int]:
+        """By the names of the API."""
+        return {
+            "totalRecordCount": self._total,
+            "processedRecordCount": self._tally.answered + self._tally.failed,
+            "successRecordCount": self._tally.answered,
+            "errorRecordCount": self._tally.failed,
+        }
+
+    def publish(self) -> None:
+        """Put the output where it was wanted."""
         place = self._row.request["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].rstrip("/")
         target = f"{place}/{self._row.arn.rsplit('/', 1)[-1]}"
-        for found in files:
+        for found in self._files:
             if self._out(found).exists():
                 self._bench.objects.publish(self._out(found), f"{target}/{found.key.rsplit('/', 1)[-1]}.out")
-        counts = self._count(files)
-        tokens = {f"{name}TokenCount": self._tokens(files, name) for name in ("input", "output")}
-        told = {**counts, **tokens}
-        self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(told).encode())
-        return counts
+        tokens = {"inputTokenCount": self._tally.tokens_in, "outputTokenCount": self._tally.tokens_out}
+        self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(self.counts() | tokens).encode())
 
     async def _answer(self, line: bytes, models: Answering) -> dict[str, Any]:
         record: Any = {}
@@ -103,11 +115,10 @@ class Batch:
                 raise InvalidInput('expected {"recordId": …, "modelInput": {…}}')
             told = {"recordId": record.get("recordId") or digest(record)[:12], "modelInput": record["modelInput"]}
             body = record["modelInput"]
-            converse = self._service.operations["bedrock-runtime", "Converse"]
             if self._row.request.get("modelInvocationType") == "Converse":
-                read(converse, {"modelId": self._row.request["modelId"]}, body=json.dumps(body).encode())
+                read(self._converse, {"modelId": self._row.request["modelId"]}, body=json.dumps(body).encode())
                 body = {"schemaVersion": "messages-v1", **body}
-            asked = understand(body, self._row.request["modelId"], self._row.facts["imported"], converse)
+            asked = understand(body, self._row.request["modelId"], self._row.facts["imported"], self._converse)
             found = await models.ask(self._row.facts["hosts"], asked.question)
             return {**told, "modelOutput": asked.whole(found)}
         except (LimbeckError, ValueError, RecursionError) as error:
@@ -127,41 +138,33 @@ class Batch:
     def _out(self, found: Found) -> Path:
         return self._folder / f"{digest(found.uri)[:12]}.jsonl.out"
 
-    def _count(self, files: Sequence[Found]) -> dict[str, int]:
-        """Count what is on disk, and write it into the row."""
-        total = failed = 0
-        for found in files:
-            if self._out(found).exists():
-                with self._out(found).open(encoding="utf-8") as file:
-                    for line in file:
-                        total += 1
-                        failed += '"error": {"errorCode"' in line
-        counts = {
-            "totalRecordCount": sum(1 for found in files for _ in self._lines(found)),
-            "processedRecordCount": total,
-            "successRecordCount": total - failed,
-            "errorRecordCount": failed,
-        }
-        self._bench.ledger.change(self._row.arn, facts=counts)
-        return counts
 
-    def _tokens(self, files: Sequence[Found], name: str) -> int:
-        total = 0
-        for found in files:
-            if self._out(found).exists():
-                with self._out(found).open(encoding="utf-8") as file:
-                    for line in file:
-                        usage = json.loads(line).get("modelOutput", {}).get("usage", {})
-                        total += usage.get(f"{name}Tokens", 0)
-        return total
+@dataclass
+class Tally:
+    """What has come of the records so far."""
+
+    answered: int = 0
+    failed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Count a line of output."""
+        if "error" in told:
+            self.failed += 1
+            return
+        self.answered += 1
+        usage = told["modelOutput"].get("usage", {})
+        self.tokens_in += usage.get("inputTokens", 0)
+        self.tokens_out += usage.get("outputTokens", 0)
 
 
-def _whole_lines(path: Path) -> int:
-    """How many lines of a file are whole; half a line, left by a crash, is cut off."""
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that are whole; half a line, left by a crash, is cut off."""
     if not path.exists():
-        return 0
+        return []
     with path.open("r+b") as file:
         data = file.read()
         end = data.rfind(b"\n") + 1
         file.truncate(end)
-    return data[:end].count(b"\n")
+    return data[:end].splitlines()

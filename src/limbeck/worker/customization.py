@@ -1,11 +1,13 @@
 """A customization job: fetches its data, runs the pipeline, publishes what came of it.
 
 Everything lies in the job's folder (`jobs/NAME/`), so a job that was broken off goes on: data fetched are not fetched
-again, stages done are not done again, and training goes on from its checkpoint.
+again, stages done are not done again, and training goes on from its checkpoint. A job that resumes another begins with
+a copy of that one's folder, and then goes on in just this way.
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,7 @@ from typing import Any
 
 from limbeck import intake, pipeline, registry
 from limbeck.arns import Arns
+from limbeck.models.importing import making
 from limbeck.progress import Lines, Task
 from limbeck.recipe import Recipe
 from limbeck.storage.database import Resource
@@ -43,6 +46,8 @@ def customize(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str]
     recipe = Recipe.build(row.facts["recipe"], "the job")
     work = Workspace(bench.settings.jobs / row.name, Telling(row.arn, bench.ledger), bench.stop)
     outputs = Outputs(row, bench.objects, work.folder)
+    if "resumes" in row.facts and not work.folder.exists():
+        _inherit(bench.settings.jobs / row.facts["resumes"], work.folder)
     _fetch(row, recipe, bench)
     with outputs.kept_up_to_date(PUBLISH_SECONDS):
         try:
@@ -55,6 +60,15 @@ def customize(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str]
     registry.annotate(model.name, about, bench.settings)
     outputs.publish_all()
     return "Completed", _metrics(work.folder), arn
+
+
+def _inherit(earlier: Path, folder: Path) -> None:
+    """Copy what a stopped job left, whole or not at all; it keeps its own. Its recipe has its names, and stays."""
+    if not earlier.exists():
+        print(f"{earlier.name} was stopped before it began: there is nothing to go on with", flush=True)
+        return
+    with making(folder) as copy:
+        shutil.copytree(earlier, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("recipe.json", ".lock"))
 
 
 def _fetch(row: Resource, recipe: Recipe, bench: Bench) -> None:

@@ -196,9 +196,8 @@ async def _programmatic(
         return accuracy
     if "hosts" not in row.facts:
         raise InvalidInput("Builtin.Robustness: asks the model again, and answers brought along have none")
-    again = await _ask(
-        row.facts["hosts"], [_disturbed(item.prompt) for item in items], Sampling(512, 0.0), models, bench
-    )
+    sampling = _sampling(row.request["inferenceConfig"]["models"][0]["bedrockModel"].get("inferenceParams"))
+    again = await _ask(row.facts["hosts"], [_disturbed(item.prompt) for item in items], sampling, models, bench)
     later = [score(text, item.reference or "") for text, item in zip(again, items, strict=True)]
     return [max(0.0, (a - b) / a) if a else 0.0 for a, b in zip(accuracy, later, strict=True)]
 

@@ -3,18 +3,21 @@
     python -m limbeck.worker.labor ARN PARENT HOME
 
 Ends with status 0 when the row says how the job ended, with 130 when it stopped as asked. Anything else is a crash,
-and the parent begins it again: every kind of job goes on from what is on disk.
+and the parent begins it again: every kind of job goes on from what is on disk. A second child of one job, begun by a
+worker that took the first's for dead, waits for it and then does what is left: most often nothing.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from limbeck.errors import LimbeckError, Stopped
 from limbeck.jobs.child import die_with_parent
@@ -23,12 +26,15 @@ from limbeck.settings import Settings
 from limbeck.storage.database import Resource, engine_of
 from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Objects, open_objects
-from limbeck.worker.shift import STOPPED, closed
+from limbeck.worker.ending import READY, UNDER_WAY, fail, is_due, log_of
 
-__all__ = ["Bench", "main"]
+__all__ = ["STOPPED", "Bench", "main"]
 
-FAILURE_CHARACTERS = 2048
-"""The longest failure message the API takes."""
+STOPPED = 130
+"""The status with which a child says that it stopped as asked."""
+
+WAIT_SECONDS = 0.2
+"""Between two looks whether another child of the same job has ended."""
 
 
 class Bench:
@@ -51,38 +57,42 @@ def main(arn: str, parent: int, home: Path) -> int:
         signal.signal(number, lambda *_: stop.set())
     settings = Settings.read(home)
     ledger = Ledger(engine_of(settings.database))
-    row = ledger.row(arn)
-    if row is None:
-        return 0
-    bench = Bench(settings, ledger, open_objects(settings), stop)
-    failure: str | None = None
-    facts: Mapping[str, Any] = {}
-    model: str | None = None
+    with log_of(arn, settings).open("ab") as alone:
+        while not _locked(alone):
+            if stop.is_set():
+                return STOPPED
+            time.sleep(WAIT_SECONDS)
+        row = ledger.row(arn)
+        if row is None or not is_due(row):
+            return 0
+        return _do(row, Bench(settings, ledger, open_objects(settings), stop))
+
+
+def _do(row: Resource, bench: Bench) -> int:
     try:
         status, facts, model = _work(row.kind)(row, bench)
     except Stopped:
         return STOPPED
     except LimbeckError as error:
-        status, failure = "Failed", str(error)
+        fail(row.arn, str(error), bench.ledger)
     except Exception as error:
         traceback.print_exc()
-        status, failure = "Failed", f"a fault of ours, not of the job: {type(error).__name__}: {error}"
-    _finish(
-        ledger, arn, status, {**facts, **({"failureMessage": failure[:FAILURE_CHARACTERS]} if failure else {})}, model
-    )
+        fail(row.arn, f"a fault of ours, not of the job: {type(error).__name__}: {error}", bench.ledger)
+    else:
+        columns: dict[str, Any] = {} if model is None else {"model": model}
+        # A wish to stop that comes when all is done and published comes too late.
+        among = (*UNDER_WAY, *READY.values(), "Stopping")
+        bench.ledger.change(row.arn, status, among, facts, end=True, without=("next",), **columns)
     return 0
 
 
-def _finish(ledger: Ledger, arn: str, status: str, facts: Mapping[str, Any], model: str | None) -> None:
-    row = ledger.row(arn)
-    if row is None:
-        return
-    details = row.facts.get("statusDetails")
-    if details is not None:
-        facts = {**facts, "statusDetails": closed(details, status)}
-    columns = {} if model is None else {"model": model}
-    among = ("InProgress", "Creating", "Updating", "Active", "Submitted", "Validating", "Scheduled")
-    ledger.change(arn, status, among, facts, end=True, without=("next",), **columns)
+def _locked(file: IO[bytes]) -> bool:
+    """Whether the file is ours alone now; it stays so until this process ends, however it ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _work(kind: str) -> Work:

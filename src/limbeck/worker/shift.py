@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from limbeck.jobs.child import GRACE_SECONDS, die_with_parent, supervise
-from limbeck.jobs.queue import Laborers, open_database
+from limbeck.jobs.queue import Laborers, Queue, open_database
+from limbeck.jobs.stopping import end_waiting
 from limbeck.settings import Settings
-from limbeck.storage.database import Resource
-from limbeck.storage.ledger import Ledger, now
+from limbeck.storage.ledger import Ledger
+from limbeck.worker.ending import fail, is_due, log_of
+from limbeck.worker.sweeping import sweep
 
 __all__ = ["run"]
 
@@ -39,11 +40,6 @@ LOOK_SECONDS = 0.5
 ATTEMPTS = 3
 """How often a job is begun again after its process died, before it is given up."""
 
-STOPPED = 130
-"""The status with which a child says that it stopped as asked."""
-
-ENDED = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired", "Active", "InService")
-
 
 def run(settings: Settings) -> None:
     """Work until SIGINT or SIGTERM. What is under way then is gone on with by the next worker."""
@@ -51,9 +47,11 @@ def run(settings: Settings) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
+    sweep(settings)
     ledger = Ledger(open_database(settings.database))
+    queue = Queue(ledger.engine)
     shift = Shift(settings, ledger, over.is_set)
-    laborers = Laborers(ledger.engine, ledger, QUEUES, shift.work)
+    laborers = Laborers(ledger.engine, ledger, QUEUES, shift.work, lambda: end_waiting(ledger, queue))
     laborers.start()
     over.wait()
     shift.wait_for_children(GRACE_SECONDS + 2)
@@ -71,35 +69,37 @@ class Shift:
 
     def work(self, arn: str) -> None:
         """See one job to its end, whatever that is: afterwards its row says Completed, Failed or Stopped."""
-        row = self._ledger.row(arn)
-        if row is None or (row.status in ENDED and "next" not in row.facts):
-            return
-        if row.status == "Stopping":
-            self._end(row, "Stopped")
-            return
         try:
-            self._see_through(row)
+            self._see_through(arn)
         except Exception:
             log.exception("job %s: a fault of the worker", arn)
-            self._end(row, "Failed", "a fault of the worker, not of the job; its log has more")
+            fail(arn, "a fault of the worker, not of the job; its log has more", self._ledger)
+            self._ledger.change(arn, "Stopped", ("Stopping",), end=True)
 
-    def _see_through(self, row: Resource) -> None:
-        for _ in range(ATTEMPTS):
-            status = self._child(row)
-            current = self._ledger.row(row.arn)
-            if current is None or (current.status in ENDED and "next" not in current.facts):
+    def _see_through(self, arn: str) -> None:
+        status = 0
+        for attempt in range(ATTEMPTS):
+            if not self._is_left(arn):
                 return
+            if attempt:
+                log.warning("job %s: its process ended with status %d; begun again", arn, status)
+            status = self._child(arn)
             if self._over():
                 threading.Event().wait()  # to return would tell the queue that the job is done
-            if current.status == "Stopping":
-                self._end(row, "Stopped")
-                return
-            log.warning("job %s: its process ended with status %d; begun again", row.name, status)
+        if not self._is_left(arn):
+            return
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         cause = " (out of memory?)" if status == -signal.SIGKILL else ""
-        self._end(
-            row, "Failed", f"the process doing the job {how}{cause}, {ATTEMPTS} times in a row; see {self._log(row)}"
-        )
+        where = log_of(arn, self._settings).relative_to(self._settings.home)
+        fail(arn, f"the process doing the job {how}{cause}, {ATTEMPTS} times in a row; see {where}", self._ledger)
+
+    def _is_left(self, arn: str) -> bool:
+        """Whether something is to be done for a row: not if it ended, and not if it should stop, which it then has."""
+        row = self._ledger.row(arn)
+        if row is not None and row.status == "Stopping":
+            self._ledger.change(arn, "Stopped", ("Stopping",), end=True)
+            return False
+        return row is not None and is_due(row)
 
     def wait_for_children(self, seconds: float) -> None:
         """Wait until no child runs any more, at most so long."""
@@ -107,7 +107,7 @@ class Shift:
         while self._children and time.monotonic() < until:
             time.sleep(0.05)
 
-    def _child(self, row: Resource) -> int:
+    def _child(self, arn: str) -> int:
         looked = touched = time.monotonic()
         wanted = True
 
@@ -115,44 +115,24 @@ class Shift:
             nonlocal looked, wanted
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
-                current = self._ledger.row(row.arn)
-                wanted = current is not None and current.status != "Stopping" and not self._over()
+                row = self._ledger.row(arn)
+                wanted = row is not None and row.status not in ("Stopping", "Stopped") and not self._over()
             return wanted
 
         def touch() -> None:
             nonlocal touched
             if time.monotonic() - touched >= TOUCH_SECONDS:
                 touched = time.monotonic()
-                self._ledger.change(row.arn)
+                self._ledger.change(arn)
 
-        command = [sys.executable, "-m", "limbeck.worker.labor", row.arn, str(os.getpid()), str(self._settings.home)]
+        command = [sys.executable, "-m", "limbeck.worker.labor", arn, str(os.getpid()), str(self._settings.home)]
         with self._lock:
             self._children += 1
         try:
-            return supervise(command, self._settings.home / self._log(row), is_wanted, touch)
+            return supervise(command, log_of(arn, self._settings), is_wanted, touch)
         finally:
             with self._lock:
                 self._children -= 1
-
-    def _end(self, row: Resource, status: str, failure: str | None = None) -> None:
-        facts: dict[str, Any] = {"failureMessage": failure} if failure else {}
-        details = row.facts.get("statusDetails")
-        current = self._ledger.row(row.arn)
-        if details is not None and current is not None:
-            facts["statusDetails"] = closed(current.facts["statusDetails"], status)
-        self._ledger.change(row.arn, status, facts=facts, end=True)
-
-    def _log(self, row: Resource) -> str:
-        return f"logs/{row.arn.rsplit('/', 1)[-1]}.log"
-
-
-def closed(details: dict[str, dict[str, str]], status: str) -> dict[str, dict[str, str]]:
-    """The stages of a job that has ended: the one under way ended as the job did."""
-    moment = now().isoformat()
-    return {
-        stage: {**one, "status": status, "lastModifiedTime": moment} if one["status"] == "InProgress" else one
-        for stage, one in details.items()
-    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from tests.api.stage import CONTEXT, ScriptedPool, make_front
 
 from limbeck.errors import InvalidInput, ModelFailed
 from limbeck.models.catalog import ModelSource
+from limbeck.records import Message, Prompt
 from limbeck.serving.base import Piece
 from limbeck.serving.calls import Call, CallBegins, Text, Tool
 from limbeck.serving.chat import (
@@ -88,6 +89,21 @@ def told(model, script, question):
         return await collect(answer(pool, model.prepare(question), time.monotonic()))
 
     return asyncio.run(ask())
+
+
+def test_a_plain_conversation_is_the_tokens_that_training_saw(model, hermes):
+    texts = ("Name the intent.", "leak?", "leak", "a <|im_end|> in the text")
+    roles = ("system", "user", "assistant", "user")
+    prompt = Prompt(tuple(Message(role, text) for role, text in zip(roles, texts, strict=True)))
+    turns = tuple(Turn(role, (text,)) for role, text in zip(roles, texts, strict=True))
+    for one in (model, hermes):
+        assert one.tokens(Conversation(turns, Sampling())) == one.renderer.prompt(prompt)
+
+
+def test_pieces_without_text_are_told_to_nobody(model):
+    question = Conversation((Turn("user", ("hi",)),), Sampling())
+    assert told(model, ["", "There", ""], question).parts == ("There",)
+    assert told(model, [""], question).parts == ()
 
 
 def test_a_template_that_knows_tools_is_given_them(hermes):

@@ -1,0 +1,22 @@
+"""A GGUF file is read as what it says, whatever lies beside it."""
+
+import shutil
+
+import pytest
+from tests.models.test_gguf_vocabulary import SAMPLES, TOKENIZERS, save
+from tests.models.test_gguf_vocabulary import model_folder as model_folder  # a fixture
+
+from limbeck.models.gguf_file import write_gguf
+from limbeck.models.loading import load
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+def test_text_is_cut_after_the_way_into_a_gguf_file_and_back_as_before(name, model_folder, tmp_path, settings):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    tokenizer = TOKENIZERS[name]()
+    save(tokenizer, folder)
+    write_gguf(folder, folder / "model.gguf", "f32")
+    renderer = load(str(folder / "model.gguf"), settings).renderer
+    for text in SAMPLES:
+        assert renderer.tokenizer.encode(text, add_special_tokens=False) == tokenizer.encode(text).ids
+    assert renderer.end_id == tokenizer.token_to_id("<|im_end|>")

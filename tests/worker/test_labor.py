@@ -1,0 +1,82 @@
+"""A child and the job it does: alone, or waiting until it is."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from limbeck.jobs.queue import open_database
+from limbeck.storage.database import Resource
+from limbeck.storage.ledger import Ledger, now
+from limbeck.worker import ending
+
+ARN = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/abcdefghijkl"
+
+
+@pytest.fixture
+def ledger(settings):
+    made = Ledger(open_database(settings.database))
+    yield made
+    made.engine.dispose()
+
+
+def put(ledger, kind="model-import-job", status="InProgress", **facts):
+    moment = now()
+    row = Resource(
+        arn=ARN,
+        kind=kind,
+        name="brought",
+        status=status,
+        created=moment,
+        modified=moment,
+        request={},
+        facts={"model": "brought", "source": "s3://nobody/weights/", **facts},
+    )
+    ledger.create(row)
+
+
+def child(settings):
+    command = [sys.executable, "-m", "limbeck.worker.labor", ARN, str(os.getpid()), str(settings.home)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def test_a_second_child_of_a_job_waits_for_the_first_and_leaves_a_job_that_has_ended(settings, ledger):
+    put(ledger)
+    log = ending.log_of(ARN, settings)
+    log.parent.mkdir(parents=True)
+    with log.open("ab") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = child(settings)
+        time.sleep(3)
+        assert second.poll() is None and ledger.row(ARN).status == "InProgress"
+        ledger.change(ARN, "Completed", end=True)
+        before = ledger.row(ARN).modified
+    assert second.wait(20) == 0
+    assert (ledger.row(ARN).status, ledger.row(ARN).modified) == ("Completed", before)
+
+
+def test_a_job_that_cannot_be_done_says_why(settings, ledger):
+    put(ledger)
+    ending.log_of(ARN, settings).parent.mkdir(parents=True)
+    assert child(settings).wait(20) == 0
+    row = ledger.row(ARN)
+    assert row.status == "Failed" and "nobody" in row.facts["failureMessage"]
+
+
+def test_a_failed_update_leaves_what_stands(ledger):
+    put(ledger, "custom-model-deployment", "Active", hosts="old", next={"hosts": "new", "model": "arn:new"})
+    assert ending.is_due(ledger.row(ARN))
+    ending.fail(ARN, "no such file", ledger)
+    row = ledger.row(ARN)
+    assert (row.status, row.facts["hosts"], row.facts["failureMessage"]) == ("Active", "old", "no such file")
+    assert row.facts["updateDetails"] == {"modelArn": "arn:new", "updateStatus": "UpdateFailed"}
+    assert not ending.is_due(row)
+
+
+def test_a_failure_takes_no_end_back(ledger):
+    put(ledger, status="Completed")
+    ending.fail(ARN, "too late", ledger)
+    assert ledger.row(ARN).status == "Completed" and "failureMessage" not in ledger.row(ARN).facts
