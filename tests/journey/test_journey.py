@@ -104,14 +104,22 @@ def test_step_4_invocations_are_logged_from_now_on(user):
 def test_step_5_traffic_carries_its_metadata_into_the_log(user):
     user.ask(user.teacher, "by converse", requestMetadata=METADATA)
     user.invoke(user.teacher, {"prompt": "by invoke", "max_gen_len": 2}, METADATA)
+    name, said = refusal(user.ask, model=user.teacher, text="large " * 20_000, requestMetadata=METADATA)
+    assert (name, "too long" in said) == ("ValidationException", True)
 
     def found():
-        keys = [key for key in user.keys("logs/AWSLogs/000000000000/") if key.endswith(".gz")]
+        keys = [key for key in user.keys("logs/AWSLogs/000000000000/") if key.endswith(".gz") and "/data/" not in key]
         return [record for key in keys for record in user.logged(key)]
 
-    ended(lambda: {"status": "there" if len(found()) == 2 else "InProgress"}, "there", seconds=20)
-    assert {record["operation"] for record in found()} == {"Converse", "InvokeModel"}
+    ended(lambda: {"status": "there" if len(found()) == 3 else "InProgress"}, "there", seconds=20)
+    by_converse, by_invoke, large = found()
+    assert [record["operation"] for record in found()] == ["Converse", "InvokeModel", "Converse"]
     assert all(record["requestMetadata"] == METADATA for record in found())
+    assert by_converse["input"]["inputBodyJson"]["messages"][0]["content"] == [{"text": "by converse"}]
+    assert by_invoke["output"]["outputBodyJson"]["generation_token_count"] == by_invoke["output"]["outputTokenCount"]
+    assert (large["errorCode"], "inputBodyJson" in large["input"]) == ("ValidationException", False)
+    (aside,) = user.logged(large["input"]["inputBodyS3Path"].removeprefix("s3://desk/"))
+    assert aside["messages"][0]["content"][0]["text"].startswith("large large")
 
 
 @pytest.mark.row(17)
@@ -233,8 +241,10 @@ def test_step_12_it_answers_a_file_of_requests(user):
 @pytest.mark.row(57, 59, 60)
 def test_step_13_it_is_scored_and_so_are_answers_brought_along(user):
     subject = {"bedrockModel": {"modelIdentifier": user.deployment}}
-    records = user.evaluation("deployed", "s3://desk/labelled.jsonl", subject, "Builtin.Accuracy", "Builtin.Toxicity")
-    assert len(scores(records, "Builtin.Toxicity")) == len(LABELLED)
+    metrics = [f"Builtin.{name}" for name in ("Accuracy", "Robustness", "Toxicity")]
+    records = user.evaluation("deployed", "s3://desk/labelled.jsonl", subject, *metrics)
+    for metric in metrics:
+        assert len(scores(records, metric)) == len(LABELLED)
     brought = [
         {**row, "modelResponses": [{"response": said, "modelIdentifier": "ours"}]}
         for row, said in zip(LABELLED, [row["referenceResponse"] for row in LABELLED[:4]] + ["x"] * 4, strict=True)
