@@ -23,7 +23,7 @@ from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Asking, Ledger, now
 from limbeck.storage.objects import Objects, open_objects
 
-__all__ = ["Answered", "Asked", "Desk", "asking", "check_among", "new_id", "open_desk", "page", "page_of", "tags_of"]
+__all__ = ["Answered", "Asked", "Desk", "asking", "new_id", "open_desk", "page", "page_of", "tags_of"]
 
 Asked = Mapping[str, Any]
 """The members of a request: plain values, checked against the operation's shape."""
@@ -188,12 +188,6 @@ def page_of(rows: Sequence[Row], key: Callable[[Row], tuple[str, str]], asked: A
         ordered = [one for one in ordered if (key(one) < last if newest_first else key(one) > last)]
     size = asked.get("maxResults", PAGE)
     return ordered[:size], _token(*key(ordered[size - 1])) if len(ordered) > size else None
-
-
-def check_among(value: str, known: Sequence[str], where: str) -> None:
-    """Refuse a value that is none of ``known``."""
-    if value not in known:
-        raise InvalidInput(f'{where}: found "{value}"; expected one of {", ".join(known)}')
 
 
 def _token(moment: str, arn: str) -> str:
