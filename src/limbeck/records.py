@@ -31,6 +31,7 @@ __all__ = [
     "Hosted",
     "Invocation",
     "Message",
+    "Origin",
     "Prompt",
     "Quantization",
     "Question",
@@ -45,6 +46,9 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "held-out"]
+Origin = Literal["given", "log", "augmented", "teacher", "refined"]
+"""Where a text came from: the user's files, an invocation log, a teacher that wrote a prompt like another, a teacher
+that answered, a teacher that mended an answer."""
 Quantization = Literal["f32", "f16", "q8_0", "q4_1", "q4_0"]
 """How many bits a weight has in a GGUF file: 32, 16, 8.5, 5 or 4.5. The names are llama.cpp's."""
 
@@ -131,6 +135,12 @@ class Example:
     """The first line (from 1) it stood on."""
     copies: int = 1
     """How many rows were the same; they are folded into this one."""
+    origin: Origin = "given"
+    """Of the prompt."""
+    parent: str | None = None
+    """The id of the example this prompt was made from."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the caller of a logged request sent with it."""
 
     @property
     def id(self) -> str:
@@ -231,10 +241,12 @@ class AnsweredExample:
 
     example: Example
     answer: Answer
-    origin: Literal["given", "teacher"]
-    """Whose text the answer is: the user's label or the teacher's words."""
+    origin: Origin
+    """Of the answer: the user's label, the teacher's words, a label that the teacher mended."""
     teacher: str | None
     """The teacher that answered or was read; None when the label alone is learned from."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of the answer before its verdict."""
 
 
 @dataclass(frozen=True)

@@ -238,9 +238,22 @@ def _to_json(example: Example) -> dict[str, Any]:
         "copies": example.copies,
         "file": example.file,
         "line": example.line,
+        "origin": example.origin,
+        "parent": example.parent,
+        "metadata": dict(example.metadata),
     }
 
 
 def _from_json(row: dict[str, Any]) -> Example:
     messages = tuple(Message(**turn) for turn in row["messages"])
-    return Example(Prompt(messages), row["label"], row["split"], row["file"], row["line"], row["copies"])
+    return Example(
+        Prompt(messages),
+        row["label"],
+        row["split"],
+        row["file"],
+        row["line"],
+        row["copies"],
+        row["origin"],
+        row["parent"],
+        row["metadata"],
+    )

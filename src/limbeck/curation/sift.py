@@ -1,4 +1,4 @@
-"""Stage 3: every answered example gets a verdict; what is not trained on is marked with its rule and kept in view.
+"""The stage itself: a verdict for every answer, and two files that show them all.
 
 | rule      | drops                                                                     |
 |-----------|---------------------------------------------------------------------------|

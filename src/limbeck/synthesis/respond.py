@@ -1,4 +1,4 @@
-"""Stage 2: examples in, examples with answers out, and with the teacher's distributions over them.
+"""The teacher answers what has no answer, and reads what has one.
 
 A prompt without a label is answered by the teacher; a label the user gave is kept, and the teacher reads it. Golden
 pairs stand before every prompt as demonstrations. Left in the folder: `answers.jsonl`, one line an answer, and
