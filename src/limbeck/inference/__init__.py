@@ -1,1 +1,8 @@
-"""Engines that generate and read: `engine` is the transformers reference, white box, with captured distributions."""
+"""Engines that generate and read.
+
+engine          transformers, the reference: white box, with captured distributions
+process, child  a process of its own for an engine, its two halves: in the parent, in the child
+llama_process   what runs in one that is llama.cpp, which serving and teachers both start
+forced, parity  what a GGUF file says, token by token, against the weights it was made from
+export          the file and its figures, for a model's folder
+"""

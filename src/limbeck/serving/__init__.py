@@ -8,9 +8,7 @@ reference          a replica that is transformers, for models llama.cpp does not
 scripted           a replica that answers from a function: for tests
 completion         the client of both kinds of process: llama.cpp's /completion over loopback
 stops              stop sequences, found in the text
-process, child     a replica's process, its two halves: in the parent, in the child
-llama_process      what runs in it: llama.cpp
-reference_process  what runs in it: transformers, and the only module here that reaches torch
+reference_process  what runs in one that is transformers, and the only module here that reaches torch
 footprint          how much memory a model takes, from its file's header
 pool               which replicas run: loaded on first use, kept warm, evicted to a budget of memory, restarted
 launch             how a model is hosted, for the pool

@@ -21,8 +21,8 @@ from typing import Any
 import aiohttp
 
 from limbeck.errors import InvalidInput, LimbeckError, ModelFailed, ModelTimedOut
+from limbeck.inference.process import Process
 from limbeck.serving.base import Done, Generate, Piece, TokenLogprob
-from limbeck.serving.process import Process
 from limbeck.serving.stops import Stops
 
 __all__ = ["CompletionReplica", "NeverAsked"]

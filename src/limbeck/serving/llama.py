@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
+from limbeck.inference.process import Process
 from limbeck.records import digest
 from limbeck.serving.base import Generate
 from limbeck.serving.completion import CompletionReplica
-from limbeck.serving.process import Process
 
 __all__ = ["LlamaReplica"]
 
-MODULE = "limbeck.serving.llama_process"
+MODULE = "limbeck.inference.llama_process"
 
 SCHEMAS_REMEMBERED = 256
 """Schemas known to be understood; more than a service's clients use at a time."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
+from limbeck.inference.process import Process
 from limbeck.serving.base import Generate
 from limbeck.serving.completion import CompletionReplica
-from limbeck.serving.process import Process
 
 __all__ = ["ReferenceReplica"]
 

@@ -26,10 +26,10 @@ from starlette.routing import Route
 from torch import Tensor
 
 from limbeck.errors import LimbeckError
+from limbeck.inference.child import begin
 from limbeck.inference.engine import Engine
 from limbeck.models.loading import load
 from limbeck.records import GenerationSettings
-from limbeck.serving.child import begin
 from limbeck.settings import Settings
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""The half of a replica's process that runs inside it: what it is told, how it says it is ready, when it dies.
+"""The half of an engine's process that runs inside it: what it is told, how it says it is ready, when it dies.
 
 A child reads its settings, one JSON object, from standard input; says `{"port": …, "context_tokens": …}` in a line on
 standard output when requests can come; and dies with its parent. All else that it or a library prints goes to its

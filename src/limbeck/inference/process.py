@@ -1,6 +1,6 @@
-"""The half of a replica's process that runs in its parent: starting it, knowing whether it lives, ending it.
+"""The half of an engine's process that runs in its parent: starting it, knowing whether it lives, ending it.
 
-Knows nothing of models; `child` is the other half, and completions are asked for in `completion`.
+Knows nothing of models; `child` is the other half. Who asks for completions knows the port and the key.
 """
 
 from __future__ import annotations

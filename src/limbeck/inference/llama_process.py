@@ -1,6 +1,6 @@
-"""The process of a replica that is llama.cpp: its own server, in C++, does everything after it has started.
+"""The process of an engine that is llama.cpp: its own server, in C++, does everything after it has started.
 
-    python -m limbeck.serving.llama_process        # reads its settings from standard input, see `child`
+    python -m limbeck.inference.llama_process        # reads its settings from standard input, see `child`
 
 Settings: `gguf` (a path), `slots`, `context_tokens` of each slot, `threads`, `prompt_cache_bytes`, `key`.
 """
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import xllamacpp
 
-from limbeck.serving.child import begin
+from limbeck.inference.child import begin
 
 __all__ = ["main"]
 
