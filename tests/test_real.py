@@ -73,7 +73,7 @@ def test_packed_logits_are_the_models_own(embedded):
     tokens = [Tokens((*p, *renderer.response("noise")), len(p)) for p in prompts]
     with torch.inference_mode():
         packed = response_logits(embedded.model, response_hidden(embedded.model, pack(tokens)))
-        plain = torch.cat([embedded.model(torch.tensor([t.inputs])).logits[0, t.response_start - 1 :] for t in tokens])
+        plain = torch.cat([embedded.model(torch.tensor([t.inputs])).logits[0, t.predictors] for t in tokens])
     assert float((packed - plain).abs().max()) < 1e-3
 
 

@@ -27,10 +27,29 @@ def sequences(seed: int, count: int, shared: bool) -> list[Tokens]:
     return made
 
 
+def conversations(seed: int, count: int) -> list[Tokens]:
+    """Sequences of several answers; they begin alike, some as far as into answers that both learn."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(low, high):
+        length = int(torch.randint(low, high, (1,), generator=generator))
+        return torch.randint(3, 300, (length,), generator=generator).tolist()
+
+    begun = [*PREFIX, *some(8, 20)]
+    made = []
+    for at in range(count):
+        ids, start, read = list(begun), len(PREFIX), []
+        for _ in range(at % 3):
+            read.append(range(len(ids), len(ids) + 5))
+            ids += [*some(5, 6), *some(1, 9)]
+        made.append(Tokens((*ids, 2), start, tuple(read)))
+    return made
+
+
 def plain_loss(model, tokens: list[Tokens]):
     total = torch.zeros((), dtype=next(model.parameters()).dtype)
     for one in tokens:
-        logits = model(input_ids=torch.tensor([one.inputs])).logits[0, one.response_start - 1 :]
+        logits = model(input_ids=torch.tensor([one.inputs])).logits[0, one.predictors]
         total = total + cross_entropy(logits, torch.tensor(one.response), reduction="sum")
     return total
 
@@ -66,20 +85,20 @@ def test_packed_equals_plain_in_float64_as_far_as_the_model_computes_in_it(tiny)
     assert float((found - expected).norm() / expected.norm()) < 1e-6
 
 
-@given(seed=st.integers(0, 10_000), count=st.integers(1, 12), shared=st.booleans())
-@examples(max_examples=40, deadline=None)
-def test_every_layout_predicts_the_right_tokens_from_the_right_places(seed, count, shared):
-    tokens = sequences(seed, count, shared)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 12), shared=st.booleans(), several=st.booleans())
+@examples(max_examples=60, deadline=None)
+def test_every_layout_predicts_the_right_tokens_from_the_right_places(seed, count, shared, several):
+    tokens = conversations(seed, count) if several else sequences(seed, count, shared)
     packed = pack(tokens)
     assert packed.targets_R.tolist() == [token for one in tokens for token in one.response]
     ids = packed.ids_1N[0]
     at = 0
     for one in tokens:
-        for place, _ in enumerate(one.response):
+        for place in one.learned:
             row = int(packed.response_R[at])
             # The token that stands where a prediction is made is the one before the predicted token.
-            assert int(ids[row]) == one.ids[one.response_start - 1 + place]
-            assert int(packed.positions_1N[0, row]) == one.response_start - 1 + place
+            assert int(ids[row]) == one.ids[place - 1]
+            assert int(packed.positions_1N[0, row]) == place - 1
             at += 1
     assert packed.tokens <= sum(len(one.inputs) for one in tokens)
 
@@ -91,9 +110,10 @@ def test_a_shared_prefix_is_computed_once():
     assert pack(tokens, share=False).tokens == whole
 
 
-def test_equal_prompts_with_different_answers_share_all_but_the_last_token(tiny):
+def test_equal_prompts_with_different_answers_are_computed_once(tiny):
     prompt = (*PREFIX, 40, 41)
     tokens = [Tokens((*prompt, 50, 2), len(prompt)), Tokens((*prompt, 60, 61, 2), len(prompt))]
+    assert pack(tokens).tokens == len(prompt) + 1 + 2
     assert packed_loss(tiny.model, tokens, True).item() == pytest.approx(
         plain_loss(tiny.model, tokens).item(), rel=1e-5
     )
@@ -121,3 +141,28 @@ def test_a_student_of_fewer_layers_packs_too(tiny):
     student = keep_layers(tiny.model, (0, 3))
     tokens = sequences(7, 8, True)
     assert packed_loss(student, tokens, True).item() == pytest.approx(plain_loss(student, tokens).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_every_answer_of_a_conversation_is_learned_in_a_pack_as_it_is_alone(tiny, share):
+    tokens = conversations(8, 7)
+    plain, packed = plain_loss(tiny.model, tokens), packed_loss(tiny.model, tokens, share)
+    assert packed.item() == pytest.approx(plain.item(), rel=1e-5)
+    expected = gradient(tiny.model, plain)
+    found = gradient(tiny.model, packed_loss(tiny.model, tokens, share))
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_an_answer_that_sequences_share_counts_for_each_and_is_computed_once():
+    begun, start = (*PREFIX, 40, 41, 42), len(PREFIX)
+    tokens = [Tokens((*begun, 50, 51 + i, 52), start, (range(start + 3, start + 5),)) for i in range(4)]
+    packed = pack(tokens)
+    assert packed.tokens == len(begun) + 1 + 4
+    assert packed.targets_R.tolist() == [token for _ in range(4) for token in (40, 41, 42, 52)]
+    assert packed.response_R.view(4, 4)[:, :3].tolist() == [[start - 1, start, start + 1]] * 4
+
+
+def test_the_same_sequence_twice_is_learned_twice(tiny):
+    once = conversations(9, 3)
+    double = packed_loss(tiny.model, [*once, *once], True)
+    assert double.item() == pytest.approx(2 * packed_loss(tiny.model, once, True).item(), rel=1e-5)

@@ -37,7 +37,7 @@ def plainly(model, examples, weights):
     tokens = sum(len(e.tokens.response) for e in examples)
     total = torch.zeros(())
     for e in examples:
-        logits = model(input_ids=torch.tensor([e.tokens.inputs])).logits[0, e.tokens.response_start - 1 :]
+        logits = model(input_ids=torch.tensor([e.tokens.inputs])).logits[0, e.tokens.predictors]
         loss = weights.get("cross_entropy", 0) * cross_entropy(logits, torch.tensor(e.tokens.response))
         soft = e.soft_labels
         parts = (torch.from_numpy(np.asarray(x)) for x in (soft.top_ids_TK, soft.top_logprobs_TK, soft.tail_logprob_T))

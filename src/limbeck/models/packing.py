@@ -5,7 +5,8 @@ of them, R response positions, D hidden width, V vocabulary.
 
 A pack holds groups; a group is sequences that begin with the same P tokens. The row is laid out group by group:
 the prefix once, then each sequence's own rest (its segment). Every token keeps the position it had in its own
-sequence. Attention runs in two parts, prefix to itself and segments (in blocks of similar length) to the prefix and
+sequence. Where a prefix holds tokens that are learned, its places are asked for once for each sequence that learns
+them. Attention runs in two parts, prefix to itself and segments (in blocks of similar length) to the prefix and
 themselves, so nothing is ever computed between strangers. The arithmetic is that of the plain, one-by-one
 computation; `tests/models/test_packing.py` shows that losses and gradients agree.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -42,15 +43,28 @@ MAXIMUM_PADDING = 1.3
 
 @dataclass(frozen=True)
 class Tokens:
-    """One example as tokens: the prompt, then the response from ``response_start`` on."""
+    """One example as tokens: the prompt, then the response from ``response_start`` (at least 1) on."""
 
     ids: tuple[int, ...]
     response_start: int
+    read: tuple[range, ...] = ()
+    """Places after ``response_start`` that are only read: what stands between the answers of a conversation."""
+
+    @cached_property
+    def learned(self) -> tuple[int, ...]:
+        """The places of the tokens that are learned."""
+        only_read = {place for stretch in self.read for place in stretch}
+        return tuple(place for place in range(self.response_start, len(self.ids)) if place not in only_read)
 
     @property
     def response(self) -> tuple[int, ...]:
         """The tokens that are learned."""
-        return self.ids[self.response_start :]
+        return tuple(self.ids[place] for place in self.learned)
+
+    @property
+    def predictors(self) -> list[int]:
+        """The places whose logits predict a token that is learned, each the one before it."""
+        return [place - 1 for place in self.learned]
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -101,6 +115,7 @@ def pack(sequences: Sequence[Tokens], share: bool = True) -> Pack:
     groups: list[_Group] = []
     order = [0] * sum(len(s.inputs) for s in sequences)
     first_row = [0] * len(sequences)
+    prefixes = [(0, 0)] * len(sequences)  # where each one's prefix begins, and its length
     done = 0  # rows of the concatenated attention outputs so far
     for members, shared in _grouped(sequences) if share else (([i], 0) for i in range(len(sequences))):
         start = len(ids)
@@ -128,9 +143,10 @@ def pack(sequences: Sequence[Tokens], share: bool = True) -> Pack:
         groups.append(_Group(start, start + shared, tuple(blocks)))
         for member in members:
             first_row[member] -= shared
+            prefixes[member] = (start, shared)
     response: list[int] = []
-    for sequence, first in zip(sequences, first_row, strict=True):
-        response += range(first + sequence.response_start - 1, first + len(sequence.inputs))
+    for sequence, first, (start, shared) in zip(sequences, first_row, prefixes, strict=True):
+        response += [place + (start if place < shared else first) for place in sequence.predictors]
     return Pack(
         torch.tensor([ids]),
         torch.tensor([positions]),
@@ -183,13 +199,13 @@ def response_logits(model: Any, hidden_RD: Tensor) -> Tensor:
 
 
 def _grouped(sequences: Sequence[Tokens]) -> Iterator[tuple[list[int], int]]:
-    """Sequences that share a prefix, with its length. A group's prefix ends before any member's last prompt token."""
+    """Sequences that share a prefix, with its length. A group's prefix ends before any member's last input."""
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].ids)
     members: list[int] = []
     shared = 0
     for index in order:
         tokens = sequences[index]
-        limit = tokens.response_start - 1
+        limit = len(tokens.inputs) - 1
         if members:
             common = min(_common(sequences[members[0]].ids[:shared], tokens.ids), limit)
             # A newcomer joins if it does not cost the others most of what they share.

@@ -159,7 +159,7 @@ def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
     model.eval()
     with torch.inference_mode():
         packed = response_logits(model, response_hidden(model, pack(some)))
-        plain = torch.cat([model(input_ids=torch.tensor([t.inputs])).logits[0, t.response_start - 1 :] for t in some])
+        plain = torch.cat([model(input_ids=torch.tensor([t.inputs])).logits[0, t.predictors] for t in some])
     difference = float((packed - plain).abs().max())
     if not difference < 1e-2 * max(1.0, float(plain.abs().max())):
         raise NotYet(
