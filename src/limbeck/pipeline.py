@@ -168,7 +168,8 @@ def _train(
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
         chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
-        return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft)
+        learned = "last" if soft else recipe.training.answers  # the teacher reads the last alone
+        return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft, learned)
 
     files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
     train, validation = prepared("train"), [prepared("validation", file) for file in files]

@@ -83,6 +83,11 @@ class Prompt:
         """The turns after the system prompt."""
         return self.messages[1:] if self.system is not None else self.messages
 
+    @property
+    def answers(self) -> list[str]:
+        """What the assistant has said so far."""
+        return [message.text for message in self.messages if message.role == "assistant"]
+
     @cached_property
     def id(self) -> str:
         """Content hash: equal prompts have equal ids, always and everywhere."""
@@ -247,6 +252,8 @@ class AnsweredExample:
     """The teacher that answered or was read; None when the label alone is learned from."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """What was measured of the answer before its verdict."""
+    earlier: tuple[Answer, ...] = ()
+    """The answers that stand in the prompt as the teacher reads them, in order; none where they are text alone."""
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,26 @@
 
 The tokens the teacher produced are used as they are, never made again from text, so its distributions stay with
 the tokens they belong to.
+
+Every answer of a conversation is learned, each once and in just the tokens that stood before it when it was given. A
+conversation is one sequence as long as the template writes what was said as it was said; where it does not (some leave
+the thoughts of earlier answers out), a sequence ends and the next answer begins another, with its own history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from limbeck.errors import InvalidInput, NotYet
 from limbeck.models.chat import Renderer
 from limbeck.models.packing import Tokens
-from limbeck.records import AnsweredExample, SoftLabels
+from limbeck.records import Answer, AnsweredExample, Prompt, SoftLabels
 
-__all__ = ["TrainingExample", "prepare", "same_tokens"]
+__all__ = ["TrainingExample", "prepare", "same_tokens", "sequences_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +38,12 @@ def prepare(
     context_tokens: int,
     teacher_renderer: Renderer | None,
     needs_soft_labels: bool,
+    answers: Literal["all", "last"] = "all",
 ) -> list[TrainingExample]:
     """Examples for the loop. ``teacher_renderer`` is None where the answers are text alone.
 
-    Raises `NotYet` when soft labels are needed and the teacher writes in other tokens than the student, and
-    `InvalidInput` for an example longer than the student's context.
+    ``answers`` says which of a conversation are learned. Raises `NotYet` when soft labels are needed and the teacher
+    writes in other tokens than the student, and `InvalidInput` for an example longer than the student's context.
     """
     shared = teacher_renderer is not None and same_tokens(renderer, teacher_renderer)
     if needs_soft_labels and not shared:
@@ -45,19 +53,62 @@ def prepare(
         )
     prepared = []
     for one in answered:
-        prompt = renderer.prompt(one.example.prompt)
-        response = one.answer.token_ids if shared else tuple(renderer.response(one.answer.text))
-        tokens = Tokens((*prompt, *response), len(prompt))
-        if len(tokens.ids) > context_tokens:
-            raise InvalidInput(
-                f"{one.example.file} line {one.example.line}: prompt and answer are {len(tokens.ids):,} tokens;"
-                f" the student reads at most {context_tokens:,}"
-            )
-        soft = one.answer.soft_labels if needs_soft_labels else None
-        if needs_soft_labels and soft is None:
-            raise InvalidInput(f"{one.example.file} line {one.example.line}: its answer came without distributions")
-        prepared.append(TrainingExample(tokens, soft))
+        where = f"{one.example.file} line {one.example.line}"
+        given = [Answer(text, (), "stop", 0) for text in one.example.prompt.answers]
+        said = [*(one.earlier or given), one.answer]
+        if answers == "last":
+            said = said[-1:]
+        if needs_soft_labels and any(answer.soft_labels is None for answer in said):
+            raise InvalidInput(f"{where}: an answer came without distributions")
+        responses = [
+            answer.token_ids if shared and answer.token_ids else tuple(renderer.response(answer.text))
+            for answer in said
+        ]
+        at = 0
+        for tokens, count in sequences_of(one.example.prompt, responses, renderer):
+            if len(tokens.ids) > context_tokens:
+                raise InvalidInput(
+                    f"{where}: prompt and answer are {len(tokens.ids):,} tokens;"
+                    f" the student reads at most {context_tokens:,}"
+                )
+            soft = _joined(said[at : at + count]) if needs_soft_labels else None
+            prepared.append(TrainingExample(tokens, soft))
+            at += count
     return prepared
+
+
+def sequences_of(
+    prompt: Prompt, responses: Sequence[Sequence[int]], renderer: Renderer
+) -> Iterator[tuple[Tokens, int]]:
+    """The last answers of a conversation as sequences, with the number of answers each holds.
+
+    ``responses`` are tokens: the answer to ``prompt`` is the last, those before it stand in the prompt.
+    """
+    places = [at for at, message in enumerate(prompt.messages) if message.role == "assistant"]
+    ends = [*places, len(prompt.messages)][-len(responses) :]
+    ids: tuple[int, ...] = ()
+    start, read, count = 0, [], 0
+    for end, response in zip(ends, responses, strict=True):
+        before = tuple(renderer.prompt(Prompt(prompt.messages[:end])))
+        if count and before[: len(ids)] == ids:
+            read.append(range(len(ids), len(before)))
+        else:
+            if count:
+                yield Tokens(ids, start, tuple(read)), count
+            start, read, count = len(before), [], 0
+        ids = (*before, *response)
+        count += 1
+    yield Tokens(ids, start, tuple(read)), count
+
+
+def _joined(answers: Sequence[Answer]) -> SoftLabels:
+    """The soft labels of several answers, end to end."""
+    soft = [answer.soft_labels for answer in answers if answer.soft_labels is not None]
+    return SoftLabels(
+        np.concatenate([one.top_ids_TK for one in soft]),
+        np.concatenate([one.top_logprobs_TK for one in soft]),
+        np.concatenate([one.tail_logprob_T for one in soft]),
+    )
 
 
 def same_tokens(first: Renderer, second: Renderer) -> bool:
