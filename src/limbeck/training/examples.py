@@ -59,7 +59,7 @@ def prepare(
         if answers == "last":
             said = said[-1:]
         if needs_soft_labels and any(answer.soft_labels is None for answer in said):
-            raise InvalidInput(f"{where}: an answer came without distributions")
+            raise InvalidInput(f"{where}: its answer came without distributions")
         responses = [
             answer.token_ids if shared and answer.token_ids else tuple(renderer.response(answer.text))
             for answer in said
