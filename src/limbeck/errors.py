@@ -20,6 +20,7 @@
     ├── ModelTimedOut               408 ModelTimeoutException         a hosted model took too long
     ├── TrainingDiverged            500 InternalServerException
     └── Stopped                     (a user's wish, not a fault)      how to go on is in the message
+        └── BudgetReached                                             the next request could exceed a cap of the user's
 
 A message says what was found, where, what was expected and the way out.
 """
@@ -31,6 +32,7 @@ from typing import ClassVar
 
 __all__ = [
     "AccessDenied",
+    "BudgetReached",
     "Conflict",
     "DamagedArtifact",
     "InvalidDataset",
@@ -186,3 +188,7 @@ class Stopped(LimbeckError):
     """The user asked to stop; the work so far is kept."""
 
     exit_code = 130
+
+
+class BudgetReached(Stopped):
+    """A cap on tokens or money stands in the way of the next request; what is answered is kept."""

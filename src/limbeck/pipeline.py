@@ -275,7 +275,7 @@ def _check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
             " --resume goes on with it, another name begins a new one"
         )
     # Read as a recipe: one written before a key was known means its default.
-    changed = _differences(Recipe.build(read_json(path), str(path)).dump(), recipe.dump())
+    changed = _differences(Recipe.build(read_json(path), str(path)).lasting(), recipe.lasting())
     if changed:
         raise Conflict(
             f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'

@@ -23,22 +23,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.records import GenerationSettings, Quantization
 
 __all__ = [
+    "Budget",
     "Evaluation",
     "Export",
     "Kind",
     "Objective",
+    "Prices",
     "Recipe",
     "Shrink",
     "Source",
     "Student",
     "Synthesis",
     "Teacher",
+    "Timeouts",
     "Training",
 ]
 
@@ -49,6 +52,9 @@ MINIMUM_ROWS: Mapping[Kind, int] = {"distillation": 100, "fine-tuning": 8, "cont
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
+
+INCIDENTAL = ("key", "concurrency", "attempts", "timeout", "prices", "budget")
+"""Keys of a teacher that change no answer."""
 
 RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning")
 """The kinds the river can run."""
@@ -84,11 +90,119 @@ class Source(_Section):
         return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts
 
 
+class Prices(_Section):
+    """US dollars for 1,000 tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+    def cost(self, input_tokens: float, output_tokens: float) -> float:
+        """US dollars for that many tokens."""
+        return (self.input * input_tokens + self.output * output_tokens) / 1000
+
+
+class Budget(_Section):
+    """What a teacher over the network may use; it is not asked where the next request could exceed a cap."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of the whole job, prompts and answers."""
+    usd: Annotated[float, Field(gt=0)] | None = None
+    """Of the whole job, in US dollars; needs prices."""
+    request_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of one request."""
+    request_usd: Annotated[float, Field(gt=0)] | None = None
+
+
+class Timeouts(_Section):
+    """Seconds one request may take."""
+
+    connect: Annotated[float, Field(gt=0)] = 10.0
+    first_byte: Annotated[float, Field(gt=0)] | None = None
+    """Also the longest silence later on; an answer comes in one piece, so this is about `whole`, its default."""
+    whole: Annotated[float, Field(gt=0)] = 300.0
+
+
+Via = Literal["transformers", "llama.cpp", "openai", "anthropic", "bedrock"]
+REMOTE: tuple[Via, ...] = ("openai", "anthropic", "bedrock")
+"""Teachers that are asked over the network."""
+
+
 class Teacher(_Section):
-    """Who answers."""
+    """Who answers, and by what way. All but `model`, `via` and `tokenizer` are for teachers over the network."""
 
     model: Annotated[str, Field(min_length=1)]
-    """A catalog id, a registered model's name, or a folder in Hugging Face layout."""
+    """A catalog id, a registered model's name, a folder in Hugging Face layout, a GGUF file; a service's own name."""
+    via: Via = "transformers"
+    """`openai` is any endpoint that speaks OpenAI's chat completions, and what an `endpoint` alone means."""
+    endpoint: str | None = None
+    """The address of the service, for example http://127.0.0.1:8000/v1."""
+    key: str | None = None
+    """The name of the environment variable that holds the key; never the key."""
+    region: str | None = None
+    """Of Amazon Bedrock."""
+    answers_as: str | None = None
+    """What the service calls the model in its answers, where that is not `model`."""
+    tokenizer: str | None = None
+    """A model whose tokenizer is the teacher's, to read its log-probabilities by; by default the student."""
+    top_logprobs: Annotated[int, Field(ge=1, le=1024)] = 20
+    """The most candidates the service tells at a position: 20 at OpenAI and by vLLM's default."""
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Requests under way at once."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 6
+    """How often a question is asked at most, when the service fails."""
+    timeout: Annotated[float, Field(gt=0)] | Timeouts = Timeouts()
+    """Seconds a request may take, or `connect`, `first_byte` and `whole` apart."""
+    options: dict[str, Any] = {}
+    """Further fields of the request's body; null takes one out."""
+    prices: Prices | None = None
+    """By default the catalog's."""
+    budget: Budget = Budget()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_endpoint_speaks_openai(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("endpoint") and "via" not in values:
+            return {**values, "via": "openai"}
+        return values
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _a_name_is_no_key(cls, value: Any) -> Any:
+        # Never shown: it may be the key itself.
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(value)):
+            raise ValueError(
+                "expected the name of an environment variable that holds the key, for example OPENAI_API_KEY"
+            )
+        return value
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _an_address(cls, value: Any) -> Any:
+        if value is not None and not re.fullmatch(r"https?://[^\s/@?#]+(?:/[^\s@?#]*)?", str(value)):
+            raise ValueError("expected http://HOST:PORT/PATH or https://…, without user, password or query")
+        return value if value is None else str(value).rstrip("/")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Teacher:
+        if self.via == "openai" and self.endpoint is None:
+            raise ValueError("endpoint: missing; expected the address of an OpenAI-compatible service")
+        if self.via not in REMOTE:
+            stray = [name for name in ("endpoint", "key", "region", "answers_as") if getattr(self, name) is not None]
+            if stray:
+                raise ValueError(
+                    f"{', '.join(stray)}: of no use with via: {self.via}; expected via: {', '.join(REMOTE)}"
+                )
+        return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is asked over the network."""
+        return self.via in REMOTE
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """`timeout` with its parts."""
+        return self.timeout if isinstance(self.timeout, Timeouts) else Timeouts(whole=self.timeout)
 
 
 class Shrink(_Section):
@@ -208,6 +322,10 @@ class Recipe(_Section):
     def _whole(self) -> Recipe:
         if self.kind == "distillation" and self.teacher is None:
             raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
+        if self.teacher is not None and self.teacher.remote and self.student.model is None:
+            raise ValueError(
+                "student.model: missing; a teacher over the network has no weights here for a student to start from"
+            )
         if self.synthesis.use_responses and self.objective.forward_kl:
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
@@ -254,6 +372,13 @@ class Recipe(_Section):
     def examining(self) -> GenerationSettings:
         """How every model is asked on the held-out rows: greedily."""
         return GenerationSettings(self.evaluation.max_response_tokens or self.synthesis.max_response_tokens)
+
+    def lasting(self) -> dict[str, Any]:
+        """What a job keeps when it is gone on with: all but how hard and how dearly the teacher may be asked."""
+        values = self.dump()
+        for key in INCIDENTAL:
+            (values["teacher"] or {}).pop(key, None)
+        return values
 
     def dump(self) -> dict[str, Any]:
         """The recipe as JSON values, every default written out."""

@@ -229,6 +229,15 @@ class Answer:
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     soft_labels: SoftLabels | None = None
+    counted_tokens: int | None = None
+    """The response's length as the teacher counted it, where the tokens themselves are not known."""
+    seconds: float | None = None
+    """How long it took, where it was asked for over the network."""
+
+    @property
+    def response_tokens(self) -> int:
+        """How many tokens the response has; 0 where nobody counted."""
+        return len(self.token_ids) or self.counted_tokens or 0
 
 
 @dataclass(frozen=True)

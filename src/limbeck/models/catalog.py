@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
+from limbeck.recipe import Prices
 from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
@@ -37,17 +38,6 @@ MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Prices(_Part):
-    """US dollars for 1,000 tokens."""
-
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-
-    def cost(self, input_tokens: float, output_tokens: float) -> float:
-        """US dollars for that many tokens."""
-        return (self.input * input_tokens + self.output * output_tokens) / 1000
 
 
 class PackagedFile(_Part):

@@ -80,6 +80,15 @@ class Tokenizer:
             raise DamagedArtifact(f"{path}: its tokenizer cannot be read: {error}") from None
 
     @property
+    def backend_tokenizer(self) -> Backend:
+        """What does the work: the tokenizers package's own."""
+        return self._backend
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token's id."""
+        return dict(self._backend.get_vocab(with_added_tokens=True))
+
+    @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
         """Tokens matched whole in a text, by id."""
         return dict(self._backend.get_added_tokens_decoder())

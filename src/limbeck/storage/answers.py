@@ -32,9 +32,19 @@ create table if not exists answers (
     top_ids        blob,
     top_logprobs   blob,
     tail_logprob   blob,
-    answered_at    real not null
+    answered_at    real not null,
+    counted_tokens integer,
+    seconds        real
 ) without rowid
 """
+
+_ADDED = {"counted_tokens": "integer", "seconds": "real"}
+"""Columns that files from before they were known lack."""
+
+_COLUMNS = (
+    "key, model, text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob,"
+    " answered_at, counted_tokens, seconds"
+)
 
 
 class AnswerStore:
@@ -47,6 +57,7 @@ class AnswerStore:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute(_SCHEMA)
+            self._add_columns()
         except sqlite3.DatabaseError as error:
             raise DamagedArtifact(f"{path}: not a database of answers ({error}); move it away to start anew") from None
 
@@ -59,6 +70,16 @@ class AnswerStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _add_columns(self) -> None:
+        there = {row[1] for row in self._database.execute("pragma table_info(answers)")}
+        for name, kind in _ADDED.items():
+            if name not in there:
+                try:
+                    self._database.execute(f"alter table answers add column {name} {kind}")
+                except sqlite3.OperationalError as error:  # another process was first
+                    if "duplicate column" not in str(error):
+                        raise
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Those of ``keys`` that are answered."""
@@ -73,13 +94,13 @@ class AnswerStore:
     def get(self, key: str) -> Answer:
         """The answer stored under ``key``; KeyError where there is none."""
         row = self._database.execute(
-            "select text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob"
-            " from answers where key = ?",
+            "select text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob,"
+            " counted_tokens, seconds from answers where key = ?",
             (key,),
         ).fetchone()
         if row is None:
             raise KeyError(key)
-        text, token_ids, finish_reason, prompt_tokens, k, top_ids, top_logprobs, tail = row
+        text, token_ids, finish_reason, prompt_tokens, k, top_ids, top_logprobs, tail, counted, seconds = row
         soft = None
         if k:
             soft = SoftLabels(
@@ -87,7 +108,8 @@ class AnswerStore:
                 np.frombuffer(top_logprobs, "<f4").reshape(-1, k),
                 np.frombuffer(tail, "<f4"),
             )
-        return Answer(text, tuple(np.frombuffer(token_ids, "<i4").tolist()), finish_reason, prompt_tokens, soft)
+        tokens = tuple(np.frombuffer(token_ids, "<i4").tolist())
+        return Answer(text, tokens, finish_reason, prompt_tokens, soft, counted, seconds)
 
     def put(self, model: str, answers: Mapping[str, Answer] | Iterable[tuple[str, Answer]]) -> None:
         """Store a group of answers by key, all or none. A key that is there already keeps its answer."""
@@ -96,7 +118,7 @@ class AnswerStore:
         self._database.execute("begin immediate")
         try:
             self._database.executemany(
-                f"insert or ignore into answers values ({','.join('?' * 11)})",  # noqa: S608 (marks only)
+                f"insert or ignore into answers ({_COLUMNS}) values ({','.join('?' * 13)})",  # noqa: S608 (marks only)
                 rows,
             )
         except BaseException:
@@ -119,4 +141,6 @@ def _row(key: str, model: str, answer: Answer) -> tuple[Any, ...]:
         soft.top_logprobs_TK.astype("<f4").tobytes() if soft else None,
         soft.tail_logprob_T.astype("<f4").tobytes() if soft else None,
         time.time(),
+        answer.counted_tokens,
+        answer.seconds,
     )
