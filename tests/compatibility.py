@@ -57,7 +57,7 @@ ROWS = {
     18: Row("Fewer than 100 prompts refused at once, with their number and the reason of each faulty row", beyond=True),
     19: Row("More than 15,000 prompts refused"),
     20: Row("Golden examples: demonstrations for the teacher, their labels kept"),
-    21: Row("Labels kept, improved or ignored, as one wishes", True, f"given labels are kept; choosing {SYNTHESIS}"),
+    21: Row("Labels kept, improved or ignored, as one wishes", True),
     22: Row("Prompts made from prompts", missing=SYNTHESIS),
     23: Row("A distillation from logs: prompts of any model, answered anew"),
     24: Row("A distillation from logs: the teacher's responses reused, no other model's"),

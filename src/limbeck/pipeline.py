@@ -17,7 +17,7 @@ import torch
 
 from limbeck import curation, evaluation, intake, registry, synthesis, training
 from limbeck.errors import Conflict
-from limbeck.evaluation import Candidate
+from limbeck.evaluation import Candidate, token_f1
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
@@ -78,13 +78,14 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     teacher = load(recipe.teacher.model, settings)
     base = load(recipe.student.model, settings) if recipe.student.model else teacher
     student = begin(base, recipe.student.shrink, recipe.name)
-    golden = intake.golden_pairs(recipe.source)[: recipe.synthesis.demonstrations]
+    framing = _framing(recipe)
 
     examples = intake.collect(recipe, work)
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
-        answered = synthesis.answer(examples, LocalTeacher(teacher), recipe.asking, golden, settings.answers, work)
+        session = synthesis.Session(LocalTeacher(teacher), recipe.asking, framing, settings.answers, work)
+        answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
     kept = curation.sift(answered, examples, work)
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
     report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
@@ -152,6 +153,13 @@ def _parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[Prompt]:
 def load_engine(model: str, settings: Settings) -> Engine:
     """A model ready to answer."""
     return Engine(load(model, settings))
+
+
+def _framing(recipe: Recipe) -> synthesis.Framing:
+    """What the teacher sees besides the prompt."""
+    plan = recipe.synthesis
+    golden = synthesis.Golden(intake.golden_pairs(recipe.source), plan.demonstrations, plan.golden_choice)
+    return synthesis.Framing(golden, plan.teacher_system)
 
 
 def _train(

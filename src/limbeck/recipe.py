@@ -36,6 +36,7 @@ __all__ = [
     "Objective",
     "Prices",
     "Recipe",
+    "Refine",
     "Shrink",
     "Source",
     "Student",
@@ -220,6 +221,13 @@ class Student(_Section):
     shrink: Shrink | None = None
 
 
+class Refine(_Section):
+    """The teacher's own answers are written anew by it before anybody learns from them."""
+
+    instruction: Annotated[str, Field(min_length=1)]
+    """What is to be mended: "Be concise; answer in JSON"."""
+
+
 class Synthesis(_Section):
     """How the teacher is asked."""
 
@@ -231,6 +239,15 @@ class Synthesis(_Section):
     """Candidates kept at each position of an answer, with their log-probabilities."""
     demonstrations: Annotated[int, Field(ge=0, le=64)] = 10
     """The most golden pairs put before each prompt."""
+    golden_choice: Literal["first", "similar"] = "first"
+    """The same pairs for all prompts, or for each those like it and unlike each other."""
+    labels: Literal["keep", "improve", "ignore", "auto"] = "keep"
+    """What becomes of the rows' own answers: taken, mended by the teacher, left out, or what a sample of them says."""
+    improve_instruction: Annotated[str, Field(min_length=1)] | None = None
+    """How the teacher is asked to mend a label; by default as `synthesis/instructions.py` has it."""
+    refine: Refine | None = None
+    teacher_system: Annotated[str, Field(min_length=1)] | None = None
+    """Instructions for the teacher alone, in place of a prompt's system prompt: the student does not see them."""
     use_responses: bool = False
     """Take the rows' own answers as they are: the teacher is neither asked nor made to read them."""
 
@@ -330,6 +347,11 @@ class Recipe(_Section):
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
                 " training.objective.forward_kl; use cross_entropy"
+            )
+        if self.synthesis.use_responses and (self.synthesis.labels != "keep" or self.synthesis.refine is not None):
+            raise ValueError(
+                "synthesis.use_responses: the teacher is not asked, so it can neither mend answers nor give others;"
+                " drop synthesis.labels and synthesis.refine"
             )
         if self.kind == "fine-tuning":
             if self.teacher is not None:

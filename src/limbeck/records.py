@@ -146,6 +146,8 @@ class Example:
     """The id of the example this prompt was made from."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the caller of a logged request sent with it."""
+    whole: Prompt | None = None
+    """The prompt with the parts that only the teacher sees; None where there are none."""
 
     @property
     def id(self) -> str:
@@ -263,6 +265,12 @@ class AnsweredExample:
     """What was measured of the answer before its verdict."""
     earlier: tuple[Answer, ...] = ()
     """The answers that stand in the prompt as the teacher reads them, in order; none where they are text alone."""
+    before: str | None = None
+    """The text that the teacher mended: the user's label, or its own first answer."""
+    parent: str | None = None
+    """What the answer was mended from: the example's id for its label, an answer's key in the store of answers."""
+    note: str = ""
+    """What became of an attempt to mend it, where nothing did."""
 
 
 @dataclass(frozen=True)

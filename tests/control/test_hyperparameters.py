@@ -45,3 +45,12 @@ def test_a_distillation_takes_an_objective_and_higher_rates():
         checked("DISTILLATION", {"objective": "x"})
     with pytest.raises(InvalidInput, match="objective: unknown"):
         checked("FINE_TUNING", {"objective": "forward_kl"})
+
+
+@pytest.mark.row(21)
+def test_a_distillation_says_what_becomes_of_labels():
+    assert checked("DISTILLATION", {"labels": "auto"}) == {"labels": "auto"}
+    with pytest.raises(InvalidInput, match=r'labels: found "drop"; expected keep, improve, ignore or auto'):
+        checked("DISTILLATION", {"labels": "drop"})
+    with pytest.raises(InvalidInput, match="labels: unknown"):
+        checked("FINE_TUNING", {"labels": "keep"})

@@ -1,22 +1,18 @@
 """Answers and signals on disk are what the teacher gave; golden pairs are shown; a kill costs no answer twice."""
 
-import json
-
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.factory import message, write_rows
+from tests.synthesis.sessions import answer, rows
 
 from limbeck import synthesis
 from limbeck.errors import Stopped
 from limbeck.intake import collect
 from limbeck.recipe import Recipe
-from limbeck.records import GenerationSettings
 from limbeck.storage.workspace import Workspace
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
-
-SETTINGS = GenerationSettings(6, top_k_captured=5)
 
 
 @pytest.fixture
@@ -33,10 +29,9 @@ def examples(tmp_path, work):
     )
 
 
-def test_answers_come_back_from_disk_as_the_teacher_gave_them(tmp_path, work, examples, tiny):
-    store = tmp_path / "a.sqlite"
-    first = synthesis.answer(examples, LocalTeacher(tiny), SETTINGS, (), store, work)
-    again = synthesis.answer(examples, LocalTeacher(tiny), SETTINGS, (), store, work)
+def test_answers_come_back_from_disk_as_the_teacher_gave_them(work, examples, tiny):
+    first = answer(examples, LocalTeacher(tiny), work)
+    again = answer(examples, LocalTeacher(tiny), work)
     assert [a.example.id for a in first] == [e.id for e in examples if e.split != "held-out"]
     for one, other in zip(first, again, strict=True):
         assert one.answer.token_ids == other.answer.token_ids
@@ -49,15 +44,15 @@ def test_answers_come_back_from_disk_as_the_teacher_gave_them(tmp_path, work, ex
 
 
 @pytest.mark.row(27)
-def test_every_answer_carries_its_lineage(tmp_path, work, examples):
-    synthesis.answer(examples, ScriptedTeacher(lambda t: "noise"), SETTINGS, [("a", "b")], tmp_path / "a.sqlite", work)
-    rows = [json.loads(line) for line in (work.folder / "2-synthesis" / "answers.jsonl").read_text().splitlines()]
-    assert {row["origin"] for row in rows} == {"given", "teacher"}
-    assert all(row["teacher"] == "scripted" and row["demonstrations"] == 1 for row in rows)
+def test_every_answer_carries_its_lineage(work, examples):
+    answer(examples, ScriptedTeacher(lambda t: "noise"), work, [("a", "b")])
+    told = rows(work)
+    assert {row["origin"] for row in told} == {"given", "teacher"}
+    assert all(row["teacher"] == "scripted" and row["demonstrations"] == 1 for row in told)
 
 
 @pytest.mark.row(20)
-def test_golden_pairs_are_shown_but_never_the_example_itself(tmp_path, work, examples):
+def test_golden_pairs_are_shown_but_never_the_example_itself(work, examples):
     seen = []
 
     class Watching(ScriptedTeacher):
@@ -67,13 +62,13 @@ def test_golden_pairs_are_shown_but_never_the_example_itself(tmp_path, work, exa
 
     own = examples[0].prompt.messages[-1].text
     golden = [(own, "leak"), ("another", "noise")]
-    synthesis.answer(examples, Watching(lambda t: "x"), SETTINGS, golden, tmp_path / "a.sqlite", work)
+    answer(examples, Watching(lambda t: "x"), work, golden)
     shown = {question.prompt.messages[-1].text: question.demonstrations for question in seen}
     assert all(own not in dict(pairs) for text, pairs in shown.items() if text == own)
     assert all(pairs == tuple(golden) for text, pairs in shown.items() if text != own)
 
 
-def test_broken_off_and_begun_again_each_prompt_is_asked_once(tmp_path, work, examples):
+def test_broken_off_and_begun_again_each_prompt_is_asked_once(work, examples):
     teacher = ScriptedTeacher(lambda text: "noise")
     asked = [e for e in examples if e.split != "held-out"]
 
@@ -84,9 +79,9 @@ def test_broken_off_and_begun_again_each_prompt_is_asked_once(tmp_path, work, ex
 
     teacher._script = script
     with pytest.raises(Stopped):
-        synthesis.answer(examples, teacher, SETTINGS, (), tmp_path / "a.sqlite", work)
+        answer(examples, teacher, work)
     resumed = Workspace(work.folder)
-    assert len(synthesis.answer(examples, teacher, SETTINGS, (), tmp_path / "a.sqlite", resumed)) == len(asked)
+    assert len(answer(examples, teacher, resumed)) == len(asked)
     assert set(teacher.asked.values()) == {1}
 
 

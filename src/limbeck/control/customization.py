@@ -266,6 +266,8 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         values["synthesis"] = {"max_response_tokens": config.get("maxResponseLengthForInference", ANSWER_TOKENS)}
         logs = asked["trainingDataConfig"].get("invocationLogsConfig", {})
         values["synthesis"]["use_responses"] = logs.get("usePromptResponse", False)
+        if "labels" in numbers:
+            values["synthesis"]["labels"] = numbers["labels"]
         if numbers.get("objective"):
             values["training"]["objective"] = {numbers["objective"]: 1.0}
     try:

@@ -1,4 +1,4 @@
-"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and two of our own.
+"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and three of our own.
 
 | name                      | values                          | default                                |
 |---------------------------|---------------------------------|----------------------------------------|
@@ -7,6 +7,7 @@
 | `learningRateWarmupSteps` | 0 to 100                        | 10; in a distillation a tenth          |
 | `batchSize`               | 1 to 512                        | 32                                     |
 | `objective`               | `forward_kl`, `cross_entropy`   | `forward_kl` (distillation only)       |
+| `labels`                  | `keep`, `improve`, `ignore`, `auto` | `keep` (distillation only)         |
 | `resumeFrom`              | a job that was stopped          | begin anew                             |
 
 Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, and
@@ -27,7 +28,8 @@ RESUME = "resumeFrom"
 
 DEFAULTS = {"epochCount": "2", "learningRate": "0.00001", "learningRateWarmupSteps": "10", "batchSize": "32"}
 
-OBJECTIVES = ("forward_kl", "cross_entropy")
+CHOICES = {"objective": ("forward_kl", "cross_entropy"), "labels": ("keep", "improve", "ignore", "auto")}
+"""Of a distillation: what is minimized, and what becomes of the rows' own answers."""
 
 
 def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -39,12 +41,13 @@ def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
         "learningRateWarmupSteps": (0, 100),
         "batchSize": (1, 512),
     }
-    known = [*ranges, *(["objective"] if distilled else []), RESUME]
+    known = [*ranges, *(CHOICES if distilled else ()), RESUME]
     faults = []
     for name, text in given.items():
-        if name == "objective" and distilled:
-            if text not in OBJECTIVES:
-                faults.append(f'objective: found "{text}"; expected {" or ".join(OBJECTIVES)}')
+        if name in CHOICES and distilled:
+            if text not in CHOICES[name]:
+                *others, last = CHOICES[name]
+                faults.append(f'{name}: found "{text}"; expected {", ".join(others)} or {last}')
         elif name == RESUME:
             continue  # whether there is such a job is seen where jobs are known
         elif name not in ranges:

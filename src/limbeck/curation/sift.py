@@ -73,6 +73,9 @@ def _row(one: AnsweredExample, verdict: Verdict) -> dict[str, object]:
         "teacher": one.teacher,
         "messages": [{"role": m.role, "text": m.text} for m in one.example.prompt.messages],
         "response": one.answer.text,
+        "label": one.example.label,
+        "before": one.before,
+        "parent": one.parent,
         "verdict": verdict.rule,
         "detail": verdict.detail,
     }

@@ -5,6 +5,7 @@
 """
 
 from limbeck.evaluation.compare import Candidate, compare, examine
+from limbeck.evaluation.metrics import token_f1
 from limbeck.evaluation.table import table
 
-__all__ = ["Candidate", "compare", "examine", "table"]
+__all__ = ["Candidate", "compare", "examine", "table", "token_f1"]

@@ -1,8 +1,13 @@
 """Stage 2: examples in, examples with answers out, and with the teacher's distributions over them.
 
-`respond` asks the teacher, or takes the labels as they are, and writes what came of it.
+`respond` is the stage: it asks the teacher, or takes the labels as they are, and writes what came of it. `framing` says
+what a teacher sees, `golden` which demonstrations it is shown, `session` asks it, `policy` decides what becomes of
+labels, and `refine` has texts mended, with the words of `instructions`.
 """
 
+from limbeck.synthesis.framing import Framing
+from limbeck.synthesis.golden import Golden
 from limbeck.synthesis.respond import answer, labels, read_answers
+from limbeck.synthesis.session import Session
 
-__all__ = ["answer", "labels", "read_answers"]
+__all__ = ["Framing", "Golden", "Session", "answer", "labels", "read_answers"]

@@ -1,8 +1,9 @@
 """The teacher answers what has no answer, and reads what has one.
 
-A prompt without a label is answered by the teacher; a label the user gave is kept, and the teacher reads it. Golden
-pairs stand before every prompt as demonstrations. Left in the folder: `answers.jsonl`, one line an answer, and
-`signals.safetensors` with their tokens and soft labels, laid end to end:
+What becomes of a label is the policy's to say (`policy`): it is kept and read, mended by the teacher, or left out and
+the teacher answers. What the teacher sees is `framing`'s. Its own answers may be refined (`refine`). Left in the
+folder: `policy.json`; `answers.jsonl`, one line an answer, with the label and what the answer was before it was mended;
+and `signals.safetensors` with the answers' tokens and soft labels, laid end to end:
 
 | tensor       | shape    | type    | meaning                                             |
 |--------------|----------|---------|-----------------------------------------------------|
@@ -16,16 +17,20 @@ pairs stand before every prompt as demonstrations. Left in the folder: `answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from limbeck.records import Answer, AnsweredExample, Example, GenerationSettings, Question, SoftLabels
-from limbeck.storage.workspace import Workspace, writing
-from limbeck.teachers import Teacher, ask
+from limbeck.recipe import Synthesis
+from limbeck.records import Answer, AnsweredExample, Example, Origin, SoftLabels
+from limbeck.storage.workspace import write_json, writing
+from limbeck.synthesis.instructions import IMPROVE
+from limbeck.synthesis.policy import decide
+from limbeck.synthesis.refine import mend
+from limbeck.synthesis.session import Session
 
 __all__ = ["answer", "labels", "read_answers"]
 
@@ -33,26 +38,32 @@ STAGE = "2-synthesis"
 
 
 def answer(
-    examples: Sequence[Example],
-    teacher: Teacher,
-    settings: GenerationSettings,
-    golden: Sequence[tuple[str, str]],
-    store: Path,
-    work: Workspace,
+    examples: Sequence[Example], session: Session, plan: Synthesis, agree: Callable[[str, str], float]
 ) -> list[AnsweredExample]:
-    """Stage 2 with a teacher, over the examples that are not held out. ``golden`` are put before each prompt."""
+    """Stage 2 with a teacher, over the examples that are not held out. ``agree`` tells how alike two answers are."""
     asked = [example for example in examples if example.split != "held-out"]
+    improve, work = plan.improve_instruction or IMPROVE, session.work
     inputs = {
         "examples": work.digest_of("1-intake"),
-        "teacher": teacher.fingerprint,
-        "settings": asdict(settings),
-        "golden": [list(pair) for pair in golden],
+        "teacher": session.teacher.fingerprint,
+        "settings": asdict(session.settings),
+        "framing": session.framing.told,
+        "labels": plan.labels,
+        "improve": improve,
+        "refine": plan.refine and plan.refine.instruction,
     }
 
     def make(folder: Path) -> None:
-        questions = [Question(e.prompt, _others(golden, e), e.label) for e in asked]
-        answers = ask(teacher, questions, settings, store, work.progress, work.stop, "teacher answers")
-        _write(folder, asked, answers, teacher, settings, len(golden))
+        policy = decide(plan.labels, asked, session, agree, plan.seed)
+        write_json(folder / "policy.json", asdict(policy))
+        if plan.labels == "auto":
+            work.progress.say(str(policy))
+        answered = _respond(asked, policy.labels != "ignore", session)
+        if policy.labels == "improve":
+            answered = mend(answered, "given", improve, session, "labels improved")
+        if plan.refine is not None:
+            answered = mend(answered, "teacher", plan.refine.instruction, session, "answers refined")
+        _write(folder, answered, session)
 
     folder = work.step(STAGE, inputs, make)
     return read_answers(folder, asked)
@@ -86,24 +97,26 @@ def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExam
                 row["prompt_tokens"],
                 soft,
             )
-            answered.append(AnsweredExample(by_id[row["id"]], made, row["origin"], row["teacher"]))
+            lineage = {key: row[key] for key in ("before", "parent", "note")}
+            answered.append(AnsweredExample(by_id[row["id"]], made, row["origin"], row["teacher"], **lineage))
     return answered
 
 
-def _others(golden: Sequence[tuple[str, str]], example: Example) -> tuple[tuple[str, str], ...]:
-    """The demonstrations for one example: all pairs, but never the example itself with its answer."""
-    own = example.prompt.messages[-1].text
-    return tuple(pair for pair in golden if pair[0] != own)
+def _respond(asked: Sequence[Example], with_labels: bool, session: Session) -> list[AnsweredExample]:
+    """The teacher reads each label, if labels are taken or it is a golden one, and answers where there is none."""
+    read = [e.label is not None and (with_labels or session.framing.is_golden(e)) for e in asked]
+    questions = [session.framing.question(e, e.label if label else None) for e, label in zip(asked, read, strict=True)]
+    answers = session.put(questions, "teacher answers")
+    origins: list[Origin] = ["given" if label else "teacher" for label in read]
+    return [
+        AnsweredExample(example, found, origin, session.teacher.id)
+        for example, found, origin in zip(asked, answers, origins, strict=True)
+    ]
 
 
-def _write(
-    folder: Path,
-    examples: Sequence[Example],
-    answers: Sequence[Answer],
-    teacher: Teacher,
-    settings: GenerationSettings,
-    golden: int,
-) -> None:
+def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> None:
+    teacher, settings = session.teacher, session.settings
+    answers = [one.answer for one in made]
     soft = [a.soft_labels for a in answers if a.soft_labels is not None]
     whole = len(soft) == len(answers) and soft
     k = soft[0].k if whole else 0
@@ -122,17 +135,21 @@ def _write(
         metadata={"teacher": teacher.id, "teacher_fingerprint": teacher.fingerprint, "top_k": str(k)},
     )
     with writing(folder / "answers.jsonl") as file:
-        for example, made in zip(examples, answers, strict=True):
+        for one in made:
             row = {
-                "id": example.id,
-                "origin": "given" if example.label is not None else "teacher",
+                "id": one.example.id,
+                "origin": one.origin,
                 "teacher": teacher.id,
-                "text": made.text,
-                "finish_reason": made.finish_reason,
-                "prompt_tokens": made.prompt_tokens,
-                "response_tokens": len(made.token_ids),
+                "text": one.answer.text,
+                "label": one.example.label,
+                "before": one.before,
+                "parent": one.parent,
+                "note": one.note,
+                "finish_reason": one.answer.finish_reason,
+                "prompt_tokens": one.answer.prompt_tokens,
+                "response_tokens": len(one.answer.token_ids),
                 "temperature": settings.temperature,
                 "seed": settings.seed,
-                "demonstrations": golden,
+                "demonstrations": len(session.framing.question(one.example).demonstrations),
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

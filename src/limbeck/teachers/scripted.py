@@ -33,8 +33,8 @@ class ScriptedTeacher:
             self.asked[question.prompt.id] += 1
             text = question.completion or self._script(question.prompt.messages[-1].text)
             tokens = tuple(text.encode())
-            cut = len(tokens) > settings.max_tokens
-            kept = tokens[: settings.max_tokens]
+            cut = question.completion is None and len(tokens) > settings.max_tokens
+            kept = tokens[: settings.max_tokens] if cut else tokens
             yield [
                 (
                     index,

@@ -1,0 +1,35 @@
+"""One teacher being asked: who answers, how, what it sees, and where its answers are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from limbeck.records import Answer, Example, GenerationSettings, Question
+from limbeck.storage.workspace import Workspace
+from limbeck.synthesis.framing import Framing
+from limbeck.teachers import Teacher, ask
+
+__all__ = ["Session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A teacher with all that asking it takes."""
+
+    teacher: Teacher
+    settings: GenerationSettings
+    framing: Framing
+    store: Path
+    work: Workspace
+
+    def put(self, questions: Sequence[Question], name: str) -> list[Answer]:
+        """The answers to ``questions``, each asked once ever; ``name`` is what progress shows."""
+        if not questions:
+            return []
+        return ask(self.teacher, questions, self.settings, self.store, self.work.progress, self.work.stop, name)
+
+    def key(self, example: Example) -> str:
+        """Where the teacher's own answer to ``example`` is kept in the store."""
+        return self.framing.question(example).key(self.teacher.fingerprint, self.settings)
