@@ -88,7 +88,8 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
     kept = curation.sift(answered, examples, work)
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
-    report = _compare([Candidate("teacher", teacher)], base, student, kept, examples, recipe, settings, work)
+    tutor = Candidate("teacher", teacher, framing.examined(examples, recipe.evaluation.teacher_sees))
+    report = _compare([tutor], base, student, kept, examples, recipe, settings, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
 
@@ -219,7 +220,15 @@ def _compare(
     ]
     inputs = {"weights": weights, "candidates": [c.model.fingerprint for c in candidates]}
     return evaluation.compare(
-        candidates, examples, kept, recipe.evaluation, recipe.examining, settings.answers, work, inputs
+        candidates,
+        examples,
+        kept,
+        recipe.evaluation,
+        recipe.examining,
+        settings.answers,
+        work,
+        inputs,
+        synthesis.remarks(work.folder, kept),
     )
 
 

@@ -75,9 +75,11 @@ class Source(_Section):
     validation: tuple[Path, ...] = ()
     """JSONL whose loss is watched while training, each file's apart; without it, a share of `prompts` is set aside."""
     golden: Path | None = None
-    """JSONL of pairs put before the teacher as demonstrations."""
+    """JSONL of pairs put before the teacher as demonstrations, and learned."""
     system: Annotated[str, Field(min_length=1)] | None = None
     """A system prompt for rows that have none."""
+    droppable: tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] | None = None
+    """Two marks; what stands between them in a prompt is seen by the teacher and not by the student."""
     validation_share: Share = 0.05
     """Share of the prompts whose loss is watched while training."""
     held_out_share: Share = 0.1
@@ -309,6 +311,9 @@ class Evaluation(_Section):
     """By default as in the synthesis."""
     latency_requests: Annotated[int, Field(ge=2)] = 40
     """How many requests are timed for each model, one after another."""
+    teacher_sees: Literal["prompt", "context"] | None = None
+    """Whether the teacher is examined on what the student sees, or with all it saw when it taught; by default the
+    latter where it has instructions or droppable parts of its own."""
     baseline: bool = True
     """Compare with TF-IDF and logistic regression where the answers are labels."""
     seed: int = 0

@@ -23,7 +23,7 @@ from limbeck.evaluation.verdict import decide
 from limbeck.inference.engine import Engine
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Evaluation
-from limbeck.records import AnsweredExample, Example, GenerationSettings, Question, Report
+from limbeck.records import AnsweredExample, Example, GenerationSettings, Question, Report, digest
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 from limbeck.teachers import ask
 from limbeck.teachers.local import LocalTeacher
@@ -33,12 +33,18 @@ __all__ = ["Candidate", "compare", "examine"]
 STAGE = "5-evaluation"
 
 
+def _plainly(example: Example) -> Question:
+    return Question(example.prompt)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Who is examined: the part played (teacher, student before, student after) and the model."""
 
     part: str
     model: LoadedModel
+    ask: Callable[[Example], Question] = _plainly
+    """How it is asked about a row: a teacher may have a context of its own."""
 
 
 def compare(
@@ -50,8 +56,12 @@ def compare(
     store: Path,
     work: Workspace,
     inputs: Mapping[str, Any],
+    said: Sequence[str] = (),
 ) -> Report:
-    """Stage 5 on the held-out ``examples``. ``learned`` is what the student learned from: the baseline's data."""
+    """Stage 5 on the held-out ``examples``. ``learned`` is what the student learned from: the baseline's data.
+
+    ``said`` are sentences of earlier stages that belong into the report.
+    """
     rows = _rows(examples, plan)
 
     def make(folder: Path) -> None:
@@ -61,11 +71,11 @@ def compare(
             texts["baseline"] = [str(label) for label in classical.predict([_asked(e) for e in rows])]
         work.progress.say("evaluation: timing requests one after another")
         latency = _time(candidates, classical, rows, plan, settings, work)
-        report = _report(candidates, rows, texts, latency, plan, folder.parent)
+        report = _report(candidates, rows, texts, latency, plan, said, folder.parent)
         with writing(folder / "answers.jsonl") as file:
             for at, example in enumerate(rows):
-                said = {part: answers[at] for part, answers in texts.items()}
-                row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **said}
+                spoken = {part: answers[at] for part, answers in texts.items()}
+                row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **spoken}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         write_json(folder / "report.json", report.to_json())
         with writing(folder / "report.html") as file:
@@ -76,6 +86,8 @@ def compare(
         "rows": [e.id for e in rows],
         "plan": plan.model_dump(mode="json"),
         "settings": asdict(settings),
+        "asked": digest([[c.ask(e).conversation.id for e in rows] for c in candidates]),
+        "said": list(said),
     }
     return read_report(work.step(STAGE, fixed, make))
 
@@ -119,7 +131,7 @@ def _answers(
     candidate: Candidate, rows: Sequence[Example], settings: GenerationSettings, store: Path, work: Workspace
 ) -> list[str]:
     teacher = LocalTeacher(candidate.model)
-    questions = [Question(example.prompt) for example in rows]
+    questions = [candidate.ask(example) for example in rows]
     name = f"examining the {candidate.part}"
     return [a.text for a in ask(teacher, questions, settings, store, work.progress, work.stop, name)]
 
@@ -142,7 +154,7 @@ def _time(
 ) -> dict[str, Latency]:
     chosen = random.Random(plan.seed).sample(range(len(rows)), min(plan.latency_requests, len(rows)))  # noqa: S311
     by_text = {_asked(rows[i]): rows[i] for i in chosen}
-    models = {c.part: _requester(c.model, by_text, settings) for c in candidates}
+    models = {c.part: _requester(c, by_text, settings) for c in candidates}
     if classical is not None:
         models["baseline"] = lambda text: len(classical.predict([text]))
     with work.progress.task("timing", len(by_text), "requests") as task:
@@ -155,13 +167,13 @@ def _time(
 
 
 def _requester(
-    model: LoadedModel, by_text: Mapping[str, Example], settings: GenerationSettings
+    candidate: Candidate, by_text: Mapping[str, Example], settings: GenerationSettings
 ) -> Callable[[str], int]:
     """One request as a caller makes it: text in, text out, nothing kept from the last."""
-    engine = Engine(model)
+    engine = Engine(candidate.model)
 
     def request(text: str) -> int:
-        tokens = model.renderer.prompt(by_text[text].prompt)
+        tokens = engine.renderer.prompt(candidate.ask(by_text[text]).conversation)
         return len(engine.generate([tokens], settings)[0].token_ids)
 
     return request
@@ -173,6 +185,7 @@ def _report(
     texts: Mapping[str, Sequence[str]],
     latency: Mapping[str, Latency],
     plan: Evaluation,
+    said: Sequence[str],
     job: Path,
 ) -> Report:
     models: dict[str, Any] = {}
@@ -202,6 +215,7 @@ def _report(
     details = {
         "metric": plan.metric,
         "tolerance": plan.tolerance,
+        "said": list(said),
         "loss_curve": _loss_curve(job / "4-training"),
     }
     return Report(models, len(rows), verdict, ship, details)
@@ -231,7 +245,7 @@ def _cost(candidate: Candidate, rows: Sequence[Example], texts: Sequence[str]) -
     if prices is None:
         return {}
     render = candidate.model.renderer
-    tokens_in = sum(len(render.prompt(example.prompt)) for example in rows) / len(rows)
+    tokens_in = sum(len(render.prompt(candidate.ask(example).conversation)) for example in rows) / len(rows)
     tokens_out = sum(len(render.response(text)) for text in texts) / len(texts)
     return {"cost_per_1000_requests": 1000 * prices.cost(tokens_in, tokens_out)}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidDataset, InvalidInput
+from limbeck.intake.droppable import Marks
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
@@ -55,11 +56,11 @@ class Census:
     faults: list[Fault] = field(default_factory=list)
 
 
-def survey(path: Path) -> Census:
-    """Read a whole file and count; nothing is written."""
+def survey(path: Path, marks: Marks | None = None) -> Census:
+    """Read a whole file and count; nothing is written. ``marks`` are those of droppable parts."""
     census = Census(path.name)
     seen: set[str] = set()
-    for row in read_rows(path):
+    for row in read_rows(path, marks):
         census.rows += 1
         if isinstance(row, list):
             census.faults += row
@@ -82,7 +83,7 @@ def check(recipe: Recipe) -> list[Census]:
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
             problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
             continue
-        censuses.append(survey(path))
+        censuses.append(survey(path, source.droppable))
     if problems:
         raise InvalidInput("\n".join(problems))
     main = censuses[: len(source.prompt_files)]
@@ -134,7 +135,7 @@ def golden_pairs(source: Source) -> list[tuple[str, str]]:
     if source.golden is None:
         return []
     pairs: dict[str, tuple[str, str]] = {}
-    for row in read_rows(source.golden):
+    for row in read_rows(source.golden, source.droppable):
         if isinstance(row, Row) and row.label is not None:
             pairs.setdefault(row.prompt.id, (row.prompt.messages[-1].text, row.label))
     return list(pairs.values())
@@ -160,17 +161,27 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     faults: list[Fault] = []
 
     if source.held_out is not None:
-        for row in _valid(read_rows(source.held_out), source.held_out.name, fates, faults):
+        for row in _valid(read_rows(source.held_out, source.droppable), source.held_out.name, fates, faults):
             _fold(held_out, _example(row, source, "held-out", source.held_out.name), fates)
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
     examples: dict[str, Example] = {}
+    golden: set[str] = set()
+    if source.golden is not None:
+        for row in _valid(read_rows(source.golden, source.droppable), source.golden.name, fates, faults):
+            if row.prompt.normalized_id in guarded:
+                fates.append((source.golden.name, row.line, "guarded", "the same as a held-out prompt"))
+            else:
+                golden.add(row.prompt.normalized_id)
+                _fold(examples, _example(row, source, "train", source.golden.name), fates)
     watched = [(path, True) for path in source.validation]
     for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
-        for row in _valid(read_rows(path), path.name, fates, faults):
+        for row in _valid(read_rows(path, source.droppable), path.name, fates, faults):
             share = 0.0 if source.held_out is not None else source.held_out_share
             set_aside = 0.0 if source.validation else source.validation_share
             split = "validation" if is_validation else split_of(row.prompt, share, set_aside)
+            if row.prompt.normalized_id in golden:
+                split = "train"
             if row.prompt.normalized_id in guarded:
                 fates.append((path.name, row.line, "guarded", "the same as a held-out prompt"))
             elif recipe.kind == "fine-tuning" and row.label is None:
@@ -209,8 +220,10 @@ def _valid(
 
 
 def _example(row: Row, source: Source, split: Split, file: str) -> Example:
-    prompt = row.prompt.with_system(source.system) if source.system else row.prompt
-    return Example(prompt, row.label, split, file, row.line)
+    prompt, whole = row.prompt, row.whole
+    if source.system:
+        prompt, whole = prompt.with_system(source.system), whole and whole.with_system(source.system)
+    return Example(prompt, row.label, split, file, row.line, whole=whole)
 
 
 def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int, str, str]]) -> None:
@@ -223,6 +236,8 @@ def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int
     reason = f"the same prompt as line {known.line}"
     if new.label is not None and known.label is not None and new.label != known.label:
         reason += f', with another answer ("{new.label[:60]}"); that of line {known.line} is kept'
+    if new.whole != known.whole:
+        reason += f", with another droppable part; that of line {known.line} is kept"
     examples[new.id] = replace(
         known, copies=known.copies + 1, label=known.label if known.label is not None else new.label
     )
@@ -233,7 +248,8 @@ def _to_json(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
         "split": example.split,
-        "messages": [{"role": m.role, "text": m.text} for m in example.prompt.messages],
+        "messages": _turns(example.prompt),
+        "whole": example.whole and _turns(example.whole),
         "label": example.label,
         "copies": example.copies,
         "file": example.file,
@@ -244,10 +260,17 @@ def _to_json(example: Example) -> dict[str, Any]:
     }
 
 
+def _turns(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": message.role, "text": message.text} for message in prompt.messages]
+
+
+def _prompt(turns: list[dict[str, Any]]) -> Prompt:
+    return Prompt(tuple(Message(**turn) for turn in turns))
+
+
 def _from_json(row: dict[str, Any]) -> Example:
-    messages = tuple(Message(**turn) for turn in row["messages"])
     return Example(
-        Prompt(messages),
+        _prompt(row["messages"]),
         row["label"],
         row["split"],
         row["file"],
@@ -256,4 +279,5 @@ def _from_json(row: dict[str, Any]) -> Example:
         row["origin"],
         row["parent"],
         row["metadata"],
+        row["whole"] and _prompt(row["whole"]),
     )

@@ -6,7 +6,8 @@ Three shapes, told apart row by row by their keys:
     {"messages": [{"role", "content": "text"}]}                          OpenAI chat
     {"prompt": "text", "completion": "text"}                             completion may be left out
 
-A conversation that ends with the assistant is a labelled pair: its last turn is the label.
+A conversation that ends with the assistant is a labelled pair: its last turn is the label. What only the teacher is to
+see stands in ``"context"`` beside the last two shapes, or in any of them between two marks (`droppable`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
+from limbeck.intake.droppable import Marks, with_context, without
 from limbeck.records import Fault, Message, Prompt, Role
 
 __all__ = ["MAXIMUM_LINE_BYTES", "SCHEMA_VERSION", "Row", "parse_row", "read_rows"]
@@ -35,12 +37,15 @@ class Row:
     prompt: Prompt
     label: str | None
     line: int
+    whole: Prompt | None = None
+    """The prompt with what only the teacher sees; None where that is nothing."""
 
 
-def read_rows(path: Path) -> Iterator[Row | list[Fault]]:
+def read_rows(path: Path, marks: Marks | None = None) -> Iterator[Row | list[Fault]]:
     """The rows of a file in order, one line in memory at a time; a faulty row comes as its list of faults.
 
-    Empty lines are passed over. Raises `InvalidInput` if the file cannot be opened.
+    What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Raises `InvalidInput` if
+    the file cannot be opened.
     """
     name = path.name
     try:
@@ -57,10 +62,10 @@ def read_rows(path: Path) -> Iterator[Row | list[Fault]]:
                 limit = f"at most {MAXIMUM_LINE_BYTES:,} bytes"
                 yield [Fault(name, number, "line", "a longer line", limit)]
             elif line.strip():
-                yield parse_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number)
+                yield parse_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number, marks)
 
 
-def parse_row(line: bytes, file: str, number: int) -> Row | list[Fault]:
+def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -> Row | list[Fault]:
     """Read one line; give the row, or every fault found in it."""
     faults = _Faults(file, number)
     try:
@@ -86,10 +91,18 @@ def parse_row(line: bytes, file: str, number: int) -> Row | list[Fault]:
 
     if not faults.found:
         _check_turns(messages, faults)
+    context = faults.text("context", row["context"]) if "context" in row else ""
     if faults.found:
         return faults.found
     label = messages.pop().text if messages[-1].role == "assistant" else None
-    return Row(Prompt(tuple(messages)), label, number)
+    prompt = Prompt(tuple(messages))
+    whole = with_context(prompt, context) if context else prompt
+    if marks is not None:
+        try:
+            prompt = without(prompt, marks)
+        except InvalidInput as error:
+            return faults.add("messages", str(error), f"{marks[0]}…{marks[1]} around a part of a turn").found
+    return Row(prompt, label, number, whole if whole != prompt else None)
 
 
 class _Faults:
@@ -165,7 +178,7 @@ def _read_block(block: Any, where: str, faults: _Faults) -> str:
 
 
 def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
-    faults.unknown("", row, ("messages",))
+    faults.unknown("", row, ("messages", "context"))
     messages = []
     for at, turn in _turns(row, faults):
         role = _read_role(turn, at, ("system", "user", "assistant"), faults)
@@ -174,7 +187,7 @@ def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
 
 
 def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:
-    faults.unknown("", row, ("prompt", "completion"))
+    faults.unknown("", row, ("prompt", "completion", "context"))
     if "prompt" not in row:
         faults.add("prompt", "nothing", "text")
     messages = [Message("user", faults.text("prompt", row["prompt"]) if "prompt" in row else "")]

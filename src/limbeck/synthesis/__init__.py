@@ -7,7 +7,7 @@ labels, and `refine` has texts mended, with the words of `instructions`.
 
 from limbeck.synthesis.framing import Framing
 from limbeck.synthesis.golden import Golden
-from limbeck.synthesis.respond import answer, labels, read_answers
+from limbeck.synthesis.respond import answer, labels, read_answers, remarks
 from limbeck.synthesis.session import Session
 
-__all__ = ["Framing", "Golden", "Session", "answer", "labels", "read_answers"]
+__all__ = ["Framing", "Golden", "Session", "answer", "labels", "read_answers", "remarks"]

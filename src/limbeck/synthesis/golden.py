@@ -37,12 +37,13 @@ class Golden:
 
     def __init__(self, pairs: Sequence[tuple[str, str]] = (), most: int = 0, choice: Choice = "first") -> None:
         self.choice, self.most = choice, most
-        self.pairs = tuple(pairs) if choice == "similar" else tuple(pairs[:most])
+        self.pairs = tuple(pairs)
         self._likeness = _Likeness([asked for asked, _ in self.pairs]) if choice == "similar" and pairs else None
 
     def shown_before(self, text: str) -> tuple[tuple[str, str], ...]:
         """The demonstrations for the prompt ``text``; never that prompt itself with its answer."""
-        others = [place for place, (asked, _) in enumerate(self.pairs) if asked != text]
+        stage = self.pairs if self._likeness is not None else self.pairs[: self.most]
+        others = [place for place, (asked, _) in enumerate(stage) if asked != text]
         if self._likeness is not None:
             others = self._likeness.choose(text, others, self.most)[::-1]
         return tuple(self.pairs[place] for place in others)

@@ -17,6 +17,7 @@ and `signals.safetensors` with the answers' tokens and soft labels, laid end to 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,13 +27,13 @@ from safetensors.numpy import load_file, save_file
 
 from limbeck.recipe import Synthesis
 from limbeck.records import Answer, AnsweredExample, Example, Origin, SoftLabels
-from limbeck.storage.workspace import write_json, writing
+from limbeck.storage.workspace import read_json, write_json, writing
 from limbeck.synthesis.instructions import IMPROVE
-from limbeck.synthesis.policy import decide
+from limbeck.synthesis.policy import Policy, decide
 from limbeck.synthesis.refine import mend
 from limbeck.synthesis.session import Session
 
-__all__ = ["answer", "labels", "read_answers"]
+__all__ = ["answer", "labels", "read_answers", "remarks"]
 
 STAGE = "2-synthesis"
 
@@ -100,6 +101,23 @@ def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExam
             lineage = {key: row[key] for key in ("before", "parent", "note")}
             answered.append(AnsweredExample(by_id[row["id"]], made, row["origin"], row["teacher"], **lineage))
     return answered
+
+
+def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
+    """What a report should say of how the answers came about that a student learned from."""
+    counts = Counter(one.origin for one in kept)
+    kinds: dict[Origin, str] = {
+        "given": "labels as they were given",
+        "teacher": "answers of the teacher",
+        "refined": "texts it mended",
+    }
+    said = [
+        ", ".join(f"{counts[origin]:,} {kind}" for origin, kind in kinds.items() if counts[origin]) + " were learned"
+    ]
+    policy = job / STAGE / "policy.json"
+    if policy.exists():
+        said.append(str(Policy(**read_json(policy))))
+    return said
 
 
 def _respond(asked: Sequence[Example], with_labels: bool, session: Session) -> list[AnsweredExample]:

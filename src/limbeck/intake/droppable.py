@@ -1,0 +1,51 @@
+"""The part of a prompt that only the teacher sees: beside the row, or between two marks in it.
+
+    {"prompt": "Does it apply to kettles?", "context": "Warranty terms, page 2: …"}
+    {"prompt": "<context>Warranty terms, page 2: …</context> Does it apply to kettles?"}
+
+The second is what invocation logs hold: prompts as an application sent them, long parts and all, with marks of its own
+choice. The teacher sees such a prompt as it stands, marks included; the student sees what is left of it. All that
+compares prompts (folding, the split, the guard of what is held out) compares what the student sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from limbeck.errors import InvalidInput
+from limbeck.records import Message, Prompt
+
+__all__ = ["Marks", "with_context", "without"]
+
+Marks = tuple[str, str]
+"""What a droppable part begins with, and what it ends with."""
+
+
+def with_context(prompt: Prompt, context: str) -> Prompt:
+    """``prompt`` with ``context`` before the words of its last turn."""
+    *before, last = prompt.messages
+    return Prompt((*before, replace(last, text=f"{context}\n\n{last.text}")))
+
+
+def without(prompt: Prompt, marks: Marks) -> Prompt:
+    """``prompt`` without what stands between ``marks``. A system prompt of which nothing is left goes altogether.
+
+    Raises `InvalidInput` for a part that does not end, and for a turn of which nothing is left.
+    """
+    messages = [Message(m.role, m.text if m.role == "assistant" else _cut(m.text, marks)) for m in prompt.messages]
+    if any(not m.text for m in messages if m.role == "user"):
+        raise InvalidInput("a turn that is all droppable")
+    return Prompt(tuple(m for m in messages if m.text))
+
+
+def _cut(text: str, marks: Marks) -> str:
+    begin, end = marks
+    before, found, rest = text.partition(begin)
+    if not found:
+        return text
+    _, ended, after = rest.partition(end)
+    if not ended:
+        raise InvalidInput(f"{begin} without {end}")
+    left, right = before.rstrip(), _cut(after, marks).lstrip()
+    lines = "\n" in before[len(left) :] or after[:1] == "\n"
+    return (f"{left}\n\n{right}" if lines else f"{left} {right}").strip()
