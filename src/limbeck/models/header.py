@@ -10,12 +10,14 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import DamagedArtifact
 
-__all__ = ["context_tokens", "read_gguf"]
+__all__ = ["GGUFTensor", "context_tokens", "read_gguf", "read_gguf_tensors"]
 
 GGUF_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 """Value types of GGUF's key-value pairs, as `struct` reads them; 8 is a string and 9 a list.
@@ -42,20 +44,54 @@ def context_tokens(path: Path) -> int:
     return int(found or UNKNOWN_CONTEXT)
 
 
+@dataclass(frozen=True)
+class GGUFTensor:
+    """Where a tensor of a GGUF file is, and how its numbers are stored."""
+
+    shape: tuple[int, ...]
+    """Rows first, as numpy has it; the file says it the other way round."""
+    kind: int
+    """ggml's number of the type."""
+    start: int
+    """Of the first byte in the file."""
+
+
 def read_gguf(path: Path) -> dict[str, Any]:
     """The key-value pairs of a GGUF file. Raises `DamagedArtifact` where it is none."""
     return dict(_pairs(path))
 
 
+def read_gguf_tensors(path: Path) -> dict[str, GGUFTensor]:
+    """The table of a GGUF file's tensors. Raises `DamagedArtifact` where it is none."""
+    with _reading(path) as (reader, tensors, pairs):
+        alignment = 32
+        for _ in range(pairs):
+            key, value = reader.text(), reader.value(reader.number("<I"))
+            alignment = int(value) if key == "general.alignment" else alignment
+        table = []
+        for _ in range(tensors):
+            name = reader.text()
+            shape = tuple(reader.number("<Q") for _ in range(reader.number("<I")))
+            table.append((name, shape[::-1], reader.number("<I"), reader.number("<Q")))
+        begin = -(-reader.place // alignment) * alignment
+        return {name: GGUFTensor(shape, kind, begin + offset) for name, shape, kind, offset in table}
+
+
 def _pairs(path: Path) -> Iterator[tuple[str, Any]]:
+    with _reading(path) as (reader, _, pairs):
+        for _ in range(pairs):
+            yield reader.text(), reader.value(reader.number("<I"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
+    """A reader after the first four numbers, with the counts of tensors and of key-value pairs."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
-            magic, version, _, pairs = struct.unpack_from("<4sIQQ", held, 0)
+            magic, version, tensors, pairs = struct.unpack_from("<4sIQQ", held, 0)
             if magic != b"GGUF" or version < 2:
                 raise DamagedArtifact(f"{path}: no GGUF file of version 2 or later")
-            reader = _Reader(held, 24)
-            for _ in range(pairs):
-                yield reader.text(), reader.value(reader.number("<I"))
+            yield _Reader(held, 24), tensors, pairs
     except (OSError, ValueError, struct.error, KeyError, OverflowError) as error:
         raise DamagedArtifact(f"{path}: its GGUF header cannot be read: {error}") from None
 
@@ -65,6 +101,11 @@ class _Reader:
 
     def __init__(self, held: mmap.mmap, place: int) -> None:
         self._held, self._place = held, place
+
+    @property
+    def place(self) -> int:
+        """Bytes from the start of the file."""
+        return self._place
 
     def number(self, form: str) -> Any:
         (found,) = struct.unpack_from(form, self._held, self._place)

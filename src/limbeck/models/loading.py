@@ -23,16 +23,16 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 import torch
 import transformers
-from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from limbeck.errors import DamagedArtifact, InvalidInput
+from limbeck.errors import DamagedArtifact, InvalidInput, NotYet
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
 from limbeck.models.gguf_cache import stamp
+from limbeck.models.gguf_folder import unpack, unpackable
+from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import ATTENTION
 from limbeck.settings import Settings
@@ -145,25 +145,13 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     folder = settings.cache / f"{source.path.stem}-{stamp(source.path)[:12]}"
     if (folder / "config.json").exists():
         return folder
-    if importlib.util.find_spec("accelerate") is None:  # which transformers needs for GGUF files only
-        raise InvalidInput("reading a GGUF file needs the extra: pip install 'limbeck[gguf]'")
-    with tempfile.TemporaryDirectory() as alone, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Alone in a folder: what lies beside the file, a tokenizer's settings say, would be mixed with its own.
-        (Path(alone) / GGUF_NAME).symlink_to(source.path.resolve())
-        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=GGUF_NAME)
-        read = AutoModelForCausalLM.from_pretrained(alone, gguf_file=GGUF_NAME, dtype=torch.float32)
-    _cut_as_told(tokenizer, source.path)
     settings.cache.mkdir(parents=True, exist_ok=True)
     making = settings.cache / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
-    # transformers refuses to save what it counts as quantized, so the model is built anew from its parts.
-    values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
-    values["_name_or_path"] = source.id
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
-    model.load_state_dict(read.state_dict())
-    model.generation_config = read.generation_config
-    save(model, tokenizer, making)
+    if unpackable(source.path):
+        unpack(source.path, making)
+    else:
+        _convert_by_transformers(source, making)
     try:
         making.rename(folder)
     except OSError:  # another process was first
@@ -171,12 +159,32 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     return folder
 
 
-def _cut_as_told(tokenizer: Any, gguf: Path) -> None:
-    """Cut numbers into digits where the file says so (``smollm``), which transformers does not read from it."""
-    told = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
-    if told is not None and told.contents() == "smollm":
-        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
+def _convert_by_transformers(source: ModelSource, folder: Path) -> None:
+    """What `unpack` does not know, transformers may; but it takes no notice of how positions were stretched."""
+    header = read_gguf(source.path)
+    scaling = header.get(f"{header.get('general.architecture')}.rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in read_gguf_tensors(source.path):
+        raise NotYet(
+            f"{source.path}: its positions are stretched for a longer context in a way that cannot be read from GGUF"
+            " yet; expected the same model as a folder of safetensors (it can be hosted from the file as it is)"
+        )
+    if importlib.util.find_spec("accelerate") is None:  # which transformers needs for GGUF files only
+        raise InvalidInput(
+            f"{source.path}: reading this kind of GGUF file needs the extra: pip install 'limbeck[gguf]'"
+        )
+    with tempfile.TemporaryDirectory() as alone, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Alone in a folder: what lies beside the file, a tokenizer's settings say, would be mixed with its own.
+        (Path(alone) / GGUF_NAME).symlink_to(source.path.resolve())
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=GGUF_NAME)
+        read = AutoModelForCausalLM.from_pretrained(alone, gguf_file=GGUF_NAME, dtype=torch.float32)
+    # transformers refuses to save what it counts as quantized, so the model is built anew from its parts.
+    values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
+    values["_name_or_path"] = source.id
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    save(model, tokenizer, folder)
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

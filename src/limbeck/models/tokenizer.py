@@ -23,6 +23,7 @@ from tokenizers import Tokenizer as Backend
 
 from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.header import read_gguf
+from limbeck.storage.workspace import write_json
 
 __all__ = ["Tokenizer"]
 
@@ -40,12 +41,18 @@ LLAMA3_SPLIT = (
 GGUF_SPLITS = {
     "default": None,
     "gpt-2": None,
-    "smollm": None,
-    "llama-bpe": LLAMA3_SPLIT,
-    "llama3": LLAMA3_SPLIT,
-    "qwen2": LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}"),
+    "smollm": pre_tokenizers.Digits(individual_digits=True),
+    "llama-bpe": pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
+    "llama3": pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
+    "qwen2": pre_tokenizers.Split(Regex(LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")), behavior="isolated"),
 }
-"""How text is cut before merging, by the name a GGUF file gives it; None is GPT-2's own way."""
+"""How text is cut before merging, by the name a GGUF file gives it; None is GPT-2's own way alone."""
+
+GPT2_TOO = ("default", "gpt-2", "smollm")
+"""Where GPT-2's own way follows."""
+
+WHOLE_WORDS = ("llama-bpe", "llama3")
+"""Where a word that is a token is taken without merging."""
 
 
 class Tokenizer:
@@ -78,6 +85,14 @@ class Tokenizer:
             return _from_gguf(path) if path.suffix == ".gguf" else _from_folder(path)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedArtifact(f"{path}: its tokenizer cannot be read: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer and its template into ``folder`` as transformers has them."""
+        self._backend.save(str(folder / "tokenizer.json"))
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **self._named}
+        write_json(folder / "tokenizer_config.json", config)
+        if isinstance(self.chat_template, str):
+            (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
 
     @property
     def backend_tokenizer(self) -> Backend:
@@ -185,14 +200,11 @@ def _from_gguf(path: Path) -> Tokenizer:
         )
     tokens: list[str] = header["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in header["tokenizer.ggml.merges"]]
-    backend = Backend(models.BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges))
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut in WHOLE_WORDS))
     split = GGUF_SPLITS[cut]
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
-    backend.pre_tokenizer = (
-        byte_level
-        if split is None
-        else pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), behavior="isolated"), byte_level])
-    )
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut in GPT2_TOO)
+    backend.pre_tokenizer = byte_level if split is None else pre_tokenizers.Sequence([split, byte_level])
     backend.decoder = decoders.ByteLevel()
     for token, kind in zip(tokens, header.get("tokenizer.ggml.token_type", ()), strict=False):
         if kind in (GGUF_CONTROL, GGUF_USER_DEFINED):
