@@ -10,6 +10,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
 from limbeck.inference.parity import Parity
+from limbeck.models.catalog import find
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.models.students import begin, renamed
-from limbeck.recipe import Evaluation, Recipe
+from limbeck.recipe import Evaluation, Recipe, Teacher
 from limbeck.records import (
     AnsweredExample,
     CustomModel,
@@ -65,6 +67,8 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     recipe.check_kind()
     _check_job(recipe, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
+    for name in recipe.models:
+        find(name, settings)
     intake.check(recipe)
     torch.set_num_threads(settings.threads)
     with work.locked():
@@ -73,14 +77,13 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
 
 
 def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
-    """Prompts in, a registered student out, taught by ``recipe.teacher``."""
-    assert recipe.teacher is not None, "the recipe's own check sees to this"
-    teacher = load(recipe.teacher.model, settings)
+    """Prompts in, a registered student out, taught by ``recipe.teacher`` or the best of several tried."""
+    framing = _framing(recipe)
+    examples = intake.collect(recipe, work)
+    teacher = load(_teacher(recipe, examples, framing, settings, work).model, settings)
     base = load(recipe.student.model, settings) if recipe.student.model else teacher
     student = begin(base, recipe.student.shrink, recipe.name)
-    framing = _framing(recipe)
 
-    examples = intake.collect(recipe, work)
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
@@ -154,6 +157,25 @@ def _parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[Prompt]:
 def load_engine(model: str, settings: Settings) -> Engine:
     """A model ready to answer."""
     return Engine(load(model, settings))
+
+
+def _teacher(
+    recipe: Recipe, examples: Sequence[Example], framing: synthesis.Framing, settings: Settings, work: Workspace
+) -> Teacher:
+    """The teacher that the recipe names, or the best of those it wants tried."""
+    if recipe.trial is None:
+        assert recipe.teacher is not None, "the recipe's own check sees to this"
+        return recipe.teacher
+
+    def opened(teacher: Teacher, framing: synthesis.Framing = framing) -> synthesis.Session:
+        local = LocalTeacher(load(teacher.model, settings))
+        return synthesis.Session(local, recipe.asking, framing, settings.answers, work)
+
+    candidates = {teacher.model: teacher for teacher in recipe.trial.teachers}
+    sessions = {name: partial(opened, teacher) for name, teacher in candidates.items()}
+    judge = partial(opened, recipe.trial.judge, synthesis.Framing()) if recipe.trial.judge else None
+    plan = (recipe.trial.rows, recipe.synthesis.seed, token_f1, work)
+    return candidates[synthesis.choose_teacher(sessions, judge, examples, *plan)]
 
 
 def _framing(recipe: Recipe) -> synthesis.Framing:

@@ -44,6 +44,7 @@ __all__ = [
     "Teacher",
     "Timeouts",
     "Training",
+    "Trial",
 ]
 
 Kind = Literal["distillation", "fine-tuning", "continued-pre-training"]
@@ -208,6 +209,32 @@ class Teacher(_Section):
         return self.timeout if isinstance(self.timeout, Timeouts) else Timeouts(whole=self.timeout)
 
 
+class Trial(_Section):
+    """Several teachers are tried on a sample, and the best of them teaches."""
+
+    teachers: Annotated[tuple[Teacher, ...], Field(min_length=2, max_length=16)]
+    """Each as `teacher` is given, or by its name alone."""
+    rows: Annotated[int, Field(ge=1, le=1000)] = 30
+    """Prompts of the sample: labelled ones if there are any."""
+    judge: Teacher | None = None
+    """Who marks the answers where there are no labels."""
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _names_alone(cls, values: Any) -> Any:
+        named = isinstance(values, list | tuple)
+        return [{"model": value} if isinstance(value, str) else value for value in values] if named else values
+
+    @field_validator("teachers")
+    @classmethod
+    def _different(cls, teachers: tuple[Teacher, ...]) -> tuple[Teacher, ...]:
+        names = [teacher.model for teacher in teachers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: named twice; expected different teachers")
+        return teachers
+
+
 class Shrink(_Section):
     """How a student is cut from a larger model."""
 
@@ -334,6 +361,8 @@ class Recipe(_Section):
     """Of the job, and of the model it makes."""
     source: Source
     teacher: Teacher | None = None
+    trial: Trial | None = None
+    """Instead of `teacher`."""
     student: Student = Student()
     synthesis: Synthesis = Synthesis()
     training: Training = Training()
@@ -342,8 +371,12 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
-        if self.kind == "distillation" and self.teacher is None:
+        if self.kind == "distillation" and self.teacher is None and self.trial is None:
             raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
+        if self.teacher is not None and self.trial is not None:
+            raise ValueError("teacher and trial: one teacher is named, or the best of several is; drop one of the two")
+        if self.trial is not None and (self.kind != "distillation" or self.synthesis.use_responses):
+            raise ValueError("trial: only a distillation whose teacher answers can try several; drop it")
         if self.teacher is not None and self.teacher.remote and self.student.model is None:
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
@@ -383,6 +416,13 @@ class Recipe(_Section):
         """Raise `NotYet` for a kind the river cannot run."""
         if self.kind not in RUNNABLE:
             raise NotYet(f"kind: {self.kind} cannot be run yet; expected {' or '.join(RUNNABLE)}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all models that are loaded here, as the catalog knows them."""
+        tried = (*self.trial.teachers, self.trial.judge) if self.trial else ()
+        named = [teacher.model for teacher in (self.teacher, *tried) if teacher and not teacher.remote]
+        return tuple(named) if self.student.model is None else (*named, self.student.model)
 
     @property
     def minimum_rows(self) -> int:
@@ -480,8 +520,9 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
                 source[key] = _anchored(found, folder)
             elif isinstance(found, list):
                 source[key] = [_anchored(path, folder) if isinstance(path, str) else path for path in found]
-    for section in ("teacher", "student"):
-        chosen = values.get(section)
+    trial = values.get("trial")
+    tried = [*(trial.get("teachers") or []), trial.get("judge")] if isinstance(trial, dict) else []
+    for chosen in (values.get("teacher"), values.get("student"), *tried):
         if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
             chosen["model"] = str((folder / chosen["model"]).resolve())
 

@@ -2,12 +2,14 @@
 
 `respond` is the stage: it asks the teacher, or takes the labels as they are, and writes what came of it. `framing` says
 what a teacher sees, `golden` which demonstrations it is shown, `session` asks it, `policy` decides what becomes of
-labels, and `refine` has texts mended, with the words of `instructions`.
+labels, and `refine` has texts mended, with the words of `instructions`. `trial` finds the best of several teachers, by
+labels or by the `marks` of a judge.
 """
 
 from limbeck.synthesis.framing import Framing
 from limbeck.synthesis.golden import Golden
 from limbeck.synthesis.respond import answer, labels, read_answers, remarks
 from limbeck.synthesis.session import Session
+from limbeck.synthesis.trial import choose_teacher
 
-__all__ = ["Framing", "Golden", "Session", "answer", "labels", "read_answers", "remarks"]
+__all__ = ["Framing", "Golden", "Session", "answer", "choose_teacher", "labels", "read_answers", "remarks"]

@@ -10,9 +10,10 @@ room for improvement, include the labels; poor ones, leave out. What is measured
 | shape     | it has the shape of the teacher's own answer: JSON object, list, number, a line, several lines |
 | fit       | the teacher finds it likelier after its own prompt than after another's; by chance 0.5         |
 
-Agreement alone would call good labels poor under a teacher that does not know the task. Fit does not need one that
-does: even then a label is likelier after the prompt it belongs to (this is the sign of a difference of pointwise mutual
-information; Church and Hanks 1990). It needs a teacher that can be read; without, agreement decides alone.
+Agreement alone would call good labels poor under a teacher that answers otherwise. Fit does not: a label is likelier
+after the prompt it belongs to as soon as the teacher understands anything of the task (this is the sign of a difference
+of pointwise mutual information; Church and Hanks 1990). It needs a teacher that can be read; without, agreement decides
+alone. Under a teacher that understands nothing, good labels and bad look the same, and the advice says so.
 
 | found, in this order                               | policy  |
 |----------------------------------------------------|---------|
@@ -35,8 +36,8 @@ from typing import Literal
 
 import numpy as np
 
-from limbeck.records import Answer, Example
-from limbeck.synthesis.session import Session
+from limbeck.records import Example
+from limbeck.synthesis.session import Session, likelihood
 
 __all__ = ["Labels", "Policy", "decide"]
 
@@ -107,8 +108,8 @@ def _judged(measured: Mapping[str, float | int | None]) -> Policy:
     if agreement >= AGREE:
         return Policy("keep", f"{figures}; the teacher says the same", "", measured)
     if (agreement < DISAGREE and fit < UNFIT) if read else agreement < DISAGREE_UNREAD:
-        advice = "look at some in 2-synthesis/answers.jsonl; labels: keep takes them all the same"
-        return Policy("ignore", f"{figures}; they are poor, so they are left out", advice, measured)
+        advice = "if it is the teacher that is poor, labels: keep takes them all the same (2-synthesis/answers.jsonl)"
+        return Policy("ignore", f"{figures}; they are poor by its lights, so they are left out", advice, measured)
     if read and fit >= FITS and shape >= SHAPED:
         return Policy("keep", f"{figures}; they fit their prompts, the teacher words its own otherwise", "", measured)
     return Policy("improve", f"{figures}; there is room for improvement, so the teacher mends them", "", measured)
@@ -146,7 +147,7 @@ def _fit(sample: Sequence[Example], session: Session) -> float | None:
     question = session.framing.question
     own = session.put([question(one, one.label) for one, _ in pairs], "reading labels of a sample")
     swapped = session.put([question(other, one.label) for one, other in pairs], "reading them elsewhere")
-    likelihoods = [(_likelihood(here), _likelihood(there)) for here, there in zip(own, swapped, strict=True)]
+    likelihoods = [(likelihood(here), likelihood(there)) for here, there in zip(own, swapped, strict=True)]
     wins = [0.5 * ((here >= there) + (here > there)) for here, there in likelihoods if here and there]
     return float(np.mean(wins)) if wins and len(wins) == len(pairs) else None
 
@@ -155,14 +156,3 @@ def _another(sample: Sequence[Example], place: int) -> Example | None:
     """The next example of the sample, around its end, that has another label."""
     turned = (*sample[place + 1 :], *sample[:place])
     return next((other for other in turned if other.label != sample[place].label), None)
-
-
-def _likelihood(answer: Answer) -> float | None:
-    """The log-probability of an answer that was read; of a token outside the likeliest, all those outside together."""
-    soft = answer.soft_labels
-    if soft is None:
-        return None
-    ids_T1 = np.asarray(answer.token_ids)[:, None]
-    found_TK = soft.top_ids_TK == ids_T1
-    inside_T = np.where(found_TK, soft.top_logprobs_TK, -np.inf).max(axis=1)
-    return float(np.where(found_TK.any(axis=1), inside_T, soft.tail_logprob_T).sum())

@@ -32,6 +32,7 @@ from limbeck.synthesis.instructions import IMPROVE
 from limbeck.synthesis.policy import Policy, decide
 from limbeck.synthesis.refine import mend
 from limbeck.synthesis.session import Session
+from limbeck.synthesis.trial import TRIAL
 
 __all__ = ["answer", "labels", "read_answers", "remarks"]
 
@@ -114,9 +115,11 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
     said = [
         ", ".join(f"{counts[origin]:,} {kind}" for origin, kind in kinds.items() if counts[origin]) + " were learned"
     ]
-    policy = job / STAGE / "policy.json"
-    if policy.exists():
-        said.append(str(Policy(**read_json(policy))))
+    if (job / TRIAL / "trial.json").exists():
+        said.append(read_json(job / TRIAL / "trial.json")["sentence"])
+    if (job / STAGE / "policy.json").exists():
+        policy = Policy(**read_json(job / STAGE / "policy.json"))
+        said += [str(policy)] if policy.labels != "keep" or policy.measured else []
     return said
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from limbeck.records import Answer, Example, GenerationSettings, Question
 from limbeck.storage.workspace import Workspace
 from limbeck.synthesis.framing import Framing
 from limbeck.teachers import Teacher, ask
 
-__all__ = ["Session"]
+__all__ = ["Session", "likelihood"]
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,14 @@ class Session:
     def key(self, example: Example) -> str:
         """Where the teacher's own answer to ``example`` is kept in the store."""
         return self.framing.question(example).key(self.teacher.fingerprint, self.settings)
+
+
+def likelihood(answer: Answer) -> float | None:
+    """The log-probability of an answer that was read; of a token outside the likeliest, all those outside together."""
+    soft = answer.soft_labels
+    if soft is None:
+        return None
+    ids_T1 = np.asarray(answer.token_ids)[:, None]
+    found_TK = soft.top_ids_TK == ids_T1
+    inside_T = np.where(found_TK, soft.top_logprobs_TK, -np.inf).max(axis=1)
+    return float(np.where(found_TK.any(axis=1), inside_T, soft.tail_logprob_T).sum())

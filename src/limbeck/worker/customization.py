@@ -31,6 +31,7 @@ __all__ = ["customize"]
 STAGE_NAMES = {
     "1-intake": "validationDetails",
     "2-synthesis": "dataProcessingDetails",
+    "2-teachers": "dataProcessingDetails",
     "3-curation": "dataProcessingDetails",
     "4-training": "trainingDetails",
     "5-evaluation": "trainingDetails",
