@@ -111,8 +111,8 @@ def _job(arns: Arns, at: int, moment: object, recipe: dict[str, object], model: 
                 "distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": BASE}},
             },
         },
+        recipe=recipe,
         facts={
-            "recipe": recipe,
             "foundationModelArn": arns.foundation_model(BASE),
             "model": f"model-{at}",
             "baseModelArn": arns.foundation_model(BASE),

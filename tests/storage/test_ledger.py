@@ -1,15 +1,20 @@
 """The service's rows: made once, changed whole, never by two hands at odds; on SQLite and on Postgres alike."""
 
+import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from limbeck.errors import Conflict, InvalidInput, Unknown
-from limbeck.storage.database import HEAD, Base, Resource, engine_of, migrate
+from limbeck.storage import migrations
+from limbeck.storage.database import HEAD, Base, Json, Resource, engine_of, migrate
 from limbeck.storage.ledger import Asking, Ledger, now
 
 
@@ -39,6 +44,54 @@ def test_the_migrations_make_the_tables_the_code_describes(ledger):
         assert context.get_current_revision() == HEAD
         assert compare_metadata(context, Base.metadata) == []
     migrate(ledger.engine)  # again, and nothing happens
+
+
+def test_recipes_that_lay_among_the_facts_move_into_their_column_and_back(ledger):
+    ledger.create(row("a", facts={"x": 1.5}, recipe={"kind": "distillation", "layers": [0, 4]}))
+    ledger.create(row("b"))
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    table = sa.table("resources", sa.column("arn"), sa.column("facts", Json))
+    with ledger.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+        found = dict(connection.execute(sa.select(table.c.arn, table.c.facts)).all())
+    recipe = {"kind": "distillation", "layers": [0, 4]}
+    assert found == {"arn:a": {"x": 1.5, "recipe": recipe}, "arn:b": {}}
+    migrate(ledger.engine)
+    assert (ledger.row("arn:a").facts, ledger.recipe("arn:a"), ledger.row("arn:b").facts) == ({"x": 1.5}, recipe, {})
+    with ledger.engine.connect() as connection:
+        kept = sa.select(Resource.arn).where(Resource.recipe.is_(None))
+        assert connection.scalars(kept).all() == ["arn:b"]
+
+
+def test_rows_are_listed_by_everything_that_is_said(ledger):
+    first = now()
+    for at, name in enumerate(("desk-1", "Desk-2", "hall_3", "desk-4")):
+        moment = first + timedelta(seconds=at)
+        status, model = ("Completed", "InProgress")[at % 2], f"arn:model-{at}"
+        ledger.create(row(name, status, created=moment, modified=moment, model=model))
+    ledger.create(row("other", kind="deployment"))
+
+    def names(most=9, newest_first=False, **filters):
+        return [one.name for one in ledger.some(most, newest_first, kind="job", **filters)]
+
+    assert names() == ["desk-1", "Desk-2", "hall_3", "desk-4"] == names(newest_first=True)[::-1]
+    assert (names(2), names(part="desk"), names(part="_")) == (["desk-1", "Desk-2"], ["desk-1", "desk-4"], ["hall_3"])
+    assert names(status="Completed", after=first) == ["hall_3"]
+    assert names(before=first + timedelta(seconds=1)) == names(model="arn:model-0") == ["desk-1"]
+    assert names(statuses=("InProgress", "Stopping")) == ["Desk-2", "desk-4"]
+    past = (first + timedelta(seconds=1), "arn:Desk-2")
+    assert (names(past=past), names(newest_first=True, past=past)) == (["hall_3", "desk-4"], ["desk-1"])
+    assert [one.name for one in ledger.some(9, kinds=("deployment", "import"))] == ["other"]
+
+
+def test_what_only_pythons_parser_reads_is_read_all_the_same(ledger):
+    odd = {"text": "half a pair: \ud800", "number": 10**30, "deep": json.loads("[" * 300 + "]" * 300)}
+    if ledger.engine.dialect.name == "postgresql":
+        del odd["text"]  # which JSONB refuses
+    ledger.create(row("a", facts=odd))
+    assert ledger.row("arn:a").facts == odd
 
 
 def test_a_request_repeated_with_its_token_gets_the_first_answer_and_makes_nothing(ledger):

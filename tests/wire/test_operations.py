@@ -1,16 +1,21 @@
 """Requests and answers of the AWS wire, against botocore's models and botocore's own client code."""
 
 import json
+import random
+from collections import Counter
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
+import regex
+from botocore.model import Shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import InvalidInput
 from limbeck.wire.extensions import takes
 from limbeck.wire.operations import Refused, Service, read, write, write_event
+from limbeck.wire.shapes import Faults, reader
 
 SERVICE = Service("bedrock", "bedrock-runtime")
 JOB_ARN = "arn:aws:bedrock:us-east-1:123456789012:model-customization-job/amazon.nova-micro-v1:0/abcdefghijkl"
@@ -106,6 +111,49 @@ def test_patterns_that_run_away_in_pythons_engine_do_not_hold_the_server():
     assert "regular expression" in refusals({**GOOD, "jobName": "a" + "-" * 60 + "!"})[0]
 
 
+def test_patterns_mean_what_they_mean_in_pythons_engine():
+    """AWS writes them for Java's engine; the one that runs them here is Rust's."""
+    models = {found.model.service_model for found in SERVICE.operations.values()}
+    shapes = [model.shape_for(name) for model in models for name in model.shape_names]
+    patterns = {shape.metadata["pattern"] for shape in shapes if "pattern" in shape.metadata}
+    dice, told = random.Random(7), Counter()
+    for pattern in sorted(patterns):
+        fits = reader(Shape("Text", {"type": "string", "pattern": pattern}))
+        for example in EXAMPLES:
+            at, other = dice.randrange(len(example) + 1), dice.choice("aZ0-_.:/ \n\té\u2028")
+            for text in (example, example[:at] + other + example[at:], example[:at] + example[at + 1 :]):
+                faults = Faults()
+                fits(text, (None, "text"), faults)
+                told[not faults] += 1
+                assert (not faults) == (regex.fullmatch(pattern, text, timeout=1, concurrent=False) is not None), (
+                    pattern
+                )
+    assert len(patterns) > 100 and min(told.values()) > 300, told
+
+
+EXAMPLES = (
+    "",
+    "a",
+    "us-east-1",
+    "2026-01-02",
+    "Some words, and a line\nmore.",
+    "customer-desk_3.model",
+    "abcdefghijkl",
+    "000000000000",
+    "application/json",
+    "s3://bucket/some/key.jsonl",
+    "huggingface.smollm2-135m-instruct-v1:0",
+    "arn:aws:iam::123456789012:role/service/r",
+    "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+    "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0",
+    "arn:aws:bedrock:us-east-1:123456789012:custom-model/amazon.nova-micro-v1:0/abcdefghijkl",
+    "arn:aws:bedrock:us-east-1:123456789012:custom-model-deployment/abcdefghijkl",
+    "arn:aws:bedrock:us-east-1:123456789012:evaluation-job/abcdefghijkl",
+    JOB_ARN,
+)
+"""Texts of which each pattern takes some, and misses others by a character."""
+
+
 def test_a_number_beyond_any_float_is_refused():
     for number in (10**400, -(10**400), float("inf"), float("nan")):
         with pytest.raises(Refused, match="be a whole number"):
@@ -143,6 +191,20 @@ def test_an_answer_that_does_not_fit_its_shape_is_a_fault_of_ours():
         write(operation("GetCustomModel"), {"modelName": "desk", "modelArn": "nothing like one"})
     with pytest.raises(ValueError, match="no member 'surprise'"):
         write(operation("DeleteCustomModel"), {"surprise": 1})
+
+
+def test_a_document_that_no_json_can_hold_is_a_fault_of_ours():
+    use = {"toolUseId": "t", "name": "n", "input": {"degrees": float("nan")}}
+    answer = {
+        "output": {"message": {"role": "assistant", "content": [{"toolUse": use}]}},
+        "stopReason": "tool_use",
+        "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
+        "metrics": {"latencyMs": 1},
+    }
+    with pytest.raises(ValueError, match=r"toolUse\.input' failed to satisfy constraint: Member must be JSON"):
+        write(operation("Converse", "bedrock-runtime"), answer)
+    use["input"] = {"degrees": [1e-7, 10**30, "é"]}
+    assert json.loads(write(operation("Converse", "bedrock-runtime"), answer).body) == answer
 
 
 def test_an_event_that_does_not_fit_its_shape_is_a_fault_of_ours():

@@ -17,11 +17,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote
 
 from limbeck.api.sessions import find_key
 from limbeck.errors import AccessDenied
-from limbeck.storage.keys import AccessKey, Keys
+from limbeck.storage.keys import Keys
 from limbeck.wire.exchange import Request
 
 __all__ = ["Seal", "Visitor", "admit", "signed_for"]
@@ -41,6 +42,7 @@ EMPTY = hashlib.sha256().hexdigest()
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,200}),\s*SignedHeaders=([^,\s]{1,4000}),\s*Signature=([0-9a-f]{64})"
 )
+_DATE = re.compile("[0-9]{8}T[0-9]{6}Z")
 _SCOPE = re.compile(r"Credential=[^,\s/]+/[^,\s/]+/[^,\s/]+/([a-z0-9-]+)/aws4_request")
 
 
@@ -134,7 +136,7 @@ def admit(
     key = find_key(keys, signature.key_id, signature.token, now)
     _check_headers(request, signature)
 
-    signing_key = _signing_key(key, signature)
+    signing_key = _signing_key(key.secret, signature.scope)
 
     def verify(payload: str) -> None:
         _verify(request, signature, signing_key, payload)
@@ -209,7 +211,7 @@ def _query(request: Request) -> dict[str, str]:
 
 def _check_clock(signature: Signature, now: datetime) -> None:
     try:
-        then = datetime.strptime(signature.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        then = datetime.fromisoformat(signature.date if _DATE.fullmatch(signature.date) else "")
     except ValueError:
         raise AccessDenied("X-Amz-Date is missing or not a time of the form 20260131T235959Z") from None
     if not signature.date.startswith(signature.day):
@@ -261,9 +263,11 @@ def _verify(request: Request, signature: Signature, key: bytes, payload: str) ->
         )
 
 
-def _signing_key(key: AccessKey, signature: Signature) -> bytes:
-    made = f"AWS4{key.secret}".encode()
-    for part in signature.scope.split("/"):
+@lru_cache(maxsize=100)
+def _signing_key(secret: str, scope: str) -> bytes:
+    """The same all day for a client; whether its key still counts is asked before."""
+    made = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
         made = _hmac(made, part)
     return made
 

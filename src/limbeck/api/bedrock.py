@@ -1,7 +1,8 @@
 """Amazon Bedrock: finds the operation, reads the request, calls its function, writes the answer.
 
-Control operations are plain functions of `control` and run on a thread; those of the runtime answer as they go
-(`api.invoking`). An operation that Limbeck does not have answers a modelled ValidationException that names it.
+Control operations are plain functions of `control`, and run on a thread unless they are brief; those of the runtime
+answer as they go (`api.invoking`). An operation that Limbeck does not have answers a modelled ValidationException that
+names it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Bedrock:
             raise NotYet(f"{operation.name}: not yet; Limbeck does {', '.join(sorted(control.OPERATIONS))}")
         query = parse_qsl(request.raw_query, keep_blank_values=True)
         asked = read(operation, labels, query, request.headers, request.body)
+        if control.is_brief(operation.name, asked, self._desk):
+            return self._control(operation, function, asked)
         return await run_in_threadpool(self._control, operation, function, asked)
 
     def fault(self, error: Exception, request_id: str) -> Response:

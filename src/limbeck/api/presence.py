@@ -8,22 +8,47 @@ from typing import Any
 
 __all__ = ["while_present"]
 
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
-async def while_present(receive: Callable[[], Awaitable[Mapping[str, Any]]], work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``; it is cancelled when the client leaves first. ``receive`` is ASGI's, the body read to its end."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_departure(receive))
+
+async def while_present(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``; it is cancelled when the client leaves first. ``receive`` is ASGI's, the body read to its end.
+
+    The watch begins when the work first waits for something: what is answered at once is not watched.
+    """
+    working = asyncio.current_task()
+    assert working is not None
+    watch = _Watch(receive, working)
+    beginning = working.get_loop().call_soon(watch.begin)
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        if not watch.left or working.cancelling() > 1:  # somebody else wants it to end
+            raise
     finally:
-        for task in (working, watching):
-            task.cancel()
-        # A cancelled task is waited for: what it closes on its way out is closed when this returns.
-        await asyncio.gather(working, watching, return_exceptions=True)
-    if not working.cancelled():
-        working.result()
+        beginning.cancel()
+        watch.end()
 
 
-async def _departure(receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Looks out for a client's departure, and cancels a task when it comes."""
+
+    def __init__(self, receive: Receive, working: asyncio.Task[Any]) -> None:
+        self._receive, self._working = receive, working
+        self._watching: asyncio.Task[None] | None = None
+        self.left = False
+
+    def begin(self) -> None:
+        self._watching = asyncio.ensure_future(self._departure())
+
+    def end(self) -> None:
+        if self.left:
+            self._working.uncancel()
+        elif self._watching is not None:
+            self._watching.cancel()
+
+    async def _departure(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        self._working.cancel()

@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping
 
 from limbeck.control import account, batch, customization, deployments, evaluation, imports, models
 from limbeck.control.account import LOGGING
-from limbeck.control.desk import Answered, Asked, Desk, open_desk
+from limbeck.control.desk import PAGE, Answered, Asked, Desk, open_desk
 from limbeck.control.hosting import invocable, resolve
 
-__all__ = ["LOGGING", "OPERATIONS", "Desk", "Function", "invocable", "open_desk", "resolve"]
+__all__ = ["LOGGING", "OPERATIONS", "Desk", "Function", "invocable", "is_brief", "open_desk", "resolve"]
 
 Function = Callable[[Asked, Desk], Answered]
 
@@ -41,3 +41,9 @@ def _operations() -> dict[str, Function]:
 
 
 OPERATIONS: Mapping[str, Function] = _operations()
+
+
+def is_brief(name: str, asked: Asked, desk: Desk) -> bool:
+    """Whether an operation takes a few milliseconds at most, and so need not be done on a thread, which costs as much
+    again: it only looks, at rows in a file of this machine, a page of a hundred at most."""
+    return name.startswith(("Get", "List")) and desk.is_near and asked.get("maxResults", PAGE) <= PAGE

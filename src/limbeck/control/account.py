@@ -6,7 +6,6 @@ from limbeck.control.desk import Answered, Asked, Desk, tags_of
 from limbeck.control.models import base_entry, find_custom_model
 from limbeck.errors import InvalidInput, TooManyTags, Unknown
 from limbeck.serving.logbook import log_root
-from limbeck.storage.database import Resource
 
 __all__ = [
     "LOGGING",
@@ -74,7 +73,10 @@ def list_tags_for_resource(asked: Asked, desk: Desk) -> Answered:
 
 def _known(arn: str, desk: Desk) -> str:
     """``arn``, if it is of anything there is. Raises `Unknown`."""
-    found = desk.ledger.some(Resource.arn == arn, newest_first=True, most=1)
-    if found or find_custom_model(arn, desk) is not None or base_entry(arn, desk) is not None:
+    if (
+        desk.ledger.row(arn) is not None
+        or find_custom_model(arn, desk) is not None
+        or base_entry(arn, desk) is not None
+    ):
         return arn
     raise Unknown(f"nothing has the ARN {arn}")

@@ -9,7 +9,7 @@ from limbeck.control.customization import stop
 from limbeck.control.desk import Answered, Asked, Desk, page
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, Unknown
-from limbeck.storage.database import Resource
+from limbeck.storage.reading import Row
 
 __all__ = [
     "JOB",
@@ -68,7 +68,7 @@ def stop_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
     return stop(JOB, asked["jobIdentifier"], WORKING, desk)
 
 
-def _told(row: Resource) -> dict[str, Any]:
+def _told(row: Row) -> dict[str, Any]:
     hours = row.request.get("timeoutDurationInHours", HOURS)
     counters = ("totalRecordCount", "processedRecordCount", "successRecordCount", "errorRecordCount")
     return {

@@ -1,6 +1,6 @@
 """Customization jobs: what is asked becomes a recipe, refused at once if it cannot be run, and work in the queue.
 
-A job's row keeps the recipe among its facts; the worker runs exactly that.
+A job's row keeps the recipe; the worker runs exactly that.
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
     first = {"status": "InProgress", "creationTime": moment, "lastModifiedTime": moment}
     later = {"status": "NotStarted", "creationTime": moment, "lastModifiedTime": moment}
     facts = {
-        "recipe": recipe.dump(),
         "model": model,
         "baseModelArn": base_arn,
         "foundationModelArn": foundation_arn,
@@ -95,6 +94,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "CreateModelCustomizationJob",
         base=base_id,
         facts=facts,
+        recipe=recipe.dump(),
         tags="jobTags",
         most_at_once=desk.settings.most_jobs,
         working=("InProgress", "Stopping"),

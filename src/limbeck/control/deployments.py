@@ -16,8 +16,8 @@ from sqlalchemy.engine import Connection
 from limbeck.control.desk import Answered, Asked, Desk, new_id, page
 from limbeck.control.models import Registered, custom_model, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
-from limbeck.storage.database import Resource
 from limbeck.storage.ledger import now
+from limbeck.storage.reading import Row
 
 __all__ = [
     "DEPLOYMENT",
@@ -181,7 +181,7 @@ def delete_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
     return {}
 
 
-def _throughput(row: Resource) -> dict[str, Any]:
+def _throughput(row: Row) -> dict[str, Any]:
     units = row.facts["modelUnits"]
     return {
         "modelUnits": units,

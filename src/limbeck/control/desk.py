@@ -22,6 +22,7 @@ from limbeck.settings import Settings
 from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Asking, Ledger, now
 from limbeck.storage.objects import Objects, open_objects
+from limbeck.storage.reading import Filters, Row
 
 __all__ = ["Answered", "Asked", "Desk", "asking", "new_id", "open_desk", "page", "page_of", "tags_of"]
 
@@ -33,7 +34,7 @@ Answered = dict[str, Any]
 PAGE = 100
 """Items on a page when nobody says how many."""
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -52,6 +53,11 @@ class Desk:
         """Names within the region and account."""
         return Arns(self.settings.region, self.settings.account)
 
+    @cached_property
+    def is_near(self) -> bool:
+        """Whether the rows lie in a file of this machine: to read one waits for nobody."""
+        return self.ledger.engine.dialect.name == "sqlite"
+
     def check_place(self, uri: str) -> None:
         """Raise `InvalidInput` or `UnknownObject` for an address that cannot be, or a bucket that is not there."""
         next(iter(self.objects.find(uri)), None)
@@ -67,6 +73,7 @@ class Desk:
         base: str | None = None,
         model: str | None = None,
         facts: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
         tags: str = "tags",
         queue: str = "jobs",
         most_at_once: int | None = None,
@@ -89,6 +96,7 @@ class Desk:
             model=model,
             request=plain(asked),
             facts=dict(facts or {}),
+            recipe=None if recipe is None else dict(recipe),
         )
 
         def check(session: Any) -> None:
@@ -145,8 +153,7 @@ def page(
     kind: str,
     asked: Asked,
     fields: Mapping[str, str] = {},
-    extra: Sequence[sa.ColumnElement[bool]] = (),
-) -> tuple[Sequence[Resource], str | None]:
+) -> tuple[Sequence[Row], str | None]:
     """A page of the rows of ``kind`` that ``asked`` filters, and the token of the next.
 
     Filters and order are those all of AWS's lists share: ``nameContains``, ``statusEquals``, times before and after
@@ -154,24 +161,22 @@ def page(
     """
     before, after = fields.get("before", "creationTimeBefore"), fields.get("after", "creationTimeAfter")
     newest_first = asked.get("sortOrder", "Descending") == "Descending"
-    conditions = [Resource.kind == kind, *extra]
+    filters: Filters = {"kind": kind}
     if "nameContains" in asked:
-        conditions.append(Resource.name.contains(asked["nameContains"], autoescape=True))
+        filters["part"] = asked["nameContains"]
     if "statusEquals" in asked:
-        conditions.append(Resource.status == asked["statusEquals"])
+        filters["status"] = asked["statusEquals"]
     if before in asked:
-        conditions.append(Resource.created < asked[before])
+        filters["before"] = asked[before]
     if after in asked:
-        conditions.append(Resource.created > asked[after])
+        filters["after"] = asked[after]
     if "modelArnEquals" in asked:
-        conditions.append(Resource.model == asked["modelArnEquals"])
+        filters["model"] = asked["modelArnEquals"]
     if asked.get("nextToken"):
         moment, arn = _position(asked["nextToken"])
-        mark = sa.tuple_(Resource.created, Resource.arn)
-        there = sa.tuple_(sa.literal(datetime.fromisoformat(moment), Resource.created.type), sa.literal(arn))
-        conditions.append(mark < there if newest_first else mark > there)
+        filters["past"] = datetime.fromisoformat(moment), arn
     size = asked.get("maxResults", PAGE)
-    rows = desk.ledger.some(*conditions, newest_first=newest_first, most=size + 1)
+    rows = desk.ledger.some(size + 1, newest_first, **filters)
     token = None
     if len(rows) > size:
         last = rows[size - 1]
@@ -179,10 +184,12 @@ def page(
     return rows[:size], token
 
 
-def page_of(rows: Sequence[Row], key: Callable[[Row], tuple[str, str]], asked: Asked) -> tuple[list[Row], str | None]:
-    """As `page`, for rows that lie in memory; ``key`` gives a row's time in ISO 8601 and its ARN."""
+def page_of(
+    items: Sequence[Item], key: Callable[[Item], tuple[str, str]], asked: Asked
+) -> tuple[list[Item], str | None]:
+    """As `page`, for what lies in memory; ``key`` gives an item's time in ISO 8601 and its ARN."""
     newest_first = asked.get("sortOrder", "Descending") == "Descending"
-    ordered = sorted(rows, key=key, reverse=newest_first)
+    ordered = sorted(items, key=key, reverse=newest_first)
     if asked.get("nextToken"):
         last = _position(asked["nextToken"])
         ordered = [one for one in ordered if (key(one) < last if newest_first else key(one) > last)]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from limbeck.control.customization import stop
 from limbeck.control.desk import Answered, Asked, Desk, page
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
-from limbeck.storage.database import Resource
 from limbeck.storage.objects import parse_uri
+from limbeck.storage.reading import Row
 
 __all__ = [
     "JOB",
@@ -136,11 +134,10 @@ def get_evaluation_job(asked: Asked, desk: Desk) -> Answered:
 
 def list_evaluation_jobs(asked: Asked, desk: Desk) -> Answered:
     """Evaluations, filtered, sorted, paged."""
-    extra: list[sa.ColumnElement[bool]] = []
     if asked.get("applicationTypeEquals") == "RagEvaluation":
-        extra.append(sa.false())
+        return {"jobSummaries": []}  # there are none
     size = min(asked.get("maxResults", PAGE), PAGE)
-    rows, token = page(desk, JOB, {**asked, "maxResults": size}, extra=extra)
+    rows, token = page(desk, JOB, {**asked, "maxResults": size})
     return {"jobSummaries": [_summary(row) for row in rows], "nextToken": token}
 
 
@@ -165,7 +162,7 @@ def batch_delete_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     return {"errors": errors, "evaluationJobs": deleted}
 
 
-def _summary(row: Resource) -> dict[str, Any]:
+def _summary(row: Row) -> dict[str, Any]:
     automated = row.request["evaluationConfig"]["automated"]
     model = row.request["inferenceConfig"]["models"][0]
     subject = model.get("bedrockModel", {}).get("modelIdentifier")

@@ -9,7 +9,6 @@ from limbeck.control.models import find_custom_model, usable_entry
 from limbeck.errors import InvalidInput, NotReady
 from limbeck.models.catalog import catalog, custom_models
 from limbeck.records import Hosted
-from limbeck.storage.database import Resource
 
 __all__ = ["INVALID", "find_imported", "invocable", "resolve"]
 
@@ -46,7 +45,7 @@ def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
     for model in custom_models(desk.settings).values():
         yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
     for kind, ready in READY.items():
-        for row in desk.ledger.some(Resource.kind == kind, Resource.status.in_(ready), newest_first=True, most=1000):
+        for row in desk.ledger.some(1000, kind=kind, statuses=ready):
             yield row.name, int(row.created.timestamp())
 
 

@@ -13,7 +13,6 @@ from limbeck.control.desk import Answered, Asked, Desk, page_of
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, custom_models, remove
 from limbeck.records import CustomModel
-from limbeck.storage.database import Resource
 from limbeck.storage.workspace import MANIFEST
 
 __all__ = [
@@ -147,9 +146,7 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
         "creationTime": one.created,
         "modelStatus": "Active",
     }
-    made_by = desk.ledger.some(
-        Resource.kind == "model-customization-job", Resource.model == one.arn, newest_first=True, most=1
-    )
+    made_by = desk.ledger.some(1, kind="model-customization-job", model=one.arn)
     for job in made_by:
         copied = ("hyperParameters", "trainingMetrics", "validationMetrics")
         asked_then = ("trainingDataConfig", "validationDataConfig", "outputDataConfig", "customizationConfig")
@@ -162,7 +159,7 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
 def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
     """Unregister a model and delete its weights. Raises `Conflict` while something stands on it."""
     one = custom_model(asked["modelIdentifier"], desk)
-    holders = desk.ledger.some(Resource.kind.in_(HOLDERS), Resource.model == one.arn, newest_first=True, most=3)
+    holders = desk.ledger.some(3, kinds=HOLDERS, model=one.arn)
     if holders:
         names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders)
         raise Conflict(f'model "{one.model.name}" is in use by {names}; delete that first')
@@ -266,10 +263,9 @@ def check_model_name(name: str, desk: Desk) -> None:
     if (desk.settings.models / f"{name}.json").exists():
         raise Conflict(f'a model named "{name}" is there already; choose another name')
     ongoing = desk.ledger.some(
-        Resource.kind.in_(("model-customization-job", "model-import-job", "custom-model")),
-        Resource.status.in_(("InProgress", "Stopping", "Creating")),
-        newest_first=True,
-        most=1000,
+        1000,
+        kinds=("model-customization-job", "model-import-job", "custom-model"),
+        statuses=("InProgress", "Stopping", "Creating"),
     )
     for job in ongoing:
         if job.facts.get("model") == name:

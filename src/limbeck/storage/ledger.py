@@ -1,4 +1,4 @@
-"""What the service was asked to make and what became of it: rows of `database.Resource`, written and read.
+"""What the service was asked to make and what became of it: rows of `database.Resource`, written, and read (`reading`).
 
 Every change is one transaction. A change of state says from which states it may come, so that two hands on one row
 cannot undo each other: a job that has ended stays as it ended, whoever else had a word to say.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from limbeck.errors import Conflict, Unknown
 from limbeck.storage.database import Heartbeat, Resource, Setting, Tag, Token
+from limbeck.storage.reading import Filters, Row, read
 
 __all__ = ["Asking", "Ledger", "now"]
 
@@ -84,32 +85,35 @@ class Ledger:
                 then(session.connection())
         return arn
 
-    def row(self, arn: str) -> Resource | None:
+    def row(self, arn: str) -> Row | None:
         """The resource of that ARN, whatever its kind."""
-        with Session(self._reading, expire_on_commit=False) as session:
-            return session.get(Resource, arn)
+        return self._one(arn=arn)
 
-    def find(self, kind: str, identifier: str) -> Resource | None:
+    def recipe(self, arn: str) -> dict[str, Any]:
+        """What the river does for a job."""
+        with self._reading.connect() as connection:
+            return dict(connection.execute(sa.select(Resource.recipe).where(Resource.arn == arn)).scalar_one())
+
+    def find(self, kind: str, identifier: str) -> Row | None:
         """The resource of that ARN or name."""
-        with Session(self._reading, expire_on_commit=False) as session:
-            by_arn = session.get(Resource, identifier) if identifier.startswith("arn:") else None
-            if by_arn is not None:
-                return by_arn if by_arn.kind == kind else None
-            return session.scalar(sa.select(Resource).where(Resource.kind == kind, Resource.name == identifier))
+        by_arn = self._one(arn=identifier) if identifier.startswith("arn:") else None
+        if by_arn is not None:
+            return by_arn if by_arn.kind == kind else None
+        return self._one(kind=kind, name=identifier)
 
-    def get(self, kind: str, identifier: str) -> Resource:
+    def get(self, kind: str, identifier: str) -> Row:
         """The resource of that ARN or name. Raises `Unknown`."""
         found = self.find(kind, identifier)
         if found is None:
             raise Unknown(f'no {kind} "{identifier}"')
         return found
 
-    def some(self, *conditions: sa.ColumnElement[bool], newest_first: bool, most: int) -> Sequence[Resource]:
+    def some(self, most: int, newest_first: bool = True, **filters: Unpack[Filters]) -> list[Row]:
         """At most ``most`` rows that fit, by time of creation and ARN."""
-        order = (Resource.created, Resource.arn)
-        ordered = [column.desc() for column in order] if newest_first else list(order)
-        with Session(self._reading, expire_on_commit=False) as session:
-            return session.scalars(sa.select(Resource).where(*conditions).order_by(*ordered).limit(most)).all()
+        return read(self._reading, most, newest_first, **filters)
+
+    def _one(self, **filters: Unpack[Filters]) -> Row | None:
+        return next(iter(read(self._reading, 1, **filters)), None)
 
     def arns(self, status: str, most: int) -> Sequence[str]:
         """The ARNs of rows of any kind in that state."""

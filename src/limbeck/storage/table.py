@@ -23,10 +23,11 @@ class Table:
 
     def rows(self) -> dict[str, Any]:
         """The rows as they are now; not to be changed."""
-        seen = None
-        if self._path.exists():
+        try:
             facts = self._path.stat()
-            seen = (facts.st_ino, facts.st_mtime_ns)
+            seen = facts.st_ino, facts.st_mtime_ns
+        except FileNotFoundError:
+            seen = None
         if seen != self._seen:
             self._rows = read_json(self._path) if seen else {}
             self._seen = seen

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
+from pydantic_core import to_json
 
 from limbeck.errors import InvalidInput
 from limbeck.wire.exchange import Response
@@ -89,8 +90,11 @@ class Service:
             self.operations.values(), key=lambda operation: [part.startswith("{") for part in operation.segments]
         )
         self._here: dict[str, list[Operation]] = {}
+        self._of_length: dict[tuple[str, int], list[Operation]] = {}
         for one in ordered:
-            self._here.setdefault(one.model.http["method"], []).append(one)
+            method = one.model.http["method"]
+            self._here.setdefault(method, []).append(one)
+            self._of_length.setdefault((method, len(one.segments)), []).append(one)
 
     def route(self, method: str, raw_path: str) -> tuple[Operation, dict[str, str]] | None:
         """The operation at ``raw_path`` (still percent-encoded) and its labels, decoded; None if there is none.
@@ -99,9 +103,10 @@ class Service:
         tried again with labels that may hold slashes.
         """
         parts = _cut(raw_path)
-        for found in (_labels, _greedy_labels):
-            for operation in self._here.get(method, ()):
-                labels = found(operation.segments, parts)
+        near, all_here = self._of_length.get((method, len(parts)), ()), self._here.get(method, ())
+        for fit, operations in ((_labels, near), (_greedy_labels, all_here)):
+            for operation in operations:
+                labels = fit(operation.segments, parts)
                 if labels is not None:
                     return operation, {name: unquote(value) for name, value in labels.items()}
         return None
@@ -116,8 +121,7 @@ def _cut(path: str) -> list[str]:
 
 
 def _labels(segments: Sequence[str], parts: Sequence[str]) -> dict[str, str] | None:
-    if len(segments) != len(parts):
-        return None
+    """The labels of an address of as many segments as ``parts``; None if it is another."""
     labels = {}
     for segment, part in zip(segments, parts, strict=True):
         if segment.startswith("{"):
@@ -254,4 +258,4 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return to_json(value)

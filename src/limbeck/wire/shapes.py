@@ -2,27 +2,27 @@
 
 A shape becomes a function once, not with every value: a page of twenty jobs holds five hundred of them. Nothing of a
 shape is written down here, and every fault of a value is told, in the words AWS uses, with its place.
+
+AWS's patterns run in pydantic's engine, Rust's, whose time grows with the length of a text and never runs away, as it
+does in Python's with several of these patterns and thirty characters.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
 from typing import Any
 
-import regex
 from botocore.model import ListShape, MapShape, Shape, StructureShape
+from pydantic_core import SchemaValidator, core_schema
 
 from limbeck.wire.extensions import takes
 
 __all__ = ["Faults", "Part", "Place", "check_members", "check_size", "reader", "writer"]
-
-PATTERN_SECONDS = 0.1
-"""Time one pattern may take on one value. Several of AWS's own patterns run away in a backtracking engine."""
 
 MOST_FAULTS = 50
 """Faults told of one request; a body can hold millions."""
@@ -66,13 +66,7 @@ def writer(shape: Shape) -> Part:
 
 def check_members(shape: StructureShape, values: Mapping[str, Any], place: Place | None, faults: Faults) -> None:
     """All required members are there, and of a union's exactly one."""
-    for name in shape.required_members:
-        if values.get(name) is None:
-            faults.add(None, (place, name), "not be null")
-    if shape.is_tagged_union:
-        said = [name for name in shape.members if values.get(name) is not None]
-        if len(said) != 1:
-            faults.add(", ".join(said) or None, place, f"have exactly one of [{', '.join(shape.members)}]")
+    _completeness(shape)(values, place, faults)
 
 
 def check_size(shape: Shape, value: Any, place: Place, faults: Faults) -> None:
@@ -80,9 +74,25 @@ def check_size(shape: Shape, value: Any, place: Place, faults: Faults) -> None:
     _limits(shape)(value, place, faults)
 
 
+def _completeness(shape: StructureShape) -> Callable[[Mapping[str, Any], Place | None, Faults], None]:
+    """`check_members` of one shape."""
+    required, members, is_union = tuple(shape.required_members), tuple(shape.members), shape.is_tagged_union
+
+    def check(values: Mapping[str, Any], place: Place | None, faults: Faults) -> None:
+        for name in required:
+            if values.get(name) is None:
+                faults.add(None, (place, name), "not be null")
+        if is_union:
+            said = [name for name in members if values.get(name) is not None]
+            if len(said) != 1:
+                faults.add(", ".join(said) or None, place, f"have exactly one of [{', '.join(members)}]")
+
+    return check
+
+
 def _part(shape: Shape, out: bool, text: bool) -> Part:
     if getattr(shape, "is_document_type", False):
-        return lambda given, place, faults: given
+        return _document if out else lambda given, place, faults: given
     if isinstance(shape, StructureShape):
         return _structure_out(shape) if out else _structure_in(shape)
     if isinstance(shape, ListShape):
@@ -115,32 +125,33 @@ def _wire_names(shape: StructureShape) -> dict[str, str]:
 
 
 def _structure_in(shape: StructureShape) -> Part:
-    names, parts = _wire_names(shape), _Members(shape, out=False)
+    names, parts, check = _wire_names(shape), _Members(shape, out=False), _completeness(shape)
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
         if not isinstance(given, dict):
             return faults.add(given, place, "be a structure")
-        present = [(name, given[wire]) for name, wire in names.items() if given.get(wire) is not None]
-        made = {name: parts[name](one, (place, name), faults) for name, one in present}
-        check_members(shape, dict(present), place, faults)
+        present = {name: given[wire] for name, wire in names.items() if given.get(wire) is not None}
+        made = {name: parts[name](one, (place, name), faults) for name, one in present.items()}
+        check(present, place, faults)
         return made
 
     return part
 
 
 def _structure_out(shape: StructureShape) -> Part:
-    names, parts = _wire_names(shape), _Members(shape, out=True)
+    names, parts, check = _wire_names(shape), _Members(shape, out=True), _completeness(shape)
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
-        if not isinstance(given, Mapping):
+        if type(given) is not dict and not isinstance(given, Mapping):
             return faults.add(given, place, "be a structure")
         made = {}
         for name, one in given.items():
-            if name not in names:
+            wire = names.get(name)
+            if wire is None:
                 faults.say(f"{_path(place)} has no member {name!r}")
             elif one is not None:
-                made[names[name]] = parts[name](one, (place, name), faults)
-        check_members(shape, given, place, faults)
+                made[wire] = parts[name](one, (place, name), faults)
+        check(given, place, faults)
         return made
 
     return part
@@ -175,21 +186,40 @@ def _map(shape: MapShape, out: bool, text: bool) -> Part:
 
 
 def _string(shape: Shape) -> Part:
-    check = _limits(shape)
+    check, fits = _limits(shape), _text_fits(shape)
     allowed, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
+        if fits(given):
+            return given
         if not isinstance(given, str):
             return faults.add(given, place, "be a string")
-        # The length comes first, so that no pattern sees a huge value.
         if check(given, place, faults) and not takes(shape.name, given):
-            if allowed and given not in allowed:
+            if allowed:
                 faults.add(given, place, f"satisfy enum value set: [{', '.join(allowed)}]")
-            elif pattern and not _fits(pattern, given):
+            elif pattern:
                 faults.add(given, place, f"satisfy regular expression pattern: {pattern}")
         return given
 
     return part
+
+
+def _text_fits(shape: Shape) -> Callable[[Any], bool]:
+    """Whether a value is a text of that shape, by AWS's own words; the length comes first, then the pattern."""
+    allowed, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
+    if not allowed and not pattern:
+        least, most = shape.metadata.get("min", 0), shape.metadata.get("max", sys.maxsize)
+        return lambda given: isinstance(given, str) and least <= len(given) <= most
+    if allowed:
+        return frozenset(allowed).__contains__
+    schema = core_schema.str_schema(
+        pattern=rf"\A(?:{pattern})\z",
+        min_length=shape.metadata.get("min"),
+        max_length=shape.metadata.get("max"),
+        regex_engine="rust-regex",
+        strict=True,
+    )
+    return SchemaValidator(schema).isinstance_python
 
 
 def _blob(shape: Shape, out: bool) -> Part:
@@ -209,6 +239,15 @@ def _blob(shape: Shape, out: bool) -> Part:
     return part
 
 
+def _document(given: Any, place: Place, faults: Faults) -> Any:
+    """Whatever JSON can hold."""
+    try:
+        json.dumps(given, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        faults.add(given, place, "be JSON")
+    return given
+
+
 def _boolean(text: bool) -> Part:
     def part(given: Any, place: Place, faults: Faults) -> Any:
         if text and given in ("true", "false"):
@@ -219,15 +258,17 @@ def _boolean(text: bool) -> Part:
 
 
 def _moment(out: bool) -> Part:
-    def part(given: Any, place: Place, faults: Faults) -> Any:
-        if out and isinstance(given, datetime):
-            return given.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def read(given: Any, place: Place, faults: Faults) -> Any:
         found = _as_moment(given)
-        if found is None:
-            return faults.add(given, place, "be a time in ISO 8601")
-        return given if out else found
+        return faults.add(given, place, "be a time in ISO 8601") if found is None else found
 
-    return part
+    def write(given: Any, place: Place, faults: Faults) -> Any:
+        if isinstance(given, datetime):
+            return f"{given.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"
+        read(given, place, faults)
+        return given
+
+    return write if out else read
 
 
 def _number(shape: Shape, whole: bool, text: bool) -> Part:
@@ -262,20 +303,6 @@ def _limits(shape: Shape) -> Callable[[Any, Place, Faults], bool]:
     return check
 
 
-@lru_cache(maxsize=2000)
-def _fits(pattern: str, value: str) -> bool:
-    """Kept, since the same names come again and again: of jobs, models, roles."""
-    try:
-        # The time limit is on what the whole process computes: were other threads let in (concurrent), theirs would
-        # count, and on a busy server a value that fits would be refused.
-        return _compiled(pattern).fullmatch(value, timeout=PATTERN_SECONDS, concurrent=False) is not None
-    except TimeoutError:
-        return False
-
-
-_compiled = cache(regex.compile)
-
-
 def _as_number(given: Any, whole: bool, text: bool) -> int | float | None:
     if text and isinstance(given, str):
         try:
@@ -293,12 +320,12 @@ def _as_number(given: Any, whole: bool, text: bool) -> int | float | None:
 
 def _as_moment(given: Any) -> datetime | None:
     try:
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            return datetime.fromtimestamp(given, UTC)
-        found = datetime.fromisoformat(given)
+        if isinstance(given, str):
+            found = datetime.fromisoformat(given)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return None if isinstance(given, bool) else datetime.fromtimestamp(given, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _path(place: Place | None) -> str:

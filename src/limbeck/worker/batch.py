@@ -19,9 +19,9 @@ from typing import Any
 
 from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.records import digest
-from limbeck.storage.database import Resource
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import Found, parse_uri
+from limbeck.storage.reading import Row
 from limbeck.wire.bodies import understand
 from limbeck.wire.operations import Service, read
 from limbeck.worker.answering import Answering, answering
@@ -33,7 +33,7 @@ EXPIRES_HOURS = 24
 """Where the request does not say."""
 
 
-def answer_batch(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
+def answer_batch(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
     """Answer the job's files; gives the status and the counts."""
     ledger, arn = bench.ledger, row.arn
     ledger.change(arn, "Validating", ("Submitted",))
@@ -56,7 +56,7 @@ def answer_batch(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], N
 class Batch:
     """One job's records, on their way."""
 
-    def __init__(self, row: Resource, bench: Bench, files: Sequence[Found]) -> None:
+    def __init__(self, row: Row, bench: Bench, files: Sequence[Found]) -> None:
         self._row, self._bench, self._files = row, bench, files
         self._converse = Service("bedrock-runtime").operations["bedrock-runtime", "Converse"]
         self._folder = bench.settings.jobs / f"batch-{row.arn.rsplit('/', 1)[-1]}"

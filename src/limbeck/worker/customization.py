@@ -20,8 +20,8 @@ from limbeck.arns import Arns
 from limbeck.models.importing import making
 from limbeck.progress import Lines, Task
 from limbeck.recipe import Recipe
-from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Ledger, now
+from limbeck.storage.reading import Row
 from limbeck.storage.workspace import Workspace, read_json
 from limbeck.worker.labor import Bench
 from limbeck.worker.outputs import Outputs
@@ -42,9 +42,9 @@ PUBLISH_SECONDS = 20.0
 """How often the training metrics in the output location are brought up to date while training runs."""
 
 
-def customize(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
+def customize(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
     """Run the job of ``row``; gives its status, its metrics, and the ARN of the model it made."""
-    recipe = Recipe.build(row.facts["recipe"], "the job")
+    recipe = Recipe.build(bench.ledger.recipe(row.arn), "the job")
     work = Workspace(bench.settings.jobs / row.name, Telling(row.arn, bench.ledger), bench.stop)
     outputs = Outputs(row, bench.objects, work.folder)
     if "resumes" in row.facts and not work.folder.exists():
@@ -72,7 +72,7 @@ def _inherit(earlier: Path, folder: Path) -> None:
         shutil.copytree(earlier, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("recipe.json", ".lock"))
 
 
-def _fetch(row: Resource, recipe: Recipe, bench: Bench) -> None:
+def _fetch(row: Row, recipe: Recipe, bench: Bench) -> None:
     """The job's data from their buckets, each file whole or not at all, and only once."""
     config = row.request["trainingDataConfig"]
     validators = row.request.get("validationDataConfig", {}).get("validators", [])
@@ -88,7 +88,7 @@ def _fetch(row: Resource, recipe: Recipe, bench: Bench) -> None:
         _extract(row, config["invocationLogsConfig"], train, bench)
 
 
-def _extract(row: Resource, config: Mapping[str, Any], path: Path, bench: Bench) -> None:
+def _extract(row: Row, config: Mapping[str, Any], path: Path, bench: Bench) -> None:
     """Rows from invocation logs: prompts, and their responses if those are to be used."""
     teacher = row.request["customizationConfig"]["distillationConfig"]["teacherModelConfig"]["teacherModelIdentifier"]
     uri = config["invocationLogSource"]["s3Uri"]

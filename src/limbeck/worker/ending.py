@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from limbeck.settings import Settings
-from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Ledger
+from limbeck.storage.reading import Row
 
 __all__ = ["READY", "UNDER_WAY", "fail", "is_due", "log_of"]
 
@@ -24,7 +24,7 @@ FAILURE_CHARACTERS = 2048
 """The longest failure message the API takes."""
 
 
-def is_due(row: Resource) -> bool:
+def is_due(row: Row) -> bool:
     """Whether there is work to do for a row, or to stop."""
     return row.status in (*UNDER_WAY, "Stopping") or (row.status in READY.values() and "next" in row.facts)
 

@@ -23,8 +23,8 @@ from typing import Any
 from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.evaluation.metrics import exact_match, token_f1
 from limbeck.serving.chat import Conversation, Sampling, Turn
-from limbeck.storage.database import Resource
 from limbeck.storage.objects import parse_uri
+from limbeck.storage.reading import Row
 from limbeck.worker.answering import Answering, answering
 from limbeck.worker.judging import RUBRICS, Judge, Rubric, rubric_of
 from limbeck.worker.labor import Bench
@@ -66,14 +66,14 @@ class Item:
     brought_by: str | None
 
 
-def evaluate(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
+def evaluate(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
     """Do the job: every dataset, every metric."""
     with asyncio.Runner() as runner:
         runner.run(_evaluate(row, bench))
     return "Completed", {}, None
 
 
-async def _evaluate(row: Resource, bench: Bench) -> None:
+async def _evaluate(row: Row, bench: Bench) -> None:
     automated = row.request["evaluationConfig"]["automated"]
     model = row.request["inferenceConfig"]["models"][0]
     subject = model.get("bedrockModel")
@@ -141,7 +141,7 @@ def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> 
 
 
 async def _answers(
-    items: Sequence[Item], row: Resource, subject: Mapping[str, Any] | None, models: Answering, bench: Bench
+    items: Sequence[Item], row: Row, subject: Mapping[str, Any] | None, models: Answering, bench: Bench
 ) -> list[str]:
     if subject is None:
         return [item.brought or "" for item in items]
@@ -181,7 +181,7 @@ async def _programmatic(
     task: str,
     items: Sequence[Item],
     said: Sequence[str],
-    row: Resource,
+    row: Row,
     models: Answering,
     bench: Bench,
 ) -> list[float]:
@@ -214,7 +214,7 @@ def _toxicity(text: str) -> float:
 
 
 def _publish(
-    row: Resource,
+    row: Row,
     bench: Bench,
     part: Mapping[str, Any],
     model: str,

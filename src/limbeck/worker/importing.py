@@ -12,14 +12,14 @@ from limbeck.arns import Arns
 from limbeck.errors import InvalidInput
 from limbeck.models.importing import GGUF_NAME, Imported, adopt, inspect
 from limbeck.records import digest
-from limbeck.storage.database import Resource
+from limbeck.storage.reading import Row
 from limbeck.storage.workspace import file_digest, write_json
 from limbeck.worker.labor import Bench
 
 __all__ = ["bring_in"]
 
 
-def bring_in(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
+def bring_in(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
     """The model of an import job, or of CreateCustomModel; gives the status, and the model's ARN.
 
     What was fetched before a crash is fetched anew: a folder that is there whole is the adopted one.

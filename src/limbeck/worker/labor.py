@@ -23,9 +23,10 @@ from limbeck.errors import LimbeckError, Stopped
 from limbeck.jobs.child import die_with_parent
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
-from limbeck.storage.database import Resource, engine_of
+from limbeck.storage.database import engine_of
 from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Objects, open_objects
+from limbeck.storage.reading import Row
 from limbeck.worker.ending import READY, UNDER_WAY, fail, is_due, log_of
 
 __all__ = ["STOPPED", "Bench", "main"]
@@ -44,7 +45,7 @@ class Bench:
         self.settings, self.ledger, self.objects, self.stop = settings, ledger, objects, stop
 
 
-Work = Callable[[Resource, Bench], tuple[str, Mapping[str, Any], str | None]]
+Work = Callable[[Row, Bench], tuple[str, Mapping[str, Any], str | None]]
 """Does a job; gives the status it ends in, facts to add, and the ARN of a model it made."""
 
 
@@ -68,7 +69,7 @@ def main(arn: str, parent: int, home: Path) -> int:
         return _do(row, Bench(settings, ledger, open_objects(settings), stop))
 
 
-def _do(row: Resource, bench: Bench) -> int:
+def _do(row: Row, bench: Bench) -> int:
     try:
         status, facts, model = _work(row.kind)(row, bench)
     except Stopped:

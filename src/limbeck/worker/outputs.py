@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from limbeck.storage.database import Resource
 from limbeck.storage.objects import Objects, parse_uri
+from limbeck.storage.reading import Row
 
 __all__ = ["Outputs"]
 
@@ -34,7 +34,7 @@ WAYS = {"accepted": "accepted", "folded": "accepted", "guarded": "rejected", "re
 class Outputs:
     """The output location of one job."""
 
-    def __init__(self, row: Resource, objects: Objects, folder: Path) -> None:
+    def __init__(self, row: Row, objects: Objects, folder: Path) -> None:
         place = row.request["outputDataConfig"]["s3Uri"].rstrip("/")
         self._place = f"{place}/model-customization-job-{row.arn.rsplit('/', 1)[-1]}"
         self._objects, self._folder = objects, folder

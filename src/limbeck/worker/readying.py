@@ -7,14 +7,14 @@ from typing import Any
 
 from limbeck.models.catalog import find
 from limbeck.models.gguf_cache import gguf_of
-from limbeck.storage.database import Resource
+from limbeck.storage.reading import Row
 from limbeck.worker.ending import READY
 from limbeck.worker.labor import Bench
 
 __all__ = ["ready"]
 
 
-def ready(row: Resource, bench: Bench) -> tuple[str, Mapping[str, Any], str | None]:
+def ready(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str | None]:
     """The row's model, or the next one if an update waits, in the form its replicas read."""
     coming = row.facts.get("next")
     if coming is None:
