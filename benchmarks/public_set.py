@@ -18,7 +18,7 @@ from rich.console import Console
 
 import limbeck
 from limbeck.cli.bars import watcher
-from limbeck.evaluation import table
+from limbeck.evaluation.table import table
 from limbeck.records import Report
 
 DESK = Path(__file__).parent.parent / "examples" / "service-desk"

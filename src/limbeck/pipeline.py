@@ -16,9 +16,12 @@ from typing import Any
 
 import torch
 
-from limbeck import curation, evaluation, intake, registry, synthesis, training
+from limbeck import curation, intake, registry, synthesis, training
 from limbeck.errors import Conflict
-from limbeck.evaluation import Candidate, token_f1
+from limbeck.evaluation import compare as evaluation
+from limbeck.evaluation.compare import Candidate
+from limbeck.evaluation.metrics import token_f1
+from limbeck.evaluation.table import table
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
@@ -289,7 +292,7 @@ def _register(
         student,
         lineage,
         report,
-        evaluation.table(report),
+        table(report),
         recipe.export,
         [student.renderer.prompt(prompt) for prompt in held_out[:PARITY_PROMPTS]],
         settings,

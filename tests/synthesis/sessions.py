@@ -3,7 +3,7 @@
 import json
 
 from limbeck import synthesis
-from limbeck.evaluation import token_f1
+from limbeck.evaluation.metrics import token_f1
 from limbeck.recipe import Synthesis
 from limbeck.records import Answer, Example, GenerationSettings, Message, Prompt
 from limbeck.storage.workspace import Workspace

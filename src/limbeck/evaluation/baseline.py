@@ -1,6 +1,7 @@
 """The classical baseline: TF-IDF and logistic regression, learned from the very answers the student learned from.
 
-It is asked only where answers are labels. If it does as well as the student, the user should know.
+It is asked only where answers are labels. If it does as well as the student, the user should know. scikit-learn is
+imported when a classifier is fitted: that takes over a second, and most jobs have no labels.
 """
 
 from __future__ import annotations
@@ -8,10 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
 
 __all__ = ["answers_are_labels", "fit"]
 
@@ -32,6 +29,10 @@ def answers_are_labels(answers: Sequence[str]) -> bool:
 
 def fit(prompts: Sequence[str], labels: Sequence[str]) -> Any:
     """A classifier from text to label: words and pairs of words, and pieces of words for misspellings."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
     features = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
