@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# Python compiles a module when it is first imported; most modules of most packages never are.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
 .PHONY: demo test test-slow compatibility lint types layers bench-training bench-hosting bench-service soak clean

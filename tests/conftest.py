@@ -5,7 +5,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+# A core a process: whoever runs the tests on all cores has as many at work already, and threads that wait burn time.
+os.environ |= {"HF_HUB_OFFLINE": "1", "LIMBECK_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import hypothesis
 import pytest

@@ -1,13 +1,11 @@
 """The whole river on a tiny model: runs, resumes, and comes to the same bits however often it is broken off."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from tests.factory import pairs
+from tests.forks import distill_until_killed, forked
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import limbeck
@@ -18,14 +16,21 @@ from limbeck.storage.workspace import file_digest
 STAGES = ["1-intake", "2-synthesis", "3-curation", "4-training", "5-evaluation", "6-model"]
 
 
-@pytest.fixture
-def recipe(tmp_path, taught_folder):
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """The prompts and the held-out pairs of all recipes here."""
+    place = tmp_path_factory.mktemp("rows")
+    return pairs(place / "prompts.jsonl", 60, labelled=False), pairs(place / "test.jsonl", 12, start=1000)
+
+
+def make_recipe(rows, taught_folder):
+    prompts, held_out = rows
     return {
         "kind": "distillation",
         "name": "student",
         "source": {
-            "prompts": str(pairs(tmp_path / "prompts.jsonl", 60, labelled=False)),
-            "held_out": str(pairs(tmp_path / "test.jsonl", 12, start=1000)),
+            "prompts": str(prompts),
+            "held_out": str(held_out),
             "minimum": 10,
             "system": "Name the intent.",
         },
@@ -44,13 +49,23 @@ def recipe(tmp_path, taught_folder):
     }
 
 
+@pytest.fixture
+def recipe(rows, taught_folder):
+    return make_recipe(rows, taught_folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, rows, taught_folder):
+    """A home with the recipe's job, done in one go, and its student."""
+    home = tmp_path_factory.mktemp("unbroken")
+    return home, limbeck.distill(make_recipe(rows, taught_folder), home=home)
+
+
 @pytest.mark.row(31, 60)
-def test_fine_tuning_teaches_and_distillation_passes_it_on(tmp_path, taught_folder, recipe):
+def test_fine_tuning_teaches_and_distillation_passes_it_on(taught_folder, unbroken):
     taught = json.loads((taught_folder / "lineage.json").read_text())["lineage"]["report"]["models"]
     assert taught["student after"]["exact_match"]["value"] > 0.5 > taught["student before"]["exact_match"]["value"]
-    home = tmp_path / "home"
-    student = limbeck.distill(recipe, home=home)
-
+    home, student = unbroken
     job = home / "jobs" / "student"
     assert [path.name for path in sorted(job.glob("[0-9]-*"))] == STAGES
     report = json.loads((job / "5-evaluation" / "report.json").read_text())
@@ -92,8 +107,8 @@ def test_a_registered_model_has_a_gguf_file_and_its_card_says_what_it_loses(taug
     assert "FROM ./model-f16.gguf" in (taught_folder / "Modelfile").read_text()
 
 
-def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, monkeypatch):
-    asked_for_none = limbeck.distill(recipe, home=tmp_path / "none")
+def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, unbroken, monkeypatch):
+    asked_for_none = unbroken[1]
     assert asked_for_none.lineage["export"] == {"gguf": None, "reason": "the recipe asks for none"}
     assert not list(asked_for_none.path.glob("*.gguf"))
 
@@ -122,28 +137,27 @@ def test_any_folder_is_exported_whole_or_not_at_all(tmp_path, tiny_folder):
     assert not (tmp_path / "odd").exists() and not list(tmp_path.glob(".odd*"))
 
 
-def test_a_recipe_from_before_a_key_was_known_is_gone_on_with(tmp_path, recipe):
-    home = tmp_path / "home"
-    recipe = {key: value for key, value in recipe.items() if key != "export"}
-    first = limbeck.distill(recipe, home=home)
+def test_a_recipe_from_before_a_key_was_known_is_gone_on_with(recipe, unbroken):
+    home, first = unbroken
     stored = home / "jobs" / "student" / "recipe.json"
-    old = {key: value for key, value in json.loads(stored.read_text()).items() if key != "export"}
+    old = json.loads(stored.read_text())
+    for section, key in (("synthesis", "use_responses"), ("training", "seed"), ("evaluation", "tolerance")):
+        assert key not in recipe[section]
+        del old[section][key]
     stored.write_text(json.dumps(old))
     assert limbeck.distill(recipe, home=home, resume=True).fingerprint == first.fingerprint
 
 
-def test_a_finished_job_resumed_does_nothing_and_gives_the_same_model(tmp_path, recipe):
-    home = tmp_path / "home"
-    first = limbeck.distill(recipe, home=home)
+def test_a_finished_job_resumed_does_nothing_and_gives_the_same_model(recipe, unbroken):
+    home, first = unbroken
     before = {path: path.stat().st_mtime_ns for path in (home / "jobs").rglob("manifest.json")}
     again = limbeck.distill(recipe, home=home, resume=True)
     assert again.fingerprint == first.fingerprint
     assert {path: path.stat().st_mtime_ns for path in (home / "jobs").rglob("manifest.json")} == before
 
 
-def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(tmp_path, recipe):
-    home = tmp_path / "home"
-    limbeck.distill(recipe, home=home)
+def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(recipe, unbroken):
+    home, _ = unbroken
     with pytest.raises(Conflict, match=r'job "student" is there already.*--resume'):
         limbeck.distill(recipe, home=home)
     recipe["training"]["epochs"] = 3
@@ -183,42 +197,12 @@ class StopAfter(Silent):
 
 @pytest.mark.parametrize("where", ["teacher answers", "training", "examining the student after", "timing"])
 @pytest.mark.row(43)
-def test_a_job_stopped_in_any_stage_goes_on_to_the_same_weights(tmp_path, recipe, where):
-    unbroken = limbeck.distill(recipe, home=tmp_path / "unbroken")
+def test_a_job_stopped_in_any_stage_goes_on_to_the_same_weights(tmp_path, recipe, unbroken, where):
     stop = StopSignal()
     with pytest.raises(Stopped):
         limbeck.distill(recipe, home=tmp_path / "broken", progress=StopAfter(where, stop), stop=stop)
     resumed = limbeck.distill(recipe, home=tmp_path / "broken", resume=True)
-    assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken.path / "model.safetensors")
-
-
-KILLED = """
-import sys, os, signal, json
-import limbeck, limbeck.storage.workspace as workspace
-from limbeck.progress import Silent
-
-class KillAt(Silent):
-    def task(self, name, total, unit, done=0):
-        inner = super().task(name, total, unit, done)
-        if name != sys.argv[3]:
-            return inner
-        class Watching:
-            def __enter__(self):
-                self.step, self.count = inner.__enter__(), 0
-                return self
-            def __exit__(self, *rest):
-                return inner.__exit__(*rest)
-            def advance(self, amount=1):
-                self.count += 1
-                if self.count == int(sys.argv[4]):
-                    os.kill(os.getpid(), signal.SIGKILL)
-            def note(self, text): ...
-        return Watching()
-
-import torch
-torch.set_num_threads(1)
-limbeck.distill(json.loads(sys.argv[1]), home=sys.argv[2], resume=True, progress=KillAt())
-"""
+    assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken[1].path / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -226,18 +210,8 @@ limbeck.distill(json.loads(sys.argv[1]), home=sys.argv[2], resume=True, progress
     [("teacher answers", 1), ("training", 3), ("training", 7), ("examining the student after", 1), ("timing", 1)],
 )
 @pytest.mark.row(44)
-def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe, where, count):
-    environment = {**os.environ, "LIMBECK_THREADS": "1"}
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-
-    def run(home, *how):
-        command = [sys.executable, "-c", KILLED, json.dumps(recipe), str(home), *how]
-        return subprocess.run(command, env=environment, capture_output=True, timeout=300)
-
-    assert run(unbroken, "nowhere", "0").returncode == 0
-    assert run(broken, where, str(count)).returncode == -signal.SIGKILL
-    assert not (broken / "models").exists()
-    done = run(broken, "nowhere", "0")
-    assert done.returncode == 0, done.stderr.decode()
-    weights = "jobs/student/6-model/model.safetensors"
-    assert file_digest(broken / weights) == file_digest(unbroken / weights)
+def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe, unbroken, where, count):
+    assert forked(distill_until_killed, recipe, tmp_path, where, count) == -signal.SIGKILL
+    assert not (tmp_path / "models").exists()
+    resumed = limbeck.distill(recipe, home=tmp_path, resume=True)
+    assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken[1].path / "model.safetensors")

@@ -1,4 +1,7 @@
-"""The command line as a user meets it: real processes, what goes where, and the exit status."""
+"""The command line as a user meets it: real processes, what goes where, and the exit status.
+
+Verbs that need torch are forked from a process that has it, but for those here that a signal or a terminal meets.
+"""
 
 import json
 import os
@@ -10,16 +13,22 @@ import time
 
 import pytest
 from tests.factory import message, pairs, write_rows
+from tests.forks import command as forked_command
+
+HEAVY = ("distill", "invoke", "evaluate", "export")
 
 
 @pytest.fixture
 def limbeck(tmp_path):
     environment = {**os.environ, "LIMBECK_HOME": str(tmp_path / "home"), "LIMBECK_THREADS": "1", "COLUMNS": "200"}
 
-    def run(*arguments, **more):
-        command = [sys.executable, "-m", "limbeck", *map(str, arguments)]
+    def run(*arguments, input=""):
+        arguments = [str(argument) for argument in arguments]
+        if arguments[0] in HEAVY:
+            return forked_command(arguments, environment, tmp_path, input)
+        command = [sys.executable, "-m", "limbeck", *arguments]
         return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, **more
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, input=input
         )
 
     run.environment = environment
@@ -123,6 +132,7 @@ def recipe(tmp_path, taught_folder, **training):
         "synthesis": {"max_response_tokens": 6},
         "training": {"freeze_embeddings": False, "epochs": 5, "batch_size": 16, "learning_rate": 0.005, **training},
         "evaluation": {"latency_requests": 2},
+        "export": {"gguf": "none"},
     }
     path.write_text(json.dumps(values))
     return path
