@@ -80,3 +80,12 @@ def test_a_failure_takes_no_end_back(ledger):
     put(ledger, status="Completed")
     ending.fail(ARN, "too late", ledger)
     assert ledger.row(ARN).status == "Completed" and "failureMessage" not in ledger.row(ARN).facts
+
+
+def test_jobs_that_train_nothing_begin_without_torch():
+    code = (
+        "import sys\n"
+        "from limbeck.worker import batch, evaluation, importing, readying\n"
+        "assert not {'torch', 'transformers', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
