@@ -7,7 +7,7 @@ import pytest
 from tests.synthesis.sessions import SETTINGS, example, workspace
 
 from limbeck.errors import InvalidInput, InvalidRecipe
-from limbeck.evaluation import token_f1
+from limbeck.evaluation.metrics import token_f1
 from limbeck.inference.engine import Engine
 from limbeck.recipe import Recipe
 from limbeck.synthesis import Framing, Session, choose_teacher, remarks

@@ -32,7 +32,7 @@ class OpenAIEndpoint:
     """One model of one service."""
 
     def __init__(self, teacher: Teacher, labels: Labels | None = None) -> None:
-        """``labels`` reads log-probabilities; without it none are asked. Raises `InvalidInput` if the key is missing."""
+        """``labels`` reads log-probabilities; without it none are asked. Raises `InvalidInput` if a key is missing."""
         assert teacher.endpoint is not None, "the recipe's own check sees to this"
         self._teacher, self._labels = teacher, labels
         self._key = key_from(teacher.key)
