@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow compatibility lint types layers bench-training bench-hosting bench-service soak clean
+.PHONY: demo test test-slow prove compatibility lint types layers bench-training bench-hosting bench-service soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -23,6 +23,10 @@ test: lint types layers
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+# Every objective by every way a batch can be cut, against float64 references; the tables go into docs/objectives.md.
+prove: $(VENV)/ready
+	$(BIN)/python -m tests.training.prove
 
 # docs/compatibility.md, from a run of the tests that prove its rows.
 compatibility: $(VENV)/ready

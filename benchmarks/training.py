@@ -121,7 +121,7 @@ def ours(work: Path, k: int) -> dict:
     from limbeck.models.loading import load
     from limbeck.models.packing import Tokens
     from limbeck.progress import Silent, StopSignal
-    from limbeck.recipe import Training
+    from limbeck.recipe import Objective, Training
     from limbeck.records import SoftLabels
     from limbeck.settings import Settings
     from limbeck.training import TrainingExample, train
@@ -164,7 +164,7 @@ def ours(work: Path, k: int) -> dict:
         checkpoint_seconds=1e9, pack_tokens=4096, freeze_embeddings=False,
     )  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=work))
-    train(student.model, unshuffled, [], {"forward_kl": 1.0}, plan, folder, Ticking(), StopSignal())
+    train(student.model, unshuffled, [], Objective(forward_kl=1.0), plan, folder, Ticking(), StopSignal())
     with (folder / "metrics.csv").open() as file:
         losses = [float(row["training_loss"]) for row in csv.DictReader(file)]
     return {"seconds": clock.seconds(), "losses": losses}

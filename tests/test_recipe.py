@@ -70,6 +70,18 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
         (GOOD.replace("name: desk", "name: a b"), 'name: found "a b"; string should match pattern'),
         (GOOD + "evaluation: {colour: red}", "evaluation.colour: unknown key; expected one of metric, tolerance"),
         (GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 0}}"), "every weight is 0"),
+        (
+            GOOD.replace("{learning_rate: 1e-3}", "{objective: {cross_entropy: 1, temperature: 2}}"),
+            "training.objective: temperature: 2 would change nothing; expected a weight of forward_kl",
+        ),
+        (
+            GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 1, beta: 0.2}}"),
+            "beta: 0.2 would change nothing; expected a weight of jensen_shannon beside it",
+        ),
+        (
+            GOOD.replace("{learning_rate: 1e-3}", "{objective: {jensen_shannon: 1, beta: 1}}"),
+            'training.objective.beta: found "1"; input should be less than 1',
+        ),
     ],
 )
 def test_a_fault_says_what_was_found_and_expected(text, fault, write):

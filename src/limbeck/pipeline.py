@@ -196,8 +196,8 @@ def _train(
     work: Workspace,
 ) -> None:
     """Stage 4: leaves the trained weights in the folder and in ``student``."""
-    weights = {name: weight for name, weight in recipe.objective.model_dump().items() if weight}
-    soft = "forward_kl" in weights
+    objective = recipe.objective
+    soft = bool(objective.divergences)
     tutor = None if teacher is None else teacher.renderer
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
@@ -211,14 +211,14 @@ def _train(
         "kept": work.digest_of("3-curation"),
         "signals": work.digest_of("2-synthesis") if soft else None,
         "student": student.fingerprint,
-        "weights": weights,
+        "objective": objective.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "threads": torch.get_num_threads(),
     }
 
     def make(folder: Path) -> None:
         losses = training.train(
-            student.model, train, validation, weights, recipe.training, folder, work.progress, work.stop
+            student.model, train, validation, objective, recipe.training, folder, work.progress, work.stop
         )
         write_json(folder / "losses.json", losses)
 

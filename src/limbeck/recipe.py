@@ -281,18 +281,59 @@ class Synthesis(_Section):
     """Take the rows' own answers as they are: the teacher is neither asked nor made to read them."""
 
 
-class Objective(_Section):
-    """What is minimized: a weighted sum."""
+Weight = Annotated[float, Field(ge=0.0)]
+Inside = Annotated[float, Field(gt=0.0, lt=1.0)]
 
-    cross_entropy: Annotated[float, Field(ge=0.0)] = 0.0
+DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "skewed_forward_kl", "skewed_reverse_kl")
+"""Objectives that compare the student's distribution with the teacher's, token by token."""
+
+
+class Objective(_Section):
+    """What is minimized: a weighted sum. p is the teacher, q the student."""
+
+    cross_entropy: Weight = 0.0
     """Weight of the negative log-likelihood of the answer's tokens."""
-    forward_kl: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of KL(teacher ‖ student) over the teacher's top-k and the tail."""
+    forward_kl: Weight = 0.0
+    """Weight of KL(p ‖ q), over the teacher's top-k and the tail, as all that follow."""
+    reverse_kl: Weight = 0.0
+    """Weight of KL(q ‖ p)."""
+    jensen_shannon: Weight = 0.0
+    """Weight of beta KL(p ‖ m) + (1 - beta) KL(q ‖ m), m = beta p + (1 - beta) q."""
+    skewed_forward_kl: Weight = 0.0
+    """Weight of KL(p ‖ skew p + (1 - skew) q)."""
+    skewed_reverse_kl: Weight = 0.0
+    """Weight of KL(q ‖ skew q + (1 - skew) p)."""
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    """Both distributions are softened by it, and the divergences are multiplied by its square, so that their gradients
+    keep their size. The teacher's are captured at it: a tail at one temperature does not tell that at another."""
+    beta: Inside = 0.5
+    """Of jensen_shannon."""
+    skew: Inside = 0.1
+    """Of the skewed divergences."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The objectives that count, with their weights."""
+        names = ("cross_entropy", *DIVERGENCES)
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+    @property
+    def divergences(self) -> dict[str, float]:
+        """Those among them that need the teacher's distributions."""
+        return {name: weight for name, weight in self.weights.items() if name in DIVERGENCES}
 
     @model_validator(mode="after")
-    def _something(self) -> Objective:
-        if not (self.cross_entropy or self.forward_kl):
+    def _meant(self) -> Objective:
+        if not self.weights:
             raise ValueError("every weight is 0; expected at least one above 0, for example {forward_kl: 1}")
+        skewed = self.skewed_forward_kl or self.skewed_reverse_kl
+        for key, used, wanted in (
+            ("temperature", bool(self.divergences), f"a weight of {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}"),
+            ("beta", bool(self.jensen_shannon), "a weight of jensen_shannon"),
+            ("skew", bool(skewed), "a weight of skewed_forward_kl or skewed_reverse_kl"),
+        ):
+            if not used and getattr(self, key) != Objective.model_fields[key].default:
+                raise ValueError(f"{key}: {getattr(self, key):g} would change nothing; expected {wanted} beside it")
         return self
 
 
@@ -381,10 +422,10 @@ class Recipe(_Section):
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
             )
-        if self.synthesis.use_responses and self.objective.forward_kl:
+        if self.synthesis.use_responses and self.objective.divergences:
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
-                " training.objective.forward_kl; use cross_entropy"
+                f" training.objective.{next(iter(self.objective.divergences))}; use cross_entropy"
             )
         if self.synthesis.use_responses and (self.synthesis.labels != "keep" or self.synthesis.refine is not None):
             raise ValueError(
@@ -398,9 +439,10 @@ class Recipe(_Section):
                 )
             if self.student.model is None:
                 raise ValueError("student.model: missing; fine-tuning needs a model to start from")
-            if self.objective.forward_kl:
+            if self.objective.divergences:
                 raise ValueError(
-                    "training.objective.forward_kl: fine-tuning has no teacher's distributions; use cross_entropy"
+                    f"training.objective.{next(iter(self.objective.divergences))}: fine-tuning has no teacher's"
+                    " distributions; use cross_entropy"
                 )
         return self
 
@@ -433,7 +475,8 @@ class Recipe(_Section):
     def asking(self) -> GenerationSettings:
         """How the teacher is asked."""
         s = self.synthesis
-        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, s.top_k)
+        softened = self.objective.temperature
+        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, s.top_k, softened)
 
     @property
     def examining(self) -> GenerationSettings:

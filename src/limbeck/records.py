@@ -167,6 +167,8 @@ class GenerationSettings:
     seed: int = 0
     top_k_captured: int = 0
     """How many of the most likely tokens are kept at each position, with their log-probabilities; 0 keeps none."""
+    captured_temperature: float = 1.0
+    """At which their distribution is kept, whatever the temperature the answer is made at."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,15 @@ class Question:
 
     def key(self, model: str, settings: GenerationSettings) -> str:
         """The hash under which the answer is stored: of the model, the question and the settings."""
+        told = asdict(settings)
+        if settings.captured_temperature == 1.0:  # as it was before there was another: what is stored stays known
+            del told["captured_temperature"]
         asked: dict[str, Any] = {
             "model": model,
             "prompt": self.prompt.id,
             "demonstrations": [list(pair) for pair in self.demonstrations],
             "completion": self.completion,
-            "settings": asdict(settings),
+            "settings": told,
         }
         return digest(asked)
 
@@ -206,7 +211,8 @@ class Question:
 class SoftLabels:
     """A teacher's distributions over T response tokens: its K likeliest tokens, and the mass it gave to the rest.
 
-    They belong to the token ids of the answer they travel with, and are never re-tokenized.
+    They belong to the token ids of the answer they travel with, and are never re-tokenized. They are those of one
+    temperature: the tail at another cannot be told from them.
     """
 
     top_ids_TK: npt.NDArray[np.int32]

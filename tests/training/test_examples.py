@@ -9,6 +9,7 @@ from tests.conftest import CHATML, make_tokenizer
 
 from limbeck.errors import InvalidInput
 from limbeck.models.chat import Renderer
+from limbeck.recipe import Objective
 from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt, SoftLabels
 from limbeck.training.examples import TrainingExample, prepare, sequences_of
 from limbeck.training.step import accumulate
@@ -117,7 +118,7 @@ def test_the_loss_of_conversations_in_a_pack_is_that_of_their_answers_one_by_one
         conversation(*TEXTS),
     ]
     packed = accumulate(
-        tiny.model, prepare(several, tiny.renderer, 512, None, False), {"cross_entropy": 1.0}, 4096, False, share
+        tiny.model, prepare(several, tiny.renderer, 512, None, False), Objective(cross_entropy=1), 4096, False, share
     )
     singly = []
     for one in several:
@@ -126,7 +127,7 @@ def test_the_loss_of_conversations_in_a_pack_is_that_of_their_answers_one_by_one
             alone = sequences_of(Prompt(tuple(turns[:at])), [tiny.renderer.response(turns[at].text)], tiny.renderer)
             singly += [tokens for tokens, _ in alone]
     expected = accumulate(
-        tiny.model, [TrainingExample(t, None) for t in singly], {"cross_entropy": 1.0}, 1, False, False
+        tiny.model, [TrainingExample(t, None) for t in singly], Objective(cross_entropy=1), 1, False, False
     )
     assert packed.tokens == expected.tokens
     assert packed.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-5)

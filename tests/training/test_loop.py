@@ -11,7 +11,7 @@ from tests.training.test_step import batch
 from limbeck.errors import InvalidInput, NotYet, Stopped, TrainingDiverged
 from limbeck.models.shrink import keep_layers
 from limbeck.progress import Silent, StopSignal
-from limbeck.recipe import Training
+from limbeck.recipe import Objective, Training
 from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
 from limbeck.training import checkpoints, prepare, train
 from limbeck.training.batches import batches_of_epoch
@@ -20,14 +20,14 @@ from limbeck.training.schedule import learning_rate
 PLAN = Training(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9)
 
 
-def run(model, folder, plan=PLAN, stop=None, weights=None, progress=None, examples=None):
+def run(model, folder, plan=PLAN, stop=None, objective=None, progress=None, examples=None):
     folder.mkdir(exist_ok=True)
     examples = examples or batch()
     return train(
         model,
         examples,
         [examples[:3]],
-        weights or {"forward_kl": 1.0},
+        objective or Objective(forward_kl=1),
         plan,
         folder,
         progress or Silent(),
@@ -92,7 +92,7 @@ def test_losses_fall_and_are_told_step_by_step(tiny, tmp_path):
 
 
 def test_perplexity_is_that_of_the_answers_whatever_the_objective(tiny, tmp_path):
-    run(student(tiny), tmp_path / "a", Training(epochs=1, batch_size=11), weights={"cross_entropy": 1.0})
+    run(student(tiny), tmp_path / "a", Training(epochs=1, batch_size=11), objective=Objective(cross_entropy=1))
     row = rows(tmp_path / "a" / "metrics.csv")[0]
     assert float(row["perplexity"]) == pytest.approx(math.exp(float(row["training_loss"])), rel=1e-4)
 

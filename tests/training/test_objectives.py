@@ -1,43 +1,44 @@
 """Each objective against a float64 reference written from the formula alone, and against finite differences."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from tests.training import reference
 
-from limbeck.training.objectives import cross_entropy, forward_kl
+from limbeck.training import objectives
+from limbeck.training.objectives import (
+    cross_entropy,
+    drawn_kl,
+    forward_kl,
+    hidden_distance,
+    merged,
+    universal,
+)
 
-
-def softmax(row):
-    shifted = np.asarray(row, dtype=np.float64) - max(row)
-    return np.exp(shifted) / np.exp(shifted).sum()
-
-
-def reference_cross_entropy(logits, targets):
-    return [-math.log(softmax(row)[target]) for row, target in zip(logits, targets, strict=True)]
-
-
-def reference_forward_kl(logits, teacher_logits, k):
-    """KL of the two distributions with everything outside the teacher's k likeliest merged into one outcome."""
-    losses = []
-    for row, teacher_row in zip(logits, teacher_logits, strict=True):
-        p, q = softmax(teacher_row), softmax(row)
-        top = np.argsort(-p, kind="stable")[:k]
-        rest = np.setdiff1d(np.arange(len(p)), top)
-        pairs = [(p[i], q[i]) for i in top] + ([(p[rest].sum(), q[rest].sum())] if len(rest) else [])
-        losses.append(sum(a * math.log(a / b) for a, b in pairs if a > 0))
-    return losses
+PARAMETERS = {
+    "forward_kl": {},
+    "reverse_kl": {},
+    "jensen_shannon": {"beta": 0.3},
+    "skewed_forward_kl": {"skew": 0.1},
+    "skewed_reverse_kl": {"skew": 0.1},
+}
+DIVERGENCES = list(PARAMETERS)
 
 
-def soft(teacher_logits, k):
-    logprobs = teacher_logits.double().log_softmax(-1)
+def soft(teacher_logits, k, temperature=1.0):
+    """The teacher's buckets: ids and log-probabilities."""
+    logprobs = (teacher_logits.double() / temperature).log_softmax(-1)
     top, ids = logprobs.topk(k, -1)
-    tail = logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1)
-    return ids, top, tail
+    tail = logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
+    return ids, torch.cat([top, tail], -1)[:, : logprobs.shape[-1]].clamp(min=objectives.LOG_NOTHING)
+
+
+def divergence(name, logits, teacher, k, temperature=1.0):
+    ids, teacher_RB = soft(teacher, k, temperature)
+    student_RB = merged(logits, ids, temperature)
+    return getattr(objectives, name)(teacher_RB.to(logits.dtype), student_RB, **PARAMETERS[name])
 
 
 def random_logits(rows, vocabulary, seed, scale=3.0):
@@ -45,73 +46,151 @@ def random_logits(rows, vocabulary, seed, scale=3.0):
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 6), vocabulary=st.integers(2, 40))
-@examples(max_examples=60, deadline=None)
+@examples(max_examples=60)
 def test_cross_entropy_is_the_negative_log_likelihood(seed, rows, vocabulary):
     logits = random_logits(rows, vocabulary, seed)
     targets = torch.randint(vocabulary, (rows,), generator=torch.Generator().manual_seed(seed))
-    expected = reference_cross_entropy(logits.tolist(), targets.tolist())
+    expected = [reference.cross_entropy(row, t) for row, t in zip(logits.numpy(), targets.tolist(), strict=True)]
     assert cross_entropy(logits, targets).tolist() == pytest.approx(expected, rel=1e-10)
     assert cross_entropy(logits.float(), targets).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@given(seed=st.integers(0, 10_000), rows=st.integers(1, 6), vocabulary=st.integers(2, 40), k=st.integers(1, 40))
-@examples(max_examples=100, deadline=None)
+@given(
+    name=st.sampled_from(DIVERGENCES),
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 4),
+    vocabulary=st.integers(2, 40),
+    k=st.integers(1, 40),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+)
+@examples(max_examples=200)
 @pytest.mark.row(66)
-def test_forward_kl_is_the_divergence_of_the_merged_distributions(seed, rows, vocabulary, k):
+def test_a_divergence_is_that_of_the_merged_distributions(name, seed, rows, vocabulary, k, temperature):
     k = min(k, vocabulary)
     logits, teacher = random_logits(rows, vocabulary, seed), random_logits(rows, vocabulary, seed + 1)
-    expected = reference_forward_kl(logits.tolist(), teacher.tolist(), k)
-    found = forward_kl(logits, *soft(teacher, k))
+    expected = [
+        reference.divergence(name, *pair, k, temperature, **PARAMETERS[name])
+        for pair in zip(logits.numpy(), teacher.numpy(), strict=True)
+    ]
+    found = divergence(name, logits, teacher, k, temperature)
     assert found.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
-    ids, top, tail = soft(teacher, k)
-    single = forward_kl(logits.float(), ids, top.float(), tail.float())
+    single = divergence(name, logits.float(), teacher, k, temperature)
     assert single.tolist() == pytest.approx(expected, rel=1e-4, abs=2e-5)
 
 
+@given(seed=st.integers(0, 10_000), vocabulary=st.integers(2, 40), draws=st.integers(1, 9))
+@examples(max_examples=40)
+def test_drawn_targets_give_the_cross_entropy_of_the_draws_less_the_entropy(seed, vocabulary, draws):
+    logits, teacher = random_logits(3, vocabulary, seed), random_logits(3, vocabulary, seed + 1)
+    p = (teacher / 2.0).softmax(-1)
+    drawn = torch.multinomial(p, draws, replacement=True, generator=torch.Generator().manual_seed(seed))
+    entropy = -(p * p.log()).sum(-1)
+    expected = [
+        reference.drawn_kl(*row, 2.0) for row in zip(logits.numpy(), teacher.numpy(), drawn.numpy(), strict=True)
+    ]
+    assert drawn_kl(logits, drawn, entropy, 2.0).tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+
+
+def test_drawn_targets_are_unbiased_and_the_likeliest_are_not():
+    """The mean gradient over many sets of draws is that of the whole divergence; that of the top k is another."""
+    logits, teacher = random_logits(1, 30, 5, 1.0), random_logits(1, 30, 6, 1.0)
+    p = teacher.softmax(-1)
+    entropy = -(p * p.log()).sum(-1)
+    sets, draws = 20_000, 4
+    drawn = torch.multinomial(p[0], sets * draws, replacement=True, generator=torch.Generator().manual_seed(0))
+    x = logits.clone().requires_grad_()
+    values = drawn_kl(x.expand(sets, -1), drawn.view(sets, draws), entropy.expand(sets))
+    values.mean().backward()
+    whole = logits.softmax(-1) - p  # the gradient of KL(p ‖ q) by the logits
+    error = values.std().item() / sets**0.5
+    assert abs(values.mean().item() - divergence("forward_kl", logits, teacher, 30).item()) < 4 * error
+    assert (x.grad - whole).abs().max() < 4 * (0.25 / (sets * draws)) ** 0.5
+    renormalized = logits.clone().requires_grad_()
+    ids = p.topk(draws).indices
+    (-(p.gather(-1, ids) / p.gather(-1, ids).sum()) * renormalized.log_softmax(-1).gather(-1, ids)).sum().backward()
+    assert (renormalized.grad - whole).abs().max() > 0.05
+
+
+@given(seed=st.integers(0, 10_000), vocabulary=st.integers(2, 40), k=st.integers(1, 40))
+@examples(max_examples=60)
+def test_universal_distance_pairs_likeliest_with_likeliest(seed, vocabulary, k):
+    k = min(k, vocabulary)
+    logits, teacher = random_logits(3, vocabulary, seed), random_logits(3, vocabulary + 5, seed + 1)
+    expected = [reference.universal(*row, k) for row in zip(logits.numpy(), teacher.numpy(), strict=True)]
+    assert universal(soft(teacher, k)[1], logits).tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "mse", "relative"])
+def test_hidden_states_are_as_far_apart_as_the_formula_says(measure):
+    student, teacher = random_logits(5, 7, 1).requires_grad_(), random_logits(5, 7, 2)
+    rows = list(zip(student.detach().numpy(), teacher.numpy(), strict=True))
+    found = hidden_distance(student, teacher, measure)
+    assert found.tolist() == pytest.approx([reference.hidden_distance(*row, measure) for row in rows], rel=1e-10)
+    assert torch.autograd.gradcheck(lambda x: hidden_distance(x, teacher, measure), (student,))
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("k", [1, 3, 7])
-def test_gradients_are_those_of_finite_differences(k):
-    logits = random_logits(4, 7, 3).requires_grad_()
-    ids, top, tail = soft(random_logits(4, 7, 4), k)
-    assert torch.autograd.gradcheck(lambda x: forward_kl(x, ids, top, tail), (logits,))
+def test_gradients_are_those_of_finite_differences(name, k):
+    logits, teacher = random_logits(4, 7, 3).requires_grad_(), random_logits(4, 7, 4)
+    assert torch.autograd.gradcheck(lambda x: divergence(name, x, teacher, k, 1.5), (logits,))
+
+
+def test_gradients_of_the_others_are_too():
+    logits, teacher = random_logits(4, 7, 3).requires_grad_(), random_logits(4, 7, 4)
     targets = torch.tensor([0, 2, 6, 1])
     assert torch.autograd.gradcheck(lambda x: cross_entropy(x, targets), (logits,))
+    assert torch.autograd.gradcheck(lambda x: universal(soft(teacher, 3)[1], x), (logits,))
+    assert torch.autograd.gradcheck(lambda x: drawn_kl(x, targets[:, None].expand(4, 2), torch.ones(4)), (logits,))
 
 
-@given(seed=st.integers(0, 10_000), k=st.integers(1, 20))
-@examples(max_examples=60, deadline=None)
-def test_more_candidates_never_lower_the_divergence_and_all_of_them_give_it_whole(seed, k):
+@given(name=st.sampled_from(DIVERGENCES), seed=st.integers(0, 10_000), k=st.integers(1, 20))
+@examples(max_examples=100)
+def test_more_candidates_never_lower_a_divergence(name, seed, k):
     logits, teacher = random_logits(5, 21, seed), random_logits(5, 21, seed + 1)
-    less, more = (forward_kl(logits, *soft(teacher, n)) for n in (k, k + 1))
+    less, more = (divergence(name, logits, teacher, n) for n in (k, k + 1))
     assert (more >= less - 1e-12).all()
-    whole = torch.nn.functional.kl_div(
-        logits.log_softmax(-1), teacher.log_softmax(-1), reduction="none", log_target=True
-    )
-    assert forward_kl(logits, *soft(teacher, 21)).tolist() == pytest.approx(whole.sum(-1).tolist(), rel=1e-10)
 
 
-def test_a_student_that_is_its_teacher_loses_nothing_and_has_no_gradient():
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_student_that_is_its_teacher_loses_nothing_and_has_no_gradient(name):
     teacher = random_logits(4, 30, 1)
     logits = teacher.clone().requires_grad_()
-    loss = forward_kl(logits, *soft(teacher, 5)).sum()
+    loss = divergence(name, logits, teacher, 5).sum()
     loss.backward()
     assert abs(loss.item()) < 1e-12
     assert logits.grad.abs().max() < 1e-12
 
 
-def test_a_teacher_that_leaves_no_tail_gives_finite_numbers():
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_teacher_that_leaves_no_tail_gives_finite_numbers(name):
     logits = random_logits(2, 10, 2).float().requires_grad_()
     ids = torch.tensor([[3], [4]])
-    loss = forward_kl(logits, ids, torch.zeros(2, 1), torch.full((2,), -torch.inf))
+    nothing = torch.full((2, 1), objectives.LOG_NOTHING)
+    loss = getattr(objectives, name)(
+        torch.cat([torch.zeros(2, 1), nothing], 1), merged(logits, ids), **PARAMETERS[name]
+    )
     loss.sum().backward()
-    assert loss.tolist() == pytest.approx(cross_entropy(logits, ids[:, 0]).tolist(), rel=1e-5)
-    assert torch.isfinite(logits.grad).all()
+    if name == "forward_kl":
+        assert loss.tolist() == pytest.approx(cross_entropy(logits, ids[:, 0]).tolist(), rel=1e-5)
+    assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
+
+
+def test_places_without_a_candidate_are_part_of_the_rest():
+    logits, teacher = random_logits(2, 10, 2), random_logits(2, 10, 3)
+    ids, teacher_RB = soft(teacher, 3)
+    absent = torch.tensor([[False, False, False, True]] * 2)
+    nothing = torch.full((2, 1), objectives.LOG_NOTHING, dtype=torch.float64)
+    padded = torch.cat([teacher_RB[:, :3], nothing, teacher_RB[:, 3:]], 1)
+    student = merged(logits, torch.cat([ids, ids[:, :1]], 1), absent_RK=absent)
+    expected = forward_kl(teacher_RB, merged(logits, ids))
+    assert forward_kl(padded, student).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_the_tail_keeps_its_precision_where_the_candidates_hold_nearly_all():
     logits = torch.full((1, 1000), -20.0)
     logits[0, 0] = 20.0
-    ids, top, tail = soft(logits.double(), 1)
     student = logits.clone()
     student[0, 1:] += 3.0
-    found = forward_kl(student, ids, top.float(), tail.float()).item()
-    assert found == pytest.approx(reference_forward_kl(student.tolist(), logits.tolist(), 1)[0], abs=1e-7)
+    expected = reference.divergence("forward_kl", student[0].double().numpy(), logits[0].double().numpy(), 1)
+    assert divergence("forward_kl", student, logits, 1).item() == pytest.approx(expected, abs=1e-7)

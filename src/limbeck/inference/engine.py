@@ -68,6 +68,7 @@ class Engine:
         responses: Sequence[Sequence[int]],
         top_k: int,
         pack_tokens: int = 2048,
+        temperature: float = 1.0,
     ) -> list[Answer]:
         """The distributions with which the model reads given responses, by one teacher-forced pass."""
         sequences = [Tokens((*p, *r), len(p)) for p, r in zip(prompts, responses, strict=True)]
@@ -79,7 +80,7 @@ class Engine:
                 start = 0
                 for i in chosen:
                     ids = tuple(responses[i])
-                    soft = soft_labels_of(logits_RV[start : start + len(ids)], top_k) if top_k else None
+                    soft = soft_labels_of(logits_RV[start : start + len(ids)], top_k, temperature) if top_k else None
                     reason = "stop" if ids and ids[-1] in self.renderer.stop_ids else "length"
                     answers[i] = Answer(self.renderer.text(ids), ids, reason, len(prompts[i]), soft)  # type: ignore[arg-type]
                     start += len(ids)
@@ -140,13 +141,15 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(first[:length])
 
 
-def soft_labels_of(logits_TV: Tensor, k: int) -> SoftLabels:
-    """Top-k log-probabilities of each row and the log of the mass left over.
+def soft_labels_of(logits_TV: Tensor, k: int, temperature: float = 1.0) -> SoftLabels:
+    """Top-k log-probabilities of each row and the log of the mass left over, of the softened distribution.
 
     The tail is the log-sum-exp of the logits outside the k, not 1 minus the sum: where the k hold nearly
     everything, the difference would be rounding error.
     """
-    logits_TV = logits_TV.float()
+    logits_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))  # half precision is widened
+    if temperature != 1.0:
+        logits_TV = logits_TV / temperature
     k = min(k, logits_TV.shape[-1])
     total_T1 = logits_TV.logsumexp(-1, keepdim=True)
     top_TK, ids_TK = logits_TV.topk(k, dim=-1)
@@ -251,7 +254,7 @@ class _Run:
 
     def _choose(self) -> Tensor:
         captured = self.settings.top_k_captured
-        soft = soft_labels_of(self.logits_BV, captured) if captured else None
+        soft = soft_labels_of(self.logits_BV, captured, self.settings.captured_temperature) if captured else None
         chosen = self.logits_BV.argmax(-1)
         for place, row in enumerate(self.alive):
             state = self.rows[row]

@@ -56,7 +56,12 @@ class LocalTeacher:
             if wanted:
                 check()
                 responses = [render.response(questions[i].completion or "") for i in wanted]
-                found = self.engine.read([prompts[i] for i in wanted], responses, settings.top_k_captured)
+                found = self.engine.read(
+                    [prompts[i] for i in wanted],
+                    responses,
+                    settings.top_k_captured,
+                    temperature=settings.captured_temperature,
+                )
                 yield list(zip(wanted, found, strict=True))
 
 

@@ -11,7 +11,7 @@ import csv
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from limbeck.errors import NotYet, Stopped, TrainingDiverged
 from limbeck.models.loading import load_weights, save_weights
 from limbeck.models.packing import pack, response_hidden, response_logits
 from limbeck.progress import Progress, StopSignal
-from limbeck.recipe import Training
+from limbeck.recipe import Objective, Training
 from limbeck.training import checkpoints
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
@@ -46,7 +46,7 @@ def train(
     model: Any,
     examples: Sequence[TrainingExample],
     validation: Sequence[Sequence[TrainingExample]],
-    weights: Mapping[str, float],
+    objective: Objective,
     plan: Training,
     folder: Path,
     progress: Progress,
@@ -55,8 +55,8 @@ def train(
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``weights`` maps objectives to their weights. Raises `TrainingDiverged` when loss or
-    gradient is not finite, and `Stopped`, with a checkpoint written, when ``stop`` is set.
+    result each set's own. Raises `TrainingDiverged` when loss or gradient is not finite, and `Stopped`, with a
+    checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
@@ -93,7 +93,7 @@ def train(
 
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
-            losses = accumulate(model, [examples[i] for i in batch], weights, plan.pack_tokens)
+            losses = accumulate(model, [examples[i] for i in batch], objective, plan.pack_tokens)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_gradient_norm))
             _check_finite(losses, norm, step, plan)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
@@ -109,13 +109,13 @@ def train(
             task.note(f"loss {losses.mean:.4f}, {speed:.0f} tokens a second")
             task.advance()
             if place == steps_an_epoch - 1 and watched:
-                losses = _validate(model, watched, weights, plan)
+                losses = _validate(model, watched, objective, plan)
                 validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
                 losses_now["validation_loss"] = losses.mean
             if time.monotonic() - saved_at >= plan.checkpoint_seconds and step < steps:
                 save()
                 saved_at = time.monotonic()
-    apart = [_validate(model, one, weights, plan).mean for one in validation if one] if len(validation) > 1 else []
+    apart = [_validate(model, one, objective, plan).mean for one in validation if one] if len(validation) > 1 else []
     model.eval()
     save_weights({name: p.detach() for name, p in model.named_parameters()}, folder / "weights.safetensors")
     for place_of_checkpoint in folder.glob("step-*"):
@@ -146,11 +146,9 @@ def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _validate(
-    model: Any, validation: Sequence[TrainingExample], weights: Mapping[str, float], plan: Training
-) -> Losses:
+def _validate(model: Any, validation: Sequence[TrainingExample], objective: Objective, plan: Training) -> Losses:
     model.eval()
-    return accumulate(model, validation, weights, plan.pack_tokens, backward=False)
+    return accumulate(model, validation, objective, plan.pack_tokens, backward=False)
 
 
 def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:

@@ -3,22 +3,23 @@
 Legend: R response positions of a pack, D hidden width, V vocabulary, C positions of a chunk.
 
 The loss is the mean over all response tokens of the batch, whatever pack or chunk they fall in: each part is
-divided by the batch's token count, never by its own. So the gradient does not depend on how the batch is cut.
+divided by the batch's token count, never by its own. So the gradient does not depend on how the batch is cut, be it
+into packs, chunks, calls of `accumulate` or processes: who cuts it tells every part the tokens of the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from limbeck.models.packing import Pack, pack, packs_of, response_hidden, response_logits
+from limbeck.recipe import Objective
 from limbeck.training.examples import TrainingExample
-from limbeck.training.objectives import cross_entropy, forward_kl
+from limbeck.training.objectives import cross_entropy
+from limbeck.training.targets import Candidates, stack
 
 __all__ = ["Losses", "accumulate"]
 
@@ -50,14 +51,15 @@ class Losses:
 def accumulate(
     model: Any,
     examples: Sequence[TrainingExample],
-    weights: Mapping[str, float],
+    objective: Objective,
     pack_tokens: int,
     backward: bool = True,
     share: bool = True,
+    of_tokens: int | None = None,
 ) -> Losses:
     """The losses of a batch; with ``backward``, the gradient of their weighted mean is added to the parameters'.
 
-    ``weights`` maps objective names (`cross_entropy`, `forward_kl`) to their weights in the sum.
+    ``of_tokens``: where ``examples`` are a part of a batch, the response tokens of the whole.
     """
     losses = Losses(tokens=sum(len(example.tokens.response) for example in examples))
     for chosen in packs_of([example.tokens for example in examples], pack_tokens):
@@ -65,58 +67,43 @@ def accumulate(
         packed = pack([member.tokens for member in members], share)
         losses.computed += packed.tokens
         with torch.set_grad_enabled(backward):
-            _accumulate_pack(model, packed, _soft_labels(members), weights, backward, losses)
+            _accumulate_pack(model, packed, members, objective, losses, (of_tokens or losses.tokens) if backward else 0)
     return losses
 
 
 def _accumulate_pack(
     model: Any,
     packed: Pack,
-    soft: tuple[Tensor, Tensor, Tensor] | None,
-    weights: Mapping[str, float],
-    backward: bool,
+    members: Sequence[TrainingExample],
+    objective: Objective,
     losses: Losses,
+    of_tokens: int,
 ) -> None:
+    """Add a pack's losses to ``losses``, and its share in the mean over ``of_tokens`` to the gradient unless 0."""
     hidden_RD = response_hidden(model, packed)
     # The graph is cut at the hidden states: the head runs forward and backward a chunk at a time, and only
     # then does the whole of its gradient go through the body, once.
-    leaf_RD = hidden_RD.detach().requires_grad_(backward)
+    leaf_RD = hidden_RD.detach().requires_grad_(of_tokens > 0)
+    teacher = _teacher(members, objective)
     for start in range(0, len(packed.targets_R), CHUNK_POSITIONS):
         chunk = slice(start, start + CHUNK_POSITIONS)
         logits_CV = response_logits(model, leaf_RD[chunk])
-        loss_C, likelihood_C = _losses(logits_CV, packed.targets_R[chunk], soft, chunk, weights)
-        if backward:
-            (loss_C.sum() / losses.tokens).backward()  # type: ignore[no-untyped-call]
+        with torch.set_grad_enabled(logits_CV.requires_grad and objective.cross_entropy > 0):
+            likelihood_C = cross_entropy(logits_CV, packed.targets_R[chunk])  # told always, learned if asked
+        loss_C = objective.cross_entropy * likelihood_C
+        if teacher is not None:
+            loss_C = loss_C + teacher.loss(logits_CV, chunk, objective)
+        if of_tokens:
+            (loss_C.sum() / of_tokens).backward()  # type: ignore[no-untyped-call]
         losses.objective += float(loss_C.detach().double().sum())
         losses.cross_entropy += float(likelihood_C.detach().double().sum())
-    if backward:
+    if of_tokens:
         hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
 
 
-def _losses(
-    logits_CV: Tensor,
-    targets_C: Tensor,
-    soft: tuple[Tensor, Tensor, Tensor] | None,
-    chunk: slice,
-    weights: Mapping[str, float],
-) -> tuple[Tensor, Tensor]:
-    """The weighted objective and the cross-entropy (which is always told), each (C,)."""
-    wanted = weights.get("cross_entropy", 0.0)
-    with torch.set_grad_enabled(logits_CV.requires_grad and wanted > 0):
-        likelihood_C = cross_entropy(logits_CV, targets_C)
-    loss_C = wanted * likelihood_C
-    if weights.get("forward_kl", 0.0):
-        assert soft is not None, "forward_kl without soft labels: prepare() refuses this"
-        loss_C = loss_C + weights["forward_kl"] * forward_kl(logits_CV, *(part[chunk] for part in soft))
-    return loss_C, likelihood_C
-
-
-def _soft_labels(members: Sequence[TrainingExample]) -> tuple[Tensor, Tensor, Tensor] | None:
-    soft = [member.soft_labels for member in members if member.soft_labels is not None]
-    if len(soft) < len(members):
+def _teacher(members: Sequence[TrainingExample], objective: Objective) -> Candidates | None:
+    if not objective.divergences:
         return None
-    return (
-        torch.from_numpy(np.concatenate([s.top_ids_TK for s in soft])).long(),
-        torch.from_numpy(np.concatenate([s.top_logprobs_TK for s in soft])),
-        torch.from_numpy(np.concatenate([s.tail_logprob_T for s in soft])),
-    )
+    soft = [member.soft_labels for member in members if member.soft_labels is not None]
+    assert len(soft) == len(members), "a divergence without soft labels: prepare() refuses this"
+    return stack(soft)
