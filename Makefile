@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test test-slow prove compatibility lint types layers bench-training bench-hosting bench-service soak clean
+.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-hosting bench-service soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -16,9 +16,15 @@ demo: $(VENV)/ready
 	@echo 'Invoked: "there is a puddle under the dishwasher every morning"' '->' \
 		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
 
-# One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures.
-test: lint types layers
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+# All checks beside each other: mypy alone would leave the other cores idle for half a minute.
+test: $(VENV)/ready
+	$(MAKE) --no-print-directory --jobs=4 lint types layers unit
+
+# One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures. Files go
+# in their order: sorted by their number of tests, the long journeys would come last, and one worker would wait.
+unit: $(VENV)/ready
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term
 
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready
