@@ -73,7 +73,7 @@ ROWS = {
     34: Row("Continued pre-training", True, "the kind is read and refused by name; training on plain text is not built"),
     35: Row("A custom model trained further"),
     36: Row("Hyperparameters: defaults, ranges, notations, unknown names"),
-    37: Row("Advice on data and hyperparameters", True, "no report gives it"),
+    37: Row("Advice on data and hyperparameters", beyond=True),
     38: Row("Datasets checked: every fault at once, with its line"),
     39: Row("Several validation sets, a loss for each"),
     40: Row("A request repeated with its token makes one job"),

@@ -10,6 +10,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from limbeck import curation, intake, registry, synthesis, training
+from limbeck.advice import Outcome, advise
 from limbeck.errors import Conflict
 from limbeck.evaluation import compare as evaluation
 from limbeck.evaluation.compare import Candidate
@@ -86,7 +88,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     teacher = load(_teacher(recipe, examples, framing, settings, work).model, settings)
     base = load(recipe.student.model, settings) if recipe.student.model else teacher
     student = begin(base, recipe.student.shrink, recipe.name)
-
+    _advise(recipe, student, teacher, None, work)
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
@@ -96,6 +98,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
     tutor = Candidate("teacher", teacher, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = _compare([tutor], base, student, kept, examples, recipe, settings, work)
+    _advise(recipe, student, teacher, report, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
 
@@ -107,9 +110,11 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     student = begin(base, recipe.student.shrink, recipe.name)
 
     examples = intake.collect(recipe, work)
+    _advise(recipe, student, None, None, work)
     kept = curation.sift(synthesis.labels(examples), examples, work)
     _train(kept, student, None, recipe, work)
     report = _compare([], base, student, kept, examples, recipe, settings, work)
+    _advise(recipe, student, None, report, work)
     return _register(student, base.id, base.id, {}, report, examples, recipe, settings, work)
 
 
@@ -188,6 +193,22 @@ def _framing(recipe: Recipe) -> synthesis.Framing:
     return synthesis.Framing(golden, plan.teacher_system)
 
 
+def _advise(
+    recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, report: Report | None, work: Workspace
+) -> None:
+    """What the guides say of the job, told before it runs and kept in its folder; what its figures add, after."""
+    counts = replace(
+        intake.read_counts(work.folder / "1-intake"),
+        student_parameters=student.parameters,
+        teacher_parameters=None if teacher is None else teacher.parameters,
+    )
+    advice = advise(recipe, counts, None if report is None else Outcome.of(report))
+    write_json(work.folder / "advice.json", {"counts": asdict(counts), "advice": [asdict(one) for one in advice]})
+    for one in advice[0 if report is None else len(advise(recipe, counts)) :]:
+        if one.stance != "fine":
+            work.progress.say(f"advice: {one.brief}")
+
+
 def _train(
     kept: Sequence[AnsweredExample],
     student: LoadedModel,
@@ -202,6 +223,8 @@ def _train(
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
         chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
+        if split == "train" and recipe.training.copies == "learned":
+            chosen = [one for one in chosen for _ in range(one.example.copies)]
         learned = "last" if soft else recipe.training.answers  # the teacher reads the last alone
         return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft, learned)
 

@@ -344,6 +344,8 @@ class Training(_Section):
     """By default forward_kl in a distillation and cross_entropy in fine-tuning."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
+    copies: Literal["folded", "learned"] = "folded"
+    """Whether rows that are the same are learned once an epoch, or as often as they were given."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-4
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -157,6 +157,18 @@ def test_the_whole_synthetic_data_the_report_and_the_weights_are_published(home,
     assert list((folder / "model").glob("model-*.gguf"))
 
 
+@pytest.mark.row(37)
+def test_advice_on_the_job_lies_in_its_output_with_reasons_and_what_its_figures_say(home, distilled):
+    folder = home / "buckets" / "desk" / "output" / f"model-customization-job-{distilled['jobArn'].rsplit('/', 1)[-1]}"
+    kept = json.loads((folder / "advice.json").read_text())
+    assert kept["counts"]["golden"] == 0 and kept["counts"]["training"] > 100
+    by_rule = {rule: one for one in kept["advice"] for rule in one["rules"]}
+    assert by_rule["T10"]["value"] == 10 and by_rule["T10"]["stance"] == "consider"
+    assert "10 are advised" in by_rule["T3"]["text"]
+    assert "ms a request before" in by_rule["T19"]["text"]
+    assert all(one["reason"] and one["source"] for one in kept["advice"])
+
+
 @pytest.mark.row(18, 38)
 def test_ninety_nine_prompts_are_refused_at_once_and_every_faulty_row_is_named(client):
     with pytest.raises(client.exceptions.ValidationException, match=r"few\.jsonl: 99 valid prompts.*at least 100"):

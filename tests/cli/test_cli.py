@@ -60,6 +60,30 @@ def test_a_file_with_ten_faults_gets_ten_lines_and_nothing_else(limbeck, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+@pytest.mark.row(37)
+def test_advice_on_a_recipe_comes_before_anything_is_spent(limbeck, tmp_path, tiny_folder):
+    pairs(tmp_path / "rows.jsonl", 40, labelled=False)
+    recipe = {
+        "kind": "distillation",
+        "name": "a",
+        "source": {"prompts": "rows.jsonl", "minimum": 10},
+        "teacher": {"model": str(tiny_folder)},
+        "student": {"shrink": {"layers": 2}},
+        "training": {"warmup_steps": 100},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = limbeck("advise", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("! training.warmup_steps: 100 warm-up steps of ")
+    assert any(line.startswith("? source.golden: no prompt has an answer") for line in lines)
+    found = json.loads(limbeck("advise", "recipe.yaml", "--json").stdout)
+    assert found["counts"]["prompts"] + found["counts"]["held_out"] == 40
+    assert 0 < found["counts"]["student_parameters"] < found["counts"]["teacher_parameters"]
+    assert all(one["reason"] and one["rules"] and one["source"] for one in found["advice"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml", "rows.jsonl"]
+
+
 def test_a_distillation_from_faulty_rows_alone_writes_nothing(limbeck, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(TEN_FAULTS) + "\n")
     done = limbeck(

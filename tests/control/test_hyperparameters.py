@@ -1,7 +1,8 @@
 import pytest
 
-from limbeck.control.hyperparameters import checked
+from limbeck.control.hyperparameters import checked, chosen
 from limbeck.errors import InvalidInput
+from limbeck.recipe import Training
 
 
 @pytest.mark.row(36)
@@ -19,6 +20,26 @@ def test_what_is_left_out_gets_bedrocks_defaults():
 @pytest.mark.row(36)
 def test_numbers_are_read_in_every_notation(text):
     assert checked("FINE_TUNING", {"learningRate": text})["learningRate"] == text
+
+
+@pytest.mark.parametrize("text", ["1_0e-6", " 1e-5", "１e-5", "inf", "1e", "", "0x1", "1e-5 ", "9" * 400])
+def test_what_only_python_reads_is_no_number(text):
+    with pytest.raises(InvalidInput, match="learningRate: found"):
+        checked("FINE_TUNING", {"learningRate": text})
+
+
+@pytest.mark.row(36)
+def test_the_warm_up_of_both_documentations_is_taken():
+    for steps in ("0", "20", "21", "100"):
+        assert checked("FINE_TUNING", {"learningRateWarmupSteps": steps})["learningRateWarmupSteps"] == steps
+    with pytest.raises(InvalidInput, match=r'learningRateWarmupSteps: found "101"; expected a whole number from 0'):
+        checked("FINE_TUNING", {"learningRateWarmupSteps": "101"})
+
+
+def test_a_distillation_tells_what_was_chosen_in_words_it_would_take_itself():
+    told = chosen(Training(epochs=3, learning_rate=2e-3, batch_size=32))
+    assert told == {"epochCount": "3", "learningRate": "0.002", "batchSize": "32"}
+    assert checked("DISTILLATION", told) == told
 
 
 @pytest.mark.row(36)

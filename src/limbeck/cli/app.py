@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck import __version__
+from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
@@ -290,6 +292,22 @@ def validate(
     tell.print(f"{file.name}: {rows}", markup=False, highlight=False)
     if census.faults or not census.valid:
         raise typer.Exit(2)
+
+
+@app.command()
+def advise(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    set_: Set = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """What the guides say of a recipe and its data, each advice with its reason; nothing is asked or trained."""
+    counts, found = advice_on(Recipe.read(recipe, _given({}, set_)), Settings.read(home))
+    if as_json:
+        _print_json({"counts": asdict(counts), "advice": [asdict(one) for one in found]})
+        return
+    for line in lines(found):
+        print(line)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Any
 from limbeck import intake
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain
 from limbeck.control.hosting import find_imported
-from limbeck.control.hyperparameters import RESUME, checked
+from limbeck.control.hyperparameters import RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
 from limbeck.jobs.stopping import end_waiting
@@ -82,7 +82,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "model": model,
         "baseModelArn": base_arn,
         "foundationModelArn": foundation_arn,
-        "hyperParameters": checked(asked.get("customizationType", "FINE_TUNING"), asked.get("hyperParameters", {})),
+        "hyperParameters": _hyperparameters(asked, recipe),
         "statusDetails": {stage: dict(later if place else first) for place, stage in enumerate(_stages(asked))},
         **({} if resumed is None else {"resumes": resumed}),
     }
@@ -256,6 +256,7 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
     values["training"] = _training(numbers)
     if wanted != "DISTILLATION":
         values["student"] = {"model": base}
+        values["training"]["copies"] = "learned"  # a set given twice is how more than five epochs are asked for
         values["synthesis"] = {"max_response_tokens": ANSWER_TOKENS}
     else:
         config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
@@ -292,6 +293,13 @@ def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], float
     if descended:
         return {"shrink": {"layers": list(entry.source.layers)}}, 2e-3
     return {"model": base}, 2e-3
+
+
+def _hyperparameters(asked: Asked, recipe: Recipe) -> dict[str, str]:
+    """All that the job is run with: what was given, Bedrock's defaults, and in a distillation what was chosen."""
+    kind = asked.get("customizationType", "FINE_TUNING")
+    numbers = checked(kind, asked.get("hyperParameters", {}))
+    return {**chosen(recipe.training), **numbers} if kind == "DISTILLATION" else numbers
 
 
 def _training(numbers: Mapping[str, str]) -> dict[str, Any]:

@@ -10,18 +10,20 @@
 | `labels`                  | `keep`, `improve`, `ignore`, `auto` | `keep` (distillation only)         |
 | `resumeFrom`              | a job that was stopped          | begin anew                             |
 
-Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, and
-`learningRate` may go up to 1e-2: a student of a few layers wants more than a large model bears.
+Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, `chosen` tells
+the rest, and `learningRate` may go up to 1e-2: a student of a few layers wants more than a large model bears. Warm-up
+ended at 20 steps in Bedrock's first documentation; both ranges are taken, and the job's advice tells of the difference.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 
 from limbeck.errors import InvalidInput
+from limbeck.recipe import Training
 
-__all__ = ["RESUME", "checked"]
+__all__ = ["RESUME", "checked", "chosen"]
 
 RESUME = "resumeFrom"
 """Names the job, stopped or failed, that this one goes on with."""
@@ -30,6 +32,9 @@ DEFAULTS = {"epochCount": "2", "learningRate": "0.00001", "learningRateWarmupSte
 
 CHOICES = {"objective": ("forward_kl", "cross_entropy"), "labels": ("keep", "improve", "ignore", "auto")}
 """Of a distillation: what is minimized, and what becomes of the rows' own answers."""
+
+NUMBER = re.compile(r"[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
+"""Every notation of a number that JSON or a notebook would write, and none that only Python reads."""
 
 
 def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -64,11 +69,17 @@ def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
     return dict(given) if distilled else {**DEFAULTS, **given}
 
 
+def chosen(plan: Training) -> dict[str, str]:
+    """What a distillation is run with, as hyperparameters: those that are known before its data are counted."""
+    return {
+        "epochCount": str(plan.epochs),
+        "learningRate": f"{plan.learning_rate:g}",
+        "batchSize": str(plan.batch_size),
+    }
+
+
 def _number(text: str, whole: bool) -> float | None:
-    try:
-        found = float(text)
-    except ValueError:
+    if not NUMBER.fullmatch(text):
         return None
-    if not math.isfinite(found) or (whole and not found.is_integer()):
-        return None
-    return found
+    found = float(text)
+    return None if whole and not found.is_integer() else found

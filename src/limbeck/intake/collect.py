@@ -1,7 +1,7 @@
 """The stage itself: read every file of a source, fold duplicates, split, guard, and write what came of it.
 
-Left in the folder: `examples.jsonl`, `refused.jsonl` (one line a refused row, with its faults) and `report.csv`
-(one line a row of the files: accepted, folded, guarded or refused, and why).
+Left in the folder: `examples.jsonl`, `refused.jsonl` (one line a refused row, with its faults), `report.csv` (one line
+a row of the files: accepted, folded, guarded or refused, and why) and `counts.json`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidDataset, InvalidInput
+from limbeck.intake.counting import count, write_counts
 from limbeck.intake.droppable import Marks
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
@@ -41,6 +42,9 @@ MAXIMUM_BYTES = 1_000_000_000
 """The largest file, as in Amazon Bedrock."""
 
 STAGE = "1-intake"
+
+ANOTHER = "with another answer"
+"""Said in the report of a row that repeats a prompt and answers it differently."""
 
 
 @dataclass
@@ -200,10 +204,13 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
+    contradictions = sum(status == "folded" and ANOTHER in reason for _, _, status, reason in fates)
+    counts = count([*held_out.values(), *examples.values()], contradictions, len(golden_pairs(source)))
+    write_counts(folder, counts)
     for name in dict.fromkeys(file for file, *_ in fates):
-        counts = Counter(status for file, _, status, _ in fates if file == name)
-        others = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "accepted")
-        told = f"{counts['accepted']} of {counts.total()} rows of {name} accepted"
+        fate = Counter(status for file, _, status, _ in fates if file == name)
+        others = ", ".join(f"{number} {status}" for status, number in sorted(fate.items()) if status != "accepted")
+        told = f"{fate['accepted']} of {fate.total()} rows of {name} accepted"
         progress.say(f"intake: {told}, {others} (1-intake/report.csv says why)" if others else f"intake: {told}")
 
 
@@ -235,7 +242,7 @@ def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int
         return
     reason = f"the same prompt as line {known.line}"
     if new.label is not None and known.label is not None and new.label != known.label:
-        reason += f', with another answer ("{new.label[:60]}"); that of line {known.line} is kept'
+        reason += f', {ANOTHER} ("{new.label[:60]}"); that of line {known.line} is kept'
     if new.whole != known.whole:
         reason += f", with another droppable part; that of line {known.line} is kept"
     examples[new.id] = replace(

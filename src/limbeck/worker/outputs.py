@@ -5,6 +5,7 @@
   validation_artifacts/post_fine_tuning_validation/
     validation_metrics.csv                                  and again under validation/, where notebooks look
   input_data_report/manifest.report.csv                     every row: accepted or rejected, why; and the count
+  advice.json                                               ours: what the guides say of the job
   synthetic_data/                                           ours: every answer, kept or dropped, with its origin
   evaluation/                                               ours: the report, as JSON and as a page
   model/                                                    ours: weights, tokenizer, GGUF, model card
@@ -64,7 +65,8 @@ class Outputs:
             self._table("4-training/validation.csv", VALIDATION, name)
 
     def publish_report(self) -> None:
-        """What became of every row that was given, with the counts that decide whether a job can run."""
+        """What became of every row that was given, with the counts that decide whether a job can run; and advice."""
+        self._copy("advice.json", "advice.json")
         source = self._folder / "1-intake" / "report.csv"
         if not source.exists():
             return
