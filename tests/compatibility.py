@@ -105,7 +105,7 @@ ROWS = {
     66: Row("Learning from the teacher's distribution, not only its text", beyond=True),
     67: Row("Conversations of several turns, every answer learned", missing="such rows are taken; their last answer is learned"),
     68: Row("Distillation on images", True, TEXT_ONLY),
-    69: Row("Bad answers of the teacher filtered by a judge or a vote", True, f"empty and cut answers are dropped; more {SYNTHESIS}"),
+    69: Row("Bad answers of the teacher filtered by a judge, a vote or a schema, and counted", True),
     70: Row("Determinism, a dry run, an estimate of cost", True, "the same seed gives the same bits; the other two are not built"),
     71: Row("Tags on jobs, models, deployments; 50 at most"),
     72: Row("S3, STS and IAM without AWS, enough for AWS's notebooks", beyond=True),

@@ -2,9 +2,11 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
-from tests.factory import pairs
+from tests.factory import INTENTS, pairs
 from tests.forks import distill_until_killed, forked
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -215,3 +217,34 @@ def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe,
     assert not (tmp_path / "models").exists()
     resumed = limbeck.distill(recipe, home=tmp_path, resume=True)
     assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken[1].path / "model.safetensors")
+
+
+def stored(home) -> int:
+    with closing(sqlite3.connect(home / "answers.sqlite")) as database:
+        return database.execute("select count(*) from answers").fetchone()[0]
+
+
+@pytest.mark.slow
+def test_what_curation_asks_for_is_learned_from_and_never_asked_again(tmp_path, recipe):
+    home = tmp_path / "home"
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "write to ada@example.org, about my fan: noise please"}) + "\n")
+    recipe["training"]["epochs"] = 1
+    recipe["curation"] = {
+        "labels": list(INTENTS),
+        "privacy": "mask",
+        "votes": {"samples": 3, "temperature": 0.5, "threshold": 0.4},
+    }
+    limbeck.distill(recipe, home=home)
+    job = home / "jobs" / "student"
+    kept = [json.loads(line) for line in (job / "3-curation" / "kept.jsonl").read_text().splitlines()]
+    assert {row["response"] for row in kept} <= set(INTENTS) and len(kept) > 20
+    assert all(row["scores"]["agreement"] >= 0.4 for row in kept)
+    masked = [row for row in kept if row["prompt_parent"]]
+    assert [row["messages"][-1]["text"] for row in masked] == ["write to [EMAIL-1], about my fan: noise please"]
+    weights, answers = file_digest(job / "4-training" / "weights.safetensors"), stored(home)
+    (job / "3-curation" / "manifest.json").unlink()
+    (job / "4-training" / "manifest.json").unlink()
+    limbeck.distill(recipe, home=home, resume=True)
+    assert file_digest(job / "4-training" / "weights.safetensors") == weights
+    assert stored(home) == answers

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from limbeck import curation, intake, registry, synthesis, training
+from limbeck import curation, intake, registry, synthesis, teachers, training
 from limbeck.advice import Outcome, advise
 from limbeck.errors import Conflict
 from limbeck.evaluation import compare as evaluation
@@ -34,6 +34,7 @@ from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.models.students import begin, renamed
 from limbeck.recipe import Evaluation, Recipe, Teacher
 from limbeck.records import (
+    Answer,
     AnsweredExample,
     CustomModel,
     Example,
@@ -41,6 +42,7 @@ from limbeck.records import (
     Message,
     Prompt,
     Quantization,
+    Question,
     Report,
     digest,
 )
@@ -89,15 +91,17 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     base = load(recipe.student.model, settings) if recipe.student.model else teacher
     student = begin(base, recipe.student.shrink, recipe.name)
     _advise(recipe, student, teacher, None, work)
+    tutor = LocalTeacher(teacher)
+
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
-        session = synthesis.Session(LocalTeacher(teacher), recipe.asking, framing, settings.answers, work)
+        session = synthesis.Session(tutor, recipe.asking, framing, settings.answers, work)
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
-    kept = curation.sift(answered, examples, work)
+    kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, tutor, framing, settings, work))
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
-    tutor = Candidate("teacher", teacher, framing.examined(examples, recipe.evaluation.teacher_sees))
-    report = _compare([tutor], base, student, kept, examples, recipe, settings, work)
+    examined = Candidate("teacher", teacher, framing.examined(examples, recipe.evaluation.teacher_sees))
+    report = _compare([examined], base, student, kept, examples, recipe, settings, work)
     _advise(recipe, student, teacher, report, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
@@ -111,7 +115,8 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
 
     examples = intake.collect(recipe, work)
     _advise(recipe, student, None, None, work)
-    kept = curation.sift(synthesis.labels(examples), examples, work)
+    asking = _asking(recipe, None, synthesis.Framing(), settings, work)
+    kept = curation.sift(synthesis.labels(examples), examples, work, recipe.curation, asking)
     _train(kept, student, None, recipe, work)
     report = _compare([], base, student, kept, examples, recipe, settings, work)
     _advise(recipe, student, None, report, work)
@@ -207,6 +212,27 @@ def _advise(
     for one in advice[0 if report is None else len(advise(recipe, counts)) :]:
         if one.stance != "fine":
             work.progress.say(f"advice: {one.brief}")
+
+
+def _asking(
+    recipe: Recipe, teacher: teachers.Teacher | None, framing: synthesis.Framing, settings: Settings, work: Workspace
+) -> curation.Asking:
+    """Whom curation may ask: the teacher as the synthesis asks it, and a judge; each question is paid for once."""
+
+    def put(model: teachers.Teacher, questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
+        return teachers.ask(model, questions, how, settings.answers, work.progress, work.stop, name)
+
+    def answers(pairs: Sequence[tuple[Example, str | None]], how: GenerationSettings, name: str) -> list[Answer]:
+        assert teacher is not None, "handed in only where there is one"
+        return put(teacher, [framing.question(example, text) for example, text in pairs], how, name)
+
+    def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
+        plan = recipe.curation.judge
+        judge = LocalTeacher(load(plan.model, settings)) if plan is not None and plan.model is not None else teacher
+        assert judge is not None, "the recipe's own check sees to this"
+        return put(judge, questions, how, name)
+
+    return curation.Asking(recipe.asking, None if teacher is None else answers, judged)
 
 
 def _train(

@@ -42,6 +42,7 @@ __all__ = [
     "Split",
     "Verdict",
     "digest",
+    "normalize",
 ]
 
 Role = Literal["system", "user", "assistant"]
@@ -100,14 +101,15 @@ class Prompt:
         The system prompt is left out: the same question under another instruction is still the same question,
         and must not be trained on in one form and examined in the other.
         """
-        return digest([[m.role, _normalize(m.text)] for m in self.turns])
+        return digest([[m.role, normalize(m.text)] for m in self.turns])
 
     def with_system(self, text: str) -> Prompt:
         """The same prompt, with ``text`` as its system prompt if it has none."""
         return self if self.system is not None else Prompt((Message("system", text), *self.messages))
 
 
-def _normalize(text: str) -> str:
+def normalize(text: str) -> str:
+    """Its words after Unicode NFKC and case folding, without punctuation; of a text without words, the text."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(c if c.isalnum() else " " for c in folded).split()
     return " ".join(words) or folded.strip()
@@ -269,6 +271,8 @@ class AnsweredExample:
     """The teacher that answered or was read; None when the label alone is learned from."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """What was measured of the answer before its verdict."""
+    settings: GenerationSettings | None = None
+    """How the answer was asked for, where not as all are: one chosen of several samples."""
     earlier: tuple[Answer, ...] = ()
     """The answers that stand in the prompt as the teacher reads them, in order; none where they are text alone."""
     before: str | None = None

@@ -1,19 +1,15 @@
+"""The stage: every rule drops its own, all stay in view with their lineage, and the same data have the same hashes."""
+
 import json
+from dataclasses import replace
 
 import pytest
+from tests.curation.made import answered, example
 
 from limbeck import curation
 from limbeck.errors import InvalidInput
-from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
+from limbeck.recipe import Curation
 from limbeck.storage.workspace import Workspace
-
-
-def example(text: str, split="train") -> Example:
-    return Example(Prompt((Message("user", text),)), None, split, "p.jsonl", 1)
-
-
-def answered(text: str, answer="fine", reason="stop") -> AnsweredExample:
-    return AnsweredExample(example(text), Answer(answer, (1, 2), reason, 3), "teacher", "t")
 
 
 @pytest.fixture
@@ -23,16 +19,16 @@ def work(tmp_path):
     return work
 
 
+def read(work, name):
+    return [json.loads(line) for line in (work.folder / "3-curation" / name).read_text().splitlines()]
+
+
 def test_each_rule_drops_its_own_and_all_stay_in_view(work):
     rows = [answered("a"), answered("b", "  "), answered("c", reason="length"), answered("Where, then?")]
     kept = curation.sift(rows, [example("where then", "held-out")], work)
     assert [one.example.prompt.messages[0].text for one in kept] == ["a"]
-
-    def read(name):
-        return [json.loads(line) for line in (work.folder / "3-curation" / name).read_text().splitlines()]
-
-    assert [row["verdict"] for row in read("dropped.jsonl")] == ["empty", "truncated", "held-out"]
-    assert [row["response"] for row in read("kept.jsonl")] == ["fine"]
+    assert [row["verdict"] for row in read(work, "dropped.jsonl")] == ["empty", "truncated", "held-out"]
+    assert [row["response"] for row in read(work, "kept.jsonl")] == ["fine"]
 
 
 def test_nothing_left_to_train_on_says_why(work):
@@ -40,3 +36,84 @@ def test_nothing_left_to_train_on_says_why(work):
         InvalidInput, match=r"no answer is left to train on \(1 truncated\).*raise synthesis\.max_response_tokens"
     ):
         curation.sift([answered("a", reason="length")], [], work)
+
+
+PLAN = Curation(
+    refusals=True,
+    max_characters=40,
+    labels=("leak", "noise", "I cannot help with that", "noise " * 10),
+    near_duplicates=0.8,
+    contamination=5,
+    privacy="drop",
+    balance=0.7,
+)
+ROWS = [
+    answered("my kettle leaks water all over the floor", "leak"),
+    answered("the fan is loud", "I cannot help with that"),
+    answered("the oven hums", "noise " * 10),
+    answered("the hob clicks", "Noise"),
+    answered("my kettle leaks water all over the floor!!", "leak"),
+    answered("write to me@example.org about the fridge", "noise"),
+    answered("they say that the new toaster smells of plastic", "noise"),
+    *(answered(f"number {word} drips", "leak") for word in ("one", "two", "three", "four")),
+    answered("there is a rattle", "noise"),
+    answered("watched, and not balanced", "leak", split="validation"),
+]
+HELD_OUT = [example("why is it that the new toaster smells", "held-out")]
+
+
+def test_every_rule_asked_for_is_counted_and_told(work):
+    said = []
+    work.progress.say = said.append
+    curation.sift(ROWS, HELD_OUT, work, PLAN)
+    summary = json.loads((work.folder / "3-curation" / "summary.json").read_text())
+    assert summary == {
+        "answers": 13,
+        "kept": 4,
+        "dropped": {
+            "balance": 3,
+            "contamination": 1,
+            "label": 1,
+            "length": 1,
+            "near-duplicate": 1,
+            "private": 1,
+            "refusal": 1,
+        },
+        "masked": 0,
+    }
+    assert "4 answers kept, 3 balance, 1 contamination" in said[-1]
+    told = {row["verdict"]: row["detail"] for row in read(work, "dropped.jsonl")}
+    assert told["near-duplicate"] == "100% like p.jsonl line 1"
+    assert told["contamination"] == 'has "that the new toaster smells" in common with a held-out prompt'
+    assert told["private"] == "email"
+    assert "example.org" not in (work.folder / "3-curation" / "dropped.jsonl").read_text()
+
+
+def test_the_same_data_have_the_same_hashes(tmp_path):
+    digests = set()
+    for name in ("one", "other"):
+        work = Workspace(tmp_path / name)
+        work.step("1-intake", {}, lambda folder: (folder / "x").write_text("x"))
+        curation.sift(ROWS, HELD_OUT, work, PLAN)
+        digests.add(work.digest_of("3-curation"))
+    assert len(digests) == 1
+    curation.sift(ROWS, HELD_OUT, work, PLAN.model_copy(update={"seed": 1}))
+    assert work.digest_of("3-curation") not in digests
+
+
+def test_a_row_carries_its_lineage(work):
+    one = answered("a", parent="b" * 64, metadata={"team": "desk"})
+    curation.sift([replace(one, scores={"agreement": 0.5}, parent="c" * 64)], [], work)
+    (row,) = read(work, "kept.jsonl")
+    assert (row["prompt_parent"], row["parent"]) == ("b" * 64, "c" * 64)
+    assert (row["metadata"], row["scores"]) == ({"team": "desk"}, {"agreement": 0.5})
+    assert (row["origin"], row["prompt_origin"], row["teacher"], row["seed"]) == ("teacher", "given", "t", 0)
+    assert row["settings"]["temperature"] == 0.0
+
+
+def test_labels_of_ones_own_rows_are_the_set_and_without_any_it_says_so(work):
+    rows = [answered("a", "leak", label="leak", origin="given"), answered("b", "fire"), answered("c", "leak")]
+    kept = curation.sift(rows, [one.example for one in rows], work, Curation(labels="given"))
+    assert [one.answer.text for one in kept] == ["leak", "leak"]
+    with pytest.raises(InvalidInput, match=r"curation\.labels: given; no row has a label"):
+        curation.sift(rows[1:], [one.example for one in rows[1:]], work, Curation(labels="given"))

@@ -1,8 +1,13 @@
 """Stage 3: every answered example gets a verdict; what is not trained on is marked with its rule and kept in view.
 
-`sift` is the stage itself.
+`sift` is the stage itself, `sieve` its rules in their order. Rules on one answer are in `text` and `format`, `rules`
+says which a recipe asks for; rules on all answers are in `duplicates` and `balance`. `privacy` finds what is private,
+`masking` covers it. `votes` holds several answers against each other, and `judge` has them marked, both through what
+the pipeline hands in (`asking`).
 """
 
-from limbeck.curation.sift import judge, sift
+from limbeck.curation.asking import Asking
+from limbeck.curation.sieve import judge
+from limbeck.curation.sift import sift
 
-__all__ = ["judge", "sift"]
+__all__ = ["Asking", "judge", "sift"]

@@ -1,12 +1,6 @@
-"""The stage itself: a verdict for every answer, and two files that show them all.
+"""The stage itself: a verdict for every answer (`sieve` has the rules), and two files that show them all.
 
-| rule      | drops                                                                     |
-|-----------|---------------------------------------------------------------------------|
-| held-out  | a prompt that, as it stands or normalized, is also held out                |
-| empty     | an answer without a word                                                   |
-| truncated | an answer cut off by the token limit: it would teach never to end          |
-
-Left in the folder: `kept.jsonl` and `dropped.jsonl`.
+Left in the folder: `kept.jsonl`, `dropped.jsonl` and `summary.json`, the counts.
 """
 
 from __future__ import annotations
@@ -14,68 +8,95 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from limbeck.curation.asking import Asking
+from limbeck.curation.masking import mask
+from limbeck.curation.privacy import Mask, checked_kinds
+from limbeck.curation.sieve import Sieve
 from limbeck.errors import InvalidInput
-from limbeck.records import AnsweredExample, Example, Verdict, digest
-from limbeck.storage.workspace import Workspace, writing
+from limbeck.recipe import Curation
+from limbeck.records import AnsweredExample, Example, GenerationSettings, Verdict, digest
+from limbeck.storage.workspace import Workspace, write_json, writing
 
-__all__ = ["judge", "sift"]
+__all__ = ["sift"]
 
 STAGE = "3-curation"
 
 
-def sift(answered: Sequence[AnsweredExample], examples: Sequence[Example], work: Workspace) -> list[AnsweredExample]:
-    """Stage 3: give every answer its verdict, and the kept ones back. Raises `InvalidInput` if none is left."""
-    guarded = {example.prompt.normalized_id for example in examples if example.split == "held-out"}
-    verdicts = [judge(one, guarded) for one in answered]
-    inputs = {
-        "examples": work.digest_of("1-intake"),
-        "answers": digest([[a.example.id, a.answer.text, a.answer.finish_reason] for a in answered]),
+def sift(
+    answered: Sequence[AnsweredExample],
+    examples: Sequence[Example],
+    work: Workspace,
+    plan: Curation | None = None,
+    asking: Asking | None = None,
+) -> list[AnsweredExample]:
+    """Stage 3: give every answer its verdict, and the kept ones back. Raises `InvalidInput` if none is left.
+
+    Verdicts follow from the answers, so they are found anew each time; what is asked for them is stored, and the
+    folder is written again only if something came out otherwise.
+    """
+    work.progress.stage(STAGE)
+    plan, asking = plan or Curation(), asking or Asking(GenerationSettings(256))
+    sieve = Sieve(answered, examples, plan, asking)
+    sieve.run()
+    rows = [_row(one, verdict, sieve.notes.get(at, ""), plan, asking) for at, (one, verdict) in enumerate(sieve.all)]
+    counts = Counter(verdict.rule for _, verdict in sieve.all if not verdict.keep)
+    summary = {
+        "answers": len(rows),
+        "kept": len(rows) - counts.total(),
+        "dropped": dict(sorted(counts.items())),
+        "masked": sieve.masked,
     }
 
     def make(folder: Path) -> None:
         for name, kept in (("kept.jsonl", True), ("dropped.jsonl", False)):
             with writing(folder / name) as file:
-                for one, verdict in zip(answered, verdicts, strict=True):
+                for row, (_, verdict) in zip(rows, sieve.all, strict=True):
                     if verdict.keep == kept:
-                        file.write(json.dumps(_row(one, verdict), ensure_ascii=False) + "\n")
+                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        write_json(folder / "summary.json", summary)
 
-    work.step(STAGE, inputs, make)
-    counts = Counter(verdict.rule for verdict in verdicts if not verdict.keep)
+    work.step(STAGE, {"examples": work.digest_of("1-intake"), "rows": digest(rows)}, make)
     told = ", ".join(f"{count} {rule}" for rule, count in sorted(counts.items())) or "none dropped"
-    work.progress.say(f"curation: {len(answered) - counts.total()} answers kept, {told}")
-    if not any(v.keep and a.example.split == "train" for a, v in zip(answered, verdicts, strict=True)):
+    masked = f", {sieve.masked} masked" if sieve.masked else ""
+    work.progress.say(f"curation: {summary['kept']} answers kept{masked}, {told}")
+    if not any(verdict.keep and one.example.split == "train" for one, verdict in sieve.all):
         raise InvalidInput(
             f"no answer is left to train on ({told}); {work.folder / STAGE / 'dropped.jsonl'} says why"
             " (truncated answers: raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference)"
         )
-    return [one for one, verdict in zip(answered, verdicts, strict=True) if verdict.keep]
+    return [one for one, verdict in sieve.all if verdict.keep]
 
 
-def judge(answered: AnsweredExample, guarded: set[str]) -> Verdict:
-    """The verdict on one answer; ``guarded`` holds the normalized ids of the held-out prompts."""
-    answer = answered.answer
-    if answered.example.prompt.normalized_id in guarded:
-        return Verdict(False, "held-out", "the prompt is also in the examination")
-    if not answer.text.strip():
-        return Verdict(False, "empty")
-    if answer.finish_reason == "length":
-        return Verdict(False, "truncated", f"cut off after {len(answer.token_ids)} tokens")
-    return Verdict(True, "kept")
-
-
-def _row(one: AnsweredExample, verdict: Verdict) -> dict[str, object]:
+def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, asking: Asking) -> dict[str, object]:
+    """What is shown of an answer. Where privacy is asked for, what is private is shown nowhere, dropped or not."""
+    example, shown, detail = one.example, one, verdict.detail or note
+    if plan.privacy != "keep" and not verdict.keep:
+        kinds = checked_kinds(plan.private)
+        shown = mask([one], kinds, plan.phone_region)[0].one
+        detail = Mask(kinds, plan.phone_region).text(detail)
+    asked = one.settings or asking.settings
     return {
-        "id": one.example.id,
-        "split": one.example.split,
+        "id": example.id,
+        "split": example.split,
         "origin": one.origin,
-        "teacher": one.teacher,
-        "messages": [{"role": m.role, "text": m.text} for m in one.example.prompt.messages],
-        "response": one.answer.text,
-        "label": one.example.label,
-        "before": one.before,
         "parent": one.parent,
+        "teacher": one.teacher,
+        "settings": asdict(asked) if one.origin != "given" else None,
+        "seed": asked.seed if one.origin != "given" else None,
+        "prompt_origin": example.origin,
+        "prompt_parent": example.parent,
+        "file": example.file,
+        "line": example.line,
+        "copies": example.copies,
+        "metadata": dict(example.metadata),
+        "messages": [{"role": m.role, "text": m.text} for m in shown.example.prompt.messages],
+        "response": shown.answer.text,
+        "label": shown.example.label,
+        "before": shown.before,
+        "scores": dict(one.scores),
         "verdict": verdict.rule,
-        "detail": verdict.detail,
+        "detail": detail,
     }
