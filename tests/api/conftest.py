@@ -1,9 +1,10 @@
-"""One server for all tests of the runtime."""
+"""One server for all tests of the runtime; a home and its key for each file that serves from one."""
 
 import pytest
 from tests.api.stage import Stage, make_front
 
 from limbeck.settings import Settings
+from limbeck.storage.keys import Keys
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,13 @@ def served(tmp_path_factory, front):
 def stage(served):
     served.pool.reset()
     return served
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def key(home):
+    return Keys(home / "keys.json").add("ada")

@@ -266,16 +266,6 @@ def test_metrics_are_read_from_this_machine_or_with_a_bearer_key(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def key(home):
-    return Keys(home / "keys.json").add("ada")
-
-
-@pytest.fixture(scope="module")
 def secure(home, key):
     made = Server(home, "--tls", authority=home / "tls" / "ca.pem")
     yield made

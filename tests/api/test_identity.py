@@ -9,20 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.api.server import Server
 
-from limbeck.storage.keys import Keys
-
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]})
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "arn:aws:s3:::desk/*"}]})
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def key(home):
-    return Keys(home / "keys.json").add("ada")
 
 
 @pytest.fixture(scope="module")

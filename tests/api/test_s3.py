@@ -22,19 +22,8 @@ from hypothesis import strategies as st
 from tests.api.server import Server
 
 from limbeck.api.checksums import Crc
-from limbeck.storage.keys import Keys
 
 MEGA = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def key(home):
-    return Keys(home / "keys.json").add("ada")
 
 
 @pytest.fixture(scope="module")
