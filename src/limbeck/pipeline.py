@@ -19,9 +19,9 @@ import torch
 
 from limbeck import curation, intake, registry, synthesis, teachers, training
 from limbeck.advice import Outcome, advise
-from limbeck.errors import Conflict
+from limbeck.errors import Conflict, InvalidInput
 from limbeck.evaluation import compare as evaluation
-from limbeck.evaluation.compare import Candidate
+from limbeck.evaluation.candidates import Candidate
 from limbeck.evaluation.metrics import token_f1
 from limbeck.evaluation.table import table
 from limbeck.inference.engine import Engine
@@ -29,6 +29,7 @@ from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
 from limbeck.inference.parity import Parity
 from limbeck.models.catalog import find
+from limbeck.models.chat import Renderer
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.models.students import begin, renamed
@@ -48,7 +49,9 @@ from limbeck.records import (
 )
 from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
+from limbeck.teachers.finding import remote_teacher
 from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.remote import RemoteTeacher
 
 __all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "run"]
 
@@ -87,22 +90,24 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     """Prompts in, a registered student out, taught by ``recipe.teacher`` or the best of several tried."""
     framing = _framing(recipe)
     examples = intake.collect(recipe, work)
-    teacher = load(_teacher(recipe, examples, framing, settings, work).model, settings)
-    base = load(recipe.student.model, settings) if recipe.student.model else teacher
+    teacher = _opened(_teacher(recipe, examples, framing, settings, work), recipe, settings, work)
+    taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher
+    base = load(recipe.student.model, settings) if recipe.student.model else taught_by
+    assert isinstance(base, LoadedModel), "the recipe's own check sees to this"
     student = begin(base, recipe.student.shrink, recipe.name)
-    _advise(recipe, student, teacher, None, work)
-    tutor = LocalTeacher(teacher)
+    _check_tokens(teacher, student, recipe)
+    _advise(recipe, student, taught_by, None, work)
 
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
-        session = synthesis.Session(tutor, recipe.asking, framing, settings.answers, work)
+        session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
-    kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, tutor, framing, settings, work))
-    _train(kept, student, None if recipe.synthesis.use_responses else teacher, recipe, work)
-    examined = Candidate("teacher", teacher, framing.examined(examples, recipe.evaluation.teacher_sees))
+    kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, teacher, framing, settings, work))
+    _train(kept, student, None if recipe.synthesis.use_responses else teacher.renderer, recipe, work)
+    examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = _compare([examined], base, student, kept, examples, recipe, settings, work)
-    _advise(recipe, student, teacher, report, work)
+    _advise(recipe, student, taught_by, report, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
 
@@ -181,8 +186,8 @@ def _teacher(
         return recipe.teacher
 
     def opened(teacher: Teacher, framing: synthesis.Framing = framing) -> synthesis.Session:
-        local = LocalTeacher(load(teacher.model, settings))
-        return synthesis.Session(local, recipe.asking, framing, settings.answers, work)
+        answering = _opened(teacher, recipe, settings, work)
+        return synthesis.Session(answering, recipe.asking, framing, settings.answers, work)
 
     candidates = {teacher.model: teacher for teacher in recipe.trial.teachers}
     sessions = {name: partial(opened, teacher) for name, teacher in candidates.items()}
@@ -199,7 +204,11 @@ def _framing(recipe: Recipe) -> synthesis.Framing:
 
 
 def _advise(
-    recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, report: Report | None, work: Workspace
+    recipe: Recipe,
+    student: LoadedModel,
+    teacher: LoadedModel | RemoteTeacher | None,
+    report: Report | None,
+    work: Workspace,
 ) -> None:
     """What the guides say of the job, told before it runs and kept in its folder; what its figures add, after."""
     counts = replace(
@@ -235,17 +244,43 @@ def _asking(
     return curation.Asking(recipe.asking, None if teacher is None else answers, judged)
 
 
+def _opened(teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspace) -> LocalTeacher | RemoteTeacher:
+    """A teacher ready to answer, in this process or over the network."""
+    if teacher.remote:
+        return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say)
+    return LocalTeacher(load(teacher.model, settings))
+
+
+def _check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, recipe: Recipe) -> None:
+    """Refuse, before anything is paid for, distributions over tokens that are not the student's."""
+    if isinstance(teacher, LocalTeacher) or not recipe.objective.divergences:
+        return
+    objective = next(iter(recipe.objective.divergences))
+    if recipe.objective.temperature != 1.0:
+        raise InvalidInput(
+            f"training.objective.temperature: {teacher.id} tells its likeliest tokens alone, which cannot be softened;"
+            f" use training.objective: {{{objective}: 1}}, or {{cross_entropy: 1}}"
+        )
+    if teacher.renderer is None or not training.same_tokens(student.renderer, teacher.renderer):
+        raise InvalidInput(
+            f"training.objective.{objective}: the tokens of {teacher.id} are not known to be the student's, so its"
+            " distributions cannot be learned; use training.objective: {cross_entropy: 1}, or name the model whose"
+            " tokenizer it has in teacher.tokenizer"
+        )
+
+
 def _train(
     kept: Sequence[AnsweredExample],
     student: LoadedModel,
-    teacher: LoadedModel | None,
+    tutor: Renderer | None,
     recipe: Recipe,
     work: Workspace,
 ) -> None:
-    """Stage 4: leaves the trained weights in the folder and in ``student``."""
+    """Stage 4: leaves the trained weights in the folder and in ``student``. ``tutor`` wrote the answers' tokens."""
     objective = recipe.objective
     soft = bool(objective.divergences)
-    tutor = None if teacher is None else teacher.renderer
+    if soft and tutor is not None:
+        kept = training.with_distributions(kept, work.progress)
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
         chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]

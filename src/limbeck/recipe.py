@@ -497,7 +497,7 @@ class Recipe(_Section):
             raise ValueError("teacher and trial: one teacher is named, or the best of several is; drop one of the two")
         if self.trial is not None and (self.kind != "distillation" or self.synthesis.use_responses):
             raise ValueError("trial: only a distillation whose teacher answers can try several; drop it")
-        if self.teacher is not None and self.teacher.remote and self.student.model is None:
+        if any(teacher.remote for teacher in self.tried) and self.student.model is None:
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
             )
@@ -545,6 +545,11 @@ class Recipe(_Section):
             raise NotYet(f"kind: {self.kind} cannot be run yet; expected {' or '.join(RUNNABLE)}")
 
     @property
+    def tried(self) -> tuple[Teacher, ...]:
+        """The teacher, or those of which the best is to be one."""
+        return self.trial.teachers if self.trial else () if self.teacher is None else (self.teacher,)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The names of all models that are loaded here, as the catalog knows them."""
         tried = (*self.trial.teachers, self.trial.judge) if self.trial else ()
@@ -561,7 +566,9 @@ class Recipe(_Section):
         """How the teacher is asked."""
         s = self.synthesis
         softened = self.objective.temperature
-        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, s.top_k, softened)
+        # Over the network distributions are asked for only where they are learned from: not every service tells them.
+        captured = s.top_k if self.objective.divergences or not any(one.remote for one in self.tried) else 0
+        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, captured, softened)
 
     @property
     def examining(self) -> GenerationSettings:

@@ -10,41 +10,27 @@ import csv
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
 from limbeck.evaluation.baseline import answers_are_labels, fit
+from limbeck.evaluation.candidates import Candidate
 from limbeck.evaluation.latency import Latency, time_requests
 from limbeck.evaluation.metrics import METRICS, exact_match, mean_score
 from limbeck.evaluation.page import page
 from limbeck.evaluation.verdict import decide
-from limbeck.inference.engine import Engine
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Evaluation
-from limbeck.records import AnsweredExample, Example, GenerationSettings, Question, Report, digest
+from limbeck.records import Answer, AnsweredExample, Example, GenerationSettings, Report, digest
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 from limbeck.teachers import ask
-from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.remote import RemoteTeacher
 
 __all__ = ["Candidate", "compare", "examine"]
 
 STAGE = "5-evaluation"
-
-
-def _plainly(example: Example) -> Question:
-    return Question(example.prompt)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Who is examined: the part played (teacher, student before, student after) and the model."""
-
-    part: str
-    model: LoadedModel
-    ask: Callable[[Example], Question] = _plainly
-    """How it is asked about a row: a teacher may have a context of its own."""
 
 
 def compare(
@@ -65,16 +51,17 @@ def compare(
     rows = _rows(examples, plan)
 
     def make(folder: Path) -> None:
-        texts = {c.part: _answers(c, rows, settings, store, work) for c in candidates}
+        answers = {c.part: _answers(c, rows, settings, store, work) for c in candidates}
+        texts = {part: [answer.text for answer in found] for part, found in answers.items()}
         classical = _baseline(learned, plan)
         if classical is not None:
             texts["baseline"] = [str(label) for label in classical.predict([_asked(e) for e in rows])]
         work.progress.say("evaluation: timing requests one after another")
-        latency = _time(candidates, classical, rows, plan, settings, work)
-        report = _report(candidates, rows, texts, latency, plan, said, folder.parent)
+        latency = _time(candidates, answers, classical, rows, plan, settings, work)
+        report = _report(candidates, rows, answers, texts, latency, plan, said, folder.parent)
         with writing(folder / "answers.jsonl") as file:
             for at, example in enumerate(rows):
-                spoken = {part: answers[at] for part, answers in texts.items()}
+                spoken = {part: found[at] for part, found in texts.items()}
                 row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **spoken}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         write_json(folder / "report.json", report.to_json())
@@ -93,7 +80,7 @@ def compare(
 
 
 def examine(
-    model: LoadedModel,
+    model: LoadedModel | RemoteTeacher,
     examples: Sequence[Example],
     plan: Evaluation,
     settings: GenerationSettings,
@@ -106,10 +93,12 @@ def examine(
         bare = next(row for row in rows if row.label is None)
         raise InvalidInput(f"{bare.file} line {bare.line}: no answer to compare with; expected pairs")
     candidate = Candidate("model", model)
-    texts = {"model": _answers(candidate, rows, settings, store, work)}
-    latency = _time([candidate], None, rows, plan, settings, work)
-    measured = _measures("model", texts, rows, latency, plan)
-    return {"model": model.id, "rows": len(rows), **measured, **_cost(candidate, rows, texts["model"])}
+    answers = _answers(candidate, rows, settings, store, work)
+    latency = _time([candidate], {"model": answers}, None, rows, plan, settings, work)
+    measured = _measures("model", {"model": [answer.text for answer in answers]}, rows, latency, plan)
+    facts = candidate.facts(rows, answers)
+    cost = {key: value for key, value in facts.items() if key == "cost_per_1000_requests"}
+    return {"model": model.id, "rows": len(rows), **measured, **cost}
 
 
 def read_report(folder: Path) -> Report:
@@ -129,11 +118,10 @@ def _rows(examples: Sequence[Example], plan: Evaluation) -> list[Example]:
 
 def _answers(
     candidate: Candidate, rows: Sequence[Example], settings: GenerationSettings, store: Path, work: Workspace
-) -> list[str]:
-    teacher = LocalTeacher(candidate.model)
+) -> list[Answer]:
     questions = [candidate.ask(example) for example in rows]
     name = f"examining the {candidate.part}"
-    return [a.text for a in ask(teacher, questions, settings, store, work.progress, work.stop, name)]
+    return ask(candidate.teacher, questions, settings, store, work.progress, work.stop, name)
 
 
 def _baseline(learned: Sequence[AnsweredExample], plan: Evaluation) -> Any:
@@ -146,6 +134,7 @@ def _baseline(learned: Sequence[AnsweredExample], plan: Evaluation) -> Any:
 
 def _time(
     candidates: Sequence[Candidate],
+    answers: Mapping[str, Sequence[Answer]],
     classical: Any,
     rows: Sequence[Example],
     plan: Evaluation,
@@ -154,7 +143,8 @@ def _time(
 ) -> dict[str, Latency]:
     chosen = random.Random(plan.seed).sample(range(len(rows)), min(plan.latency_requests, len(rows)))  # noqa: S311
     by_text = {_asked(rows[i]): rows[i] for i in chosen}
-    models = {c.part: _requester(c, by_text, settings) for c in candidates}
+    far = {c.part: c.latency(answers[c.part]) for c in candidates if c.requester(settings) is None}
+    models = {c.part: _requester(c, by_text, settings) for c in candidates if c.part not in far}
     if classical is not None:
         models["baseline"] = lambda text: len(classical.predict([text]))
     with work.progress.task("timing", len(by_text), "requests") as task:
@@ -163,25 +153,21 @@ def _time(
             task.advance()
             work.stop.check()
 
-        return time_requests(models, list(by_text), each)
+        return {**far, **time_requests(models, list(by_text), each)}
 
 
 def _requester(
     candidate: Candidate, by_text: Mapping[str, Example], settings: GenerationSettings
 ) -> Callable[[str], int]:
-    """One request as a caller makes it: text in, text out, nothing kept from the last."""
-    engine = Engine(candidate.model)
-
-    def request(text: str) -> int:
-        tokens = engine.renderer.prompt(candidate.ask(by_text[text]).conversation)
-        return len(engine.generate([tokens], settings)[0].token_ids)
-
-    return request
+    request = candidate.requester(settings)
+    assert request is not None, "those over the network are not timed here"
+    return lambda text: request(candidate.ask(by_text[text]))
 
 
 def _report(
     candidates: Sequence[Candidate],
     rows: Sequence[Example],
+    answers: Mapping[str, Sequence[Answer]],
     texts: Mapping[str, Sequence[str]],
     latency: Mapping[str, Latency],
     plan: Evaluation,
@@ -193,11 +179,7 @@ def _report(
         models[part] = _measures(part, texts, rows, latency, plan)
         candidate = next((c for c in candidates if c.part == part), None)
         if candidate is not None:
-            models[part] |= {
-                "id": candidate.model.id,
-                "parameters": candidate.model.parameters,
-                **_cost(candidate, rows, texts[part]),
-            }
+            models[part] |= candidate.facts(rows, answers[part])
     referenced = all(row.label is not None for row in rows)
     if referenced or "teacher" in texts:
         truth = [row.label or "" for row in rows] if referenced else texts["teacher"]
@@ -207,6 +189,8 @@ def _report(
         ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
         if not referenced:
             verdict += " The held-out rows have no references: scores are agreement with the teacher."
+        if any(timed.network for timed in latency.values()):
+            verdict += " The teacher was timed over the network."
     else:
         ship, verdict = (
             False,
@@ -237,17 +221,6 @@ def _measures(
         same = [exact_match(said, other) for said, other in zip(texts[part], texts["teacher"], strict=True)]
         measured["agreement"] = asdict(mean_score(same, plan.seed))
     return measured
-
-
-def _cost(candidate: Candidate, rows: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
-    """US dollars for 1,000 requests like the held-out ones, by the model's prices; nothing where it has none."""
-    prices = candidate.model.source.prices
-    if prices is None:
-        return {}
-    render = candidate.model.renderer
-    tokens_in = sum(len(render.prompt(candidate.ask(example).conversation)) for example in rows) / len(rows)
-    tokens_out = sum(len(render.response(text)) for text in texts) / len(texts)
-    return {"cost_per_1000_requests": 1000 * prices.cost(tokens_in, tokens_out)}
 
 
 def _loss_curve(folder: Path) -> dict[str, list[list[float]]]:

@@ -22,6 +22,8 @@ class Latency:
     p95: float
     tokens_per_second: float
     requests: int
+    network: bool = False
+    """Timed as its answers came over the network, several at once: not under the conditions of the others."""
 
 
 def time_requests(

@@ -90,7 +90,7 @@ def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExam
         for i, row in enumerate(map(json.loads, file)):
             own = slice(int(offsets[i]), int(offsets[i + 1]))
             soft = None
-            if k:
+            if k and own.stop > own.start:
                 soft = SoftLabels(signals["top_ids"][own], signals["top_logprobs"][own], signals["tail_logprob"][own])
             made = Answer(
                 row["text"],
@@ -139,7 +139,8 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
     teacher, settings = session.teacher, session.settings
     answers = [one.answer for one in made]
     soft = [a.soft_labels for a in answers if a.soft_labels is not None]
-    whole = len(soft) == len(answers) and soft
+    # An answer that is text alone has no tokens, and so no rows here.
+    whole = soft and all(a.soft_labels is not None for a in answers if a.token_ids)
     k = soft[0].k if whole else 0
     lengths = [len(a.token_ids) for a in answers]
     save_file(
@@ -168,7 +169,7 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
                 "note": one.note,
                 "finish_reason": one.answer.finish_reason,
                 "prompt_tokens": one.answer.prompt_tokens,
-                "response_tokens": len(one.answer.token_ids),
+                "response_tokens": one.answer.response_tokens,
                 "temperature": settings.temperature,
                 "seed": settings.seed,
                 "demonstrations": len(session.framing.question(one.example).demonstrations),

@@ -28,7 +28,7 @@ def ask(
 ) -> list[Answer]:
     """The teacher's answers to ``questions``, in their order; only what ``store`` lacks is asked.
 
-    Raises `Stopped` when ``stop`` is set; the answers that have arrived are kept.
+    Raises `Stopped` when ``stop`` is set, as soon as the teacher hears of it; the answers that have arrived are kept.
     """
     progress, stop = progress or Silent(), stop or StopSignal()
     keys = [question.key(teacher.fingerprint, settings) for question in questions]
@@ -41,5 +41,4 @@ def ask(
                 for group in teacher.answers(questions, settings, skip, stop.check):
                     answers.put(teacher.id, ((keys[index], answer) for index, answer in group))
                     task.advance(len(group))
-                    stop.check()
         return [answers.get(key) for key in keys]

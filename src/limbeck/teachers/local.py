@@ -28,6 +28,7 @@ class LocalTeacher:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.engine = Engine(loaded)
+        self.renderer = loaded.renderer
         self.id = loaded.id
         self.fingerprint = loaded.fingerprint
 

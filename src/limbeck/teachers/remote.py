@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any
 
 from limbeck.errors import InvalidInput, LimbeckError, Stopped, TeacherFailed
+from limbeck.models.chat import Renderer
 from limbeck.recipe import Prices
 from limbeck.records import Answer, GenerationSettings, Question
 from limbeck.teachers.budget import Purse
@@ -44,6 +45,8 @@ class RemoteTeacher:
 
     parameters: int | None = None
     """Nobody tells how many weights are behind an address."""
+    renderer: Renderer | None = None
+    """In whose tokens its distributions are, where it has any."""
 
     def __init__(
         self,

@@ -19,9 +19,10 @@ import numpy as np
 from limbeck.errors import InvalidInput, NotYet
 from limbeck.models.chat import Renderer
 from limbeck.models.packing import Tokens
+from limbeck.progress import Progress
 from limbeck.records import Answer, AnsweredExample, Prompt, SoftLabels
 
-__all__ = ["TrainingExample", "prepare", "same_tokens", "sequences_of"]
+__all__ = ["TrainingExample", "prepare", "same_tokens", "sequences_of", "with_distributions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,23 @@ class TrainingExample:
 
     tokens: Tokens
     soft_labels: SoftLabels | None
+
+
+def with_distributions(answered: Sequence[AnsweredExample], progress: Progress) -> list[AnsweredExample]:
+    """Those whose answers came with distributions; how many did not is told. Raises `InvalidInput` where most did not.
+
+    A teacher over the network may tell none for a single answer, and reads no label that a row brings.
+    """
+    found = [one for one in answered if one.answer.soft_labels is not None]
+    missing = len(answered) - len(found)
+    if 2 * missing > len(answered):
+        raise InvalidInput(
+            f"{missing} of {len(answered)} answers came without distributions (labels that rows bring have none where"
+            " the teacher is asked over the network); use training.objective: {cross_entropy: 1}"
+        )
+    if missing:
+        progress.say(f"training: {missing} of {len(answered)} answers came without distributions and are left out")
+    return found
 
 
 def prepare(

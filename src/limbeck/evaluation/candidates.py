@@ -1,0 +1,86 @@
+"""Who is examined: a model in this process, or a teacher over the network. All that differs between the two is here.
+
+A model in this process is timed request by request, under the same conditions as the others. A teacher over the
+network is never asked again for the clock's sake, since that would cost: its latency is how long the examination's own
+requests took, several at once and with the way there and back, and is marked as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from limbeck.evaluation.latency import Latency
+from limbeck.inference.engine import Engine
+from limbeck.models.loading import LoadedModel
+from limbeck.records import Answer, Example, GenerationSettings, Question
+from limbeck.teachers import Teacher
+from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.remote import RemoteTeacher
+
+__all__ = ["Candidate"]
+
+
+def _plainly(example: Example) -> Question:
+    return Question(example.prompt)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The part played (teacher, student before, student after) and who plays it."""
+
+    part: str
+    model: LoadedModel | RemoteTeacher
+    ask: Callable[[Example], Question] = _plainly
+    """How it is asked about a row: a teacher may have a context of its own."""
+
+    @property
+    def teacher(self) -> Teacher:
+        """Whom to ask."""
+        return LocalTeacher(self.model) if isinstance(self.model, LoadedModel) else self.model
+
+    def requester(self, settings: GenerationSettings) -> Callable[[Question], int] | None:
+        """One request as a caller makes it: text in, text out, nothing kept from the last; gives its tokens.
+
+        None for a teacher over the network.
+        """
+        if not isinstance(self.model, LoadedModel):
+            return None
+        engine = Engine(self.model)
+
+        def request(question: Question) -> int:
+            tokens = engine.renderer.prompt(question.conversation)
+            return len(engine.generate([tokens], settings)[0].token_ids)
+
+        return request
+
+    def latency(self, answers: Sequence[Answer]) -> Latency:
+        """How long a teacher over the network took for each of these."""
+        seconds = [answer.seconds or 0.0 for answer in answers]
+        tokens = sum(answer.response_tokens for answer in answers)
+        return Latency(
+            float(np.quantile(seconds, 0.5)),
+            float(np.quantile(seconds, 0.95)),
+            tokens / max(sum(seconds), 1e-9),
+            len(seconds),
+            network=True,
+        )
+
+    def facts(self, rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, Any]:
+        """Name, size, and the US dollars that 1,000 requests like these cost; no cost where there are no prices."""
+        known: dict[str, Any] = {"id": self.model.id, "parameters": self.model.parameters}
+        if isinstance(self.model, LoadedModel):
+            prices, render = self.model.source.prices, self.model.renderer
+            tokens_in = sum(len(render.prompt(self.ask(row).conversation)) for row in rows)
+            tokens_out = sum(len(render.response(answer.text)) for answer in answers)
+        else:
+            prices = self.model.prices
+            tokens_in = sum(answer.prompt_tokens for answer in answers)
+            tokens_out = sum(answer.response_tokens for answer in answers)
+        if prices is not None:
+            cost = prices.cost(tokens_in / len(answers), tokens_out / len(answers))
+            known["cost_per_1000_requests"] = 1000 * cost
+        return known

@@ -1,0 +1,146 @@
+"""The whole river with a teacher over the network: text or distributions, refused in time, examined, accounted for."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.conftest import make_model, make_tokenizer
+from tests.factory import pairs
+from tests.teachers.hostile import Hostile
+
+import limbeck
+from limbeck.errors import BudgetReached, InvalidInput
+from limbeck.models.chat import Renderer
+from limbeck.models.loading import load
+from limbeck.models.token_bytes import TokenBytes
+from limbeck.progress import Silent
+from limbeck.settings import Settings
+from limbeck.teachers import remote
+
+
+def intent(text):
+    return text.split(": ")[1].split()[0]
+
+
+class Telling:
+    """Tells log-probabilities as llama.cpp's server does, of a model that is nearly sure."""
+
+    def __init__(self, folder, home):
+        self.renderer = load(str(folder), Settings(home, threads=1)).renderer
+        self.names = TokenBytes(self.renderer.tokenizer)
+
+    def __call__(self, said, cut, count):
+        ids = self.renderer.response(said)
+        return [self.entry(token, count) for token in (ids[:-1] if cut else ids)]
+
+    def entry(self, token, count):
+        others = [i for i in range(50, 50 + count) if i != token][: count - 1]
+        top = [self.one(token, -0.1), *(self.one(other, -5.0 - other / 100) for other in others)]
+        return {**top[0], "top_logprobs": top}
+
+    def one(self, token, logprob):
+        stands_for = self.names.bytes_of.get(token, b"")
+        return {"id": token, "token": stands_for.decode(errors="ignore"), "bytes": list(stands_for), "logprob": logprob}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    made = Hostile(intent)
+    start = remote.RemoteTeacher.__init__
+
+    def on_its_loop(self, *args, **more):
+        start(self, *args, **more)
+        self._loop = made.loop
+
+    monkeypatch.setattr(remote.RemoteTeacher, "__init__", on_its_loop)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_folder, server):
+    return {
+        "kind": "distillation",
+        "name": "student",
+        "source": {
+            "prompts": str(pairs(tmp_path / "prompts.jsonl", 14, labelled=False)),
+            "held_out": str(pairs(tmp_path / "test.jsonl", 3, start=1000)),
+            "minimum": 10,
+            "validation_share": 0.0,
+        },
+        "teacher": {"model": "wise", "endpoint": server.url, "prices": {"input": 0.001, "output": 0.002}},
+        "student": {"model": str(tiny_folder), "shrink": {"layers": 2}},
+        "synthesis": {"max_response_tokens": 12, "top_k": 8},
+        "training": {"epochs": 1, "batch_size": 16},
+        "evaluation": {"max_response_tokens": 9, "latency_requests": 2, "baseline": False},
+        "export": {"gguf": "none"},
+    }
+
+
+def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_raised(tmp_path, recipe, server):
+    recipe["training"]["objective"] = {"cross_entropy": 1}
+    recipe["teacher"]["budget"] = {"tokens": 800}
+    with pytest.raises(BudgetReached):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert 0 < len(server.seen) < 14 and server.billed <= 800
+    recipe["teacher"]["budget"] = {"tokens": 100_000}
+    model = limbeck.distill(recipe, home=tmp_path / "home", resume=True)
+    assert len(server.seen) == 14 + 3 and set(server.delivered.values()) == {1}
+    assert not any("logprobs" in body for *_, body in server.seen)
+    teacher = model.report["models"]["teacher"]
+    assert teacher["exact_match"]["value"] == 1.0 and teacher["latency"]["network"]
+    assert teacher["latency"]["p50"] >= 2.0  # the service's own seconds, on its own clock
+    assert "The teacher was timed over the network." in model.report["verdict"]
+    assert teacher["cost_per_1000_requests"] == pytest.approx(30 * 0.001 + 7 * 0.002, rel=0.2)
+    assert model.lineage["taught_by"] == f"wise at {server.url}"
+
+
+def test_a_student_learns_from_a_services_distributions(tmp_path, recipe, server, tiny_folder):
+    server.logprobs = Telling(tiny_folder, tmp_path)
+    server.faults.extend([None] * 7 + ["wrong length"])
+    said = []
+
+    class Listening(Silent):
+        def say(self, text):
+            said.append(text)
+
+    limbeck.distill(recipe, home=tmp_path / "home", progress=Listening())
+    job = tmp_path / "home" / "jobs" / "student"
+    rows = [json.loads(line) for line in (job / "2-synthesis" / "answers.jsonl").read_text().splitlines()]
+    assert {row["text"] for row in rows} == {"leak", "noise", "warranty", "billing"}
+    assert any("1 answers came as text alone" in text for text in said)
+    assert any("1 of" in text and "without distributions and are left out" in text for text in said)
+    losses = json.loads((job / "4-training" / "losses.json").read_text())
+    assert np.isfinite(losses["training_loss"])
+    assert all(body["top_logprobs"] == 8 for *_, body in server.seen if body.get("logprobs"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [("no logprobs", "tells no log-probabilities"), ("wrong length", "that ends the answer")]
+)
+def test_distributions_that_do_not_come_are_refused_after_four_requests_with_the_way_out(
+    tmp_path, recipe, server, tiny_folder, fault, why
+):
+    server.logprobs = Telling(tiny_folder, tmp_path)
+    server.faults.extend([fault] * 100)
+    with pytest.raises(InvalidInput, match=rf"{why}.*training\.objective: {{cross_entropy: 1}}"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert len(server.seen) == 4
+
+
+def test_another_tokenizer_is_refused_before_anything_is_asked(tmp_path, recipe, server, tiny_folder):
+    other = make_model(tmp_path / "other")
+    make_tokenizer(300).save_pretrained(other)
+    recipe["teacher"]["tokenizer"] = str(other)
+    with pytest.raises(InvalidInput, match=r"not known to be the student's.*cross_entropy: 1"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert not server.seen
+
+
+def test_our_own_tokens_are_found_by_their_bytes_alone(tiny_folder, tmp_path):
+    telling = Telling(tiny_folder, tmp_path)
+    assert isinstance(telling.renderer, Renderer)
+    for token, stands_for in telling.names.bytes_of.items():
+        assert telling.names.find(stands_for) == token
+        if stands_for.isascii():
+            assert telling.renderer.tokenizer.decode([token]) == stands_for.decode()
