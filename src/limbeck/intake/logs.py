@@ -2,37 +2,139 @@
 
 Reads what Amazon Bedrock (and Limbeck's own service) writes under `[prefix/]AWSLogs/<account>/
 BedrockModelInvocationLogs/<region>/YYYY/MM/DD/HH/`: gzipped JSON lines, a record a line, large bodies aside under
-`data/`. Bodies are those of Converse, ConverseStream (an array of events) and InvokeModel in the forms of Nova,
-Llama, Anthropic's messages and OpenAI's chat.
+`data/`. DuckDB unpacks, parses and filters them and folds equal conversations, in bounded memory and on disk beyond
+it; what it hands to Python, one record that fits at a time, is a request's messages (`invocations` reads them). Each
+file is read once. A file that DuckDB refuses is read again as far as it goes.
 
-Filters are the API's: ``equals``, ``notEquals``, ``andAll``, ``orAll`` over request metadata, on exact strings.
-``notEquals`` fits a record that lacks the key.
+Every record ends in exactly one place: a row, or a line of the passed over, with its file, its number and the reason.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from json import loads
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.errors import InvalidInput
-from limbeck.storage.objects import Found, Objects
-from limbeck.storage.workspace import writing
+import duckdb
 
-__all__ = ["extract_logs", "fits", "turns_of"]
+from limbeck.filters import fits
+from limbeck.intake.log_files import LogFiles
+from limbeck.intake.log_records import Asked, LogRecords, opened
+from limbeck.intake.rows import Row
+from limbeck.progress import Progress, Silent, StopSignal
+from limbeck.records import Message, Prompt
+from limbeck.storage.objects import Objects
 
-MAXIMUM_RECORD_BYTES = 10_000_000
-"""A longer record is refused unread."""
+__all__ = ["Asked", "LogTable", "extract_logs", "fits", "read_logs"]
+
+
+class LogTable:
+    """A log, read, filtered and folded: what it holds, and its rows. Made by `read_logs`."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection, files: LogFiles) -> None:
+        self._database, self._files = database, files
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many records became what: ``taken``, or the reason why not."""
+        reasons = "select reason, count(*) from fates group by reason order by min(pos)"
+        found = Counter({str(reason): int(count) for reason, count in self._all(reasons) if reason is not None})
+        ((taken,),) = self._all("select count(*) from folded")
+        return Counter({"taken": taken} if taken else {}) + found
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in the order of the log, each different conversation once."""
+        found = self._database.execute(
+            "select asked, answered, file, pos - first + 1, copies, sent, differ"
+            " from folded join records using (pos) join places using (file) order by pos"
+        )
+        while some := found.fetchmany(1000):
+            for asked, answered, file, line, copies, sent, differ in some:
+                yield Row(
+                    Prompt(tuple(Message(role, text) for role, text in loads(asked))),
+                    None if answered is None else answered[1:],
+                    line,
+                    self._files.files[file].name,
+                    copies,
+                    "log",
+                    tuple(loads(one) for one in sent or ()),
+                    differ,
+                )
+
+    def write_rows(self, path: Path) -> None:
+        """The rows as chat, a line each: messages, the label as the last of them, and the first record's metadata."""
+        self._copy(
+            "select list_concat("
+            " list_transform(from_json(asked, '[[\"VARCHAR\"]]'), lambda turn: {'role': turn[1], 'content': turn[2]}),"
+            " case when answered is null then [] else [{'role': 'assistant', 'content': substring(answered, 2)}] end"
+            " ) as messages, sent[1]::json as metadata"
+            " from folded join records using (pos) order by pos",
+            path,
+            "format json",
+        )
+
+    def write_passed_over(self, path: Path) -> None:
+        """A CSV of every record that became no row: file, line (of its records) and reason."""
+        self._copy(
+            "select name as file, pos - first + 1 as line, reason from fates join places using (file)"
+            " where reason is not null order by pos",
+            path,
+            "format csv",
+        )
+
+    def _copy(self, query: str, path: Path, form: str) -> None:
+        """Let DuckDB write a file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        quoted = str(beside).replace("'", "''")
+        try:
+            self._database.execute(f"copy ({query}) to '{quoted}' ({form})")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _all(self, query: str) -> list[Any]:
+        return self._database.execute(query).fetchall()
+
+
+@contextmanager
+def read_logs(
+    files: LogFiles,
+    asked: Asked,
+    scratch: Path,
+    threads: int = 1,
+    progress: Progress | None = None,
+    stop: StopSignal | None = None,
+) -> Iterator[LogTable]:
+    """Read every file once. ``scratch`` holds what does not fit in memory, and is emptied again."""
+    stop = stop or StopSignal()
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch, prefix="logs-") as folder, opened(Path(folder), threads) as database:
+        reading = LogRecords(database, files, asked, Path(folder))
+        total = sum(file.size for file in files.files)
+        with (progress or Silent()).task("invocation logs", total / 1e6, "MB") as task:
+            for batch in files.batches():
+                stop.check()
+                reading.read(batch)
+                task.advance(sum(files.files[place].size for place in batch) / 1e6)
+        reading.fold()
+        yield LogTable(database, files)
 
 
 def extract_logs(
-    objects: Objects, uri: str, path: Path, filters: Mapping[str, Any] | None, responses_of: str | None
+    objects: Objects | None,
+    uri: str,
+    path: Path,
+    filters: Mapping[str, Any] | None = None,
+    responses_of: str | None = None,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+    stop: StopSignal | None = None,
 ) -> Counter[str]:
     """Write the log records under ``uri`` that fit as rows into ``path``; gives how many became what.
 
@@ -40,160 +142,8 @@ def extract_logs(
     only prompts are, of any model. Beside ``path`` a `.csv` says of each record that was not taken why.
     Raises `InvalidInput` if no log is there.
     """
-    files = [found for found in objects.find(uri) if _is_log(found.key)]
-    if not files:
-        raise InvalidInput(f"{uri}: no invocation log; expected objects that end in .json.gz outside data/")
-    counts: Counter[str] = Counter()
-    with writing(path) as rows, writing(path.with_suffix(".csv")) as told:
-        passed_over = csv.writer(told, lineterminator="\n")
-        passed_over.writerow(("file", "line", "reason"))
-        for found in files:
-            for line, record in _records(objects, found):
-                row = _row(record, objects, filters, responses_of)
-                if isinstance(row, str):
-                    counts[row] += 1
-                    passed_over.writerow((found.key, line, row))
-                else:
-                    counts["taken"] += 1
-                    rows.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return counts
-
-
-def fits(filters: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> bool:
-    """Whether a record with ``metadata`` passes ``filters`` (one member of the API's union, or nothing)."""
-    if not filters:
-        return True
-    ((form, value),) = filters.items()
-    if form == "andAll":
-        return all(fits(one, metadata) for one in value)
-    if form == "orAll":
-        return any(fits(one, metadata) for one in value)
-    ((key, wanted),) = value.items()
-    return bool((metadata.get(key) == wanted) == (form == "equals"))
-
-
-def turns_of(record: Mapping[str, Any], request: Any, response: Any) -> tuple[list[dict[str, str]], str | None]:
-    """The conversation a record asked with, and the text that was answered. Raises `InvalidInput` for another form."""
-    if not isinstance(request, dict):
-        raise InvalidInput("no request body")
-    if isinstance(request.get("prompt"), str):
-        return [{"role": "user", "content": request["prompt"]}], _answered(response)
-    turns = []
-    system = request.get("system")
-    if system:
-        turns.append({"role": "system", "content": system if isinstance(system, str) else _text(system)})
-    messages = request.get("messages")
-    if not isinstance(messages, list):
-        raise InvalidInput("neither messages nor a prompt in the request")
-    for message in messages:
-        content = message.get("content")
-        turns.append({"role": message.get("role"), "content": content if isinstance(content, str) else _text(content)})
-    return turns, _answered(response)
-
-
-def _is_log(key: str) -> bool:
-    return key.endswith(".json.gz") and "/data/" not in key
-
-
-def _records(objects: Objects, found: Found) -> Iterator[tuple[int, Any]]:
-    """The records of one object with their lines (from 1); a line or a file that is damaged comes as text saying so."""
-    raw = io.BytesIO(b"".join(objects.read(found.bucket, found.key)))
-    line = 0
-    try:
-        with gzip.open(raw, "rb") as file:
-            while text := file.readline(MAXIMUM_RECORD_BYTES + 1):
-                line += 1
-                if len(text) > MAXIMUM_RECORD_BYTES:
-                    yield line, f"a record of over {MAXIMUM_RECORD_BYTES:,} bytes"
-                    return
-                if text.strip():
-                    try:
-                        yield line, json.loads(text)
-                    except (ValueError, RecursionError):
-                        yield line, "not JSON"
-    except (OSError, EOFError, zlib.error):
-        yield line + 1, "the file is damaged here: not gzip"
-
-
-def _row(
-    record: Any, objects: Objects, filters: Mapping[str, Any] | None, responses_of: str | None
-) -> dict[str, Any] | str:
-    """The row of a record, or why there is none."""
-    if isinstance(record, str):
-        return record
-    if not isinstance(record, dict) or record.get("schemaType") != "ModelInvocationLog":
-        return "no record of an invocation"
-    if record.get("errorCode"):
-        return "the invocation failed"
-    metadata = record.get("requestMetadata")
-    if not fits(filters, metadata if isinstance(metadata, dict) else {}):
-        return "does not fit the filters"
-    if responses_of is not None and record.get("modelId") != responses_of:
-        return "of another model"
-    try:
-        request = _body(record.get("input"), "input", objects)
-        response = _body(record.get("output"), "output", objects) if responses_of is not None else None
-        turns, answer = turns_of(record, request, response)
-    except (InvalidInput, AttributeError, TypeError) as error:
-        return f"cannot be read: {error}"
-    if responses_of is not None:
-        if not answer:
-            return "no text was answered"
-        turns.append({"role": "assistant", "content": answer})
-    return {"messages": turns}
-
-
-def _body(part: Any, name: str, objects: Objects) -> Any:
-    """A record's input or output: in it, or in the object it points at."""
-    if not isinstance(part, dict):
-        return None
-    aside = part.get(f"{name}BodyS3Path")
-    if aside is None:
-        return part.get(f"{name}BodyJson")
-    (found,) = objects.find(aside)
-    try:
-        return json.loads(gzip.decompress(b"".join(objects.read(found.bucket, found.key))))
-    except (OSError, ValueError, EOFError, zlib.error):
-        raise InvalidInput(f"{aside} is damaged") from None
-
-
-def _text(content: Any) -> str:
-    """The text of content blocks. Raises `InvalidInput` where there is something else among them."""
-    if not isinstance(content, list):
-        raise InvalidInput("content that is no list of blocks")
-    for block in content:
-        if not isinstance(block, dict) or not isinstance(block.get("text"), str):
-            raise InvalidInput("content that is not text alone")
-    return "\n".join(block["text"] for block in content)
-
-
-def _answered(response: Any) -> str | None:
-    """The text of an answer, whole or in events, in any of the forms."""
-    if isinstance(response, list):
-        pieces = [_piece(event) for event in response if isinstance(event, dict)]
-        return "".join(pieces) or None
-    if not isinstance(response, dict):
-        return None
-    if "output" in response:
-        return _text(response["output"]["message"]["content"])
-    if "generation" in response:
-        return str(response["generation"])
-    if "choices" in response:
-        choice = response["choices"][0]
-        return str((choice["message"]["content"] if "message" in choice else choice.get("text")) or "") or None
-    if "content" in response:
-        return _text(response["content"])
-    return None
-
-
-def _piece(event: Mapping[str, Any]) -> str:
-    if "contentBlockDelta" in event:
-        return str(event["contentBlockDelta"].get("delta", {}).get("text", ""))
-    if "generation" in event:
-        return str(event["generation"] or "")
-    if event.get("choices"):
-        choice = event["choices"][0]
-        return str(choice.get("text") or choice.get("delta", {}).get("content") or "")
-    if event.get("type") == "content_block_delta":
-        return str(event.get("delta", {}).get("text", ""))
-    return ""
+    asked = Asked(filters, responses_of)
+    with read_logs(LogFiles(uri, objects), asked, path.parent, threads, progress, stop) as table:
+        table.write_rows(path)
+        table.write_passed_over(path.with_suffix(".csv"))
+        return table.counts

@@ -13,14 +13,14 @@ see stands in ``"context"`` beside the last two shapes, or in any of them betwee
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
 from limbeck.intake.droppable import Marks, with_context, without
-from limbeck.records import Fault, Message, Prompt, Role
+from limbeck.records import Fault, Message, Origin, Prompt, Role
 
 __all__ = ["MAXIMUM_LINE_BYTES", "SCHEMA_VERSION", "Row", "parse_row", "read_rows"]
 
@@ -32,13 +32,21 @@ MAXIMUM_LINE_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """A valid row: the prompt, its label if it has one, and its line (from 1)."""
+    """A valid row: the prompt, its label if it has one, its line (from 1) and its file."""
 
     prompt: Prompt
     label: str | None
     line: int
     whole: Prompt | None = None
     """The prompt with what only the teacher sees; None where that is nothing."""
+    file: str = field(default="", compare=False)
+    copies: int = 1
+    """How many records were the same; only a log's are folded before they are rows."""
+    origin: Origin = "given"
+    metadata: tuple[Mapping[str, str], ...] = ()
+    """What was sent along with it; with several copies, each different one."""
+    differ: bool = False
+    """Whether the copies had different labels; the first one's is kept."""
 
 
 def read_rows(path: Path, marks: Marks | None = None) -> Iterator[Row | list[Fault]]:
@@ -102,7 +110,7 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
             prompt = without(prompt, marks)
         except InvalidInput as error:
             return faults.add("messages", str(error), f"{marks[0]}…{marks[1]} around a part of a turn").found
-    return Row(prompt, label, number, whole if whole != prompt else None)
+    return Row(prompt, label, number, whole if whole != prompt else None, file)
 
 
 class _Faults:

@@ -80,6 +80,10 @@ class Objects(ABC):
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object; one that is not there is no fault, as S3 has it."""
 
+    def local(self, bucket: str, key: str) -> Path | None:
+        """The file an object is, for reading in place; None where it is none."""
+        return None
+
     def exists(self, bucket: str, key: str) -> bool:
         """Whether there is such an object."""
         try:

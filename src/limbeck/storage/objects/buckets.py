@@ -207,6 +207,10 @@ class Buckets(Objects):
         finally:
             Path(name).unlink(missing_ok=True)
 
+    def local(self, bucket: str, key: str) -> Path:
+        """See `Objects.local`."""
+        return self.path(bucket, key)
+
     def path(self, bucket: str, key: str) -> Path:
         """The file an object is, or would be. Raises `UnknownObject` where there is no such bucket."""
         self.check_bucket(bucket)

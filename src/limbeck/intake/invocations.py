@@ -1,0 +1,111 @@
+"""What a logged request asked and what was answered, in any of the forms of body that Bedrock logs.
+
+Requests and answers of Converse and ConverseStream (an array of events), and of InvokeModel in the forms of Nova,
+Llama, Anthropic's messages and OpenAI's chat completions. Text alone can be learned here: a request with an image, a
+document or a tool's result is refused with the reason. Marks that change no word (``cachePoint``) are passed over, and
+so is what a model thought before it answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from limbeck.errors import InvalidInput
+
+__all__ = ["answer_in", "turns_in"]
+
+_SILENT = ("cachePoint", "reasoningContent")
+"""Blocks of Converse that say nothing to whom is asked."""
+
+_THINKING = ("thinking", "redacted_thinking")
+"""The same, by the ``type`` of Anthropic's blocks."""
+
+
+def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
+    """The conversation of a request, role and text by turn, from these members of its body.
+
+    Raises `InvalidInput` for what is no conversation of text that ends with the user.
+    """
+    if isinstance(prompt, str):
+        turns = [("user", prompt)]
+    elif isinstance(messages, list):
+        turns = [(_role(message), _text(message.get("content"))) for message in messages]
+        if system:
+            turns.insert(0, ("system", _text(system)))
+    else:
+        raise InvalidInput("neither messages nor a prompt in the request")
+    _check(turns)
+    return turns
+
+
+def answer_in(response: Any) -> str | None:
+    """The text of an answer, whole or in events; None where there is none. Raises `InvalidInput` for another form."""
+    if isinstance(response, list):
+        return "".join(_piece(event) for event in response if isinstance(event, dict)) or None
+    if not isinstance(response, dict):
+        return None
+    if "output" in response:
+        return _text(response["output"]["message"]["content"]) or None
+    if "generation" in response:
+        return str(response["generation"]) or None
+    if response.get("choices"):
+        choice = response["choices"][0]
+        return str((choice["message"]["content"] if "message" in choice else choice.get("text")) or "") or None
+    if "content" in response:
+        return _text(response["content"]) or None
+    return None
+
+
+def _role(message: Any) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in ("system", "developer", "user", "assistant"):
+        raise InvalidInput(f'a turn of "{role}"')
+    return "system" if role == "developer" else str(role)
+
+
+def _check(turns: list[tuple[str, str]]) -> None:
+    """The user begins, after at most one system prompt; they take turns; the user ends."""
+    expected = "user"
+    for at, (role, text) in enumerate(turns):
+        if role == expected:
+            expected = "assistant" if role == "user" else "user"
+        elif at or role != "system":
+            raise InvalidInput("turns that do not alternate from the user to the user")
+        if not text or text.isspace():
+            raise InvalidInput("a turn without text")
+        if "\x00" in text:
+            raise InvalidInput("a NUL character")
+    if expected == "user":
+        raise InvalidInput("turns that do not alternate from the user to the user")
+
+
+def _text(content: Any) -> str:
+    """The text of a turn, as a string or in blocks. Raises `InvalidInput` where something else is among them."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise InvalidInput("content that is no list of blocks")
+    texts: list[str] = []
+    for block in content:
+        if not isinstance(block, dict):
+            raise InvalidInput("content that is no list of blocks")
+        if isinstance(block.get("text"), str):
+            texts.append(block["text"])
+        elif not any(mark in block for mark in _SILENT) and block.get("type") not in _THINKING:
+            raise InvalidInput("content that is not text alone")
+    return "\n".join(texts)
+
+
+def _piece(event: Mapping[str, Any]) -> str:
+    """The text that one event of a stream adds."""
+    if "contentBlockDelta" in event:
+        return str(event["contentBlockDelta"].get("delta", {}).get("text", ""))
+    if "generation" in event:
+        return str(event["generation"] or "")
+    if event.get("choices"):
+        choice = event["choices"][0]
+        return str(choice.get("text") or choice.get("delta", {}).get("content") or "")
+    if event.get("type") == "content_block_delta":
+        return str(event.get("delta", {}).get("text", ""))
+    return ""
