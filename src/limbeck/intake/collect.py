@@ -230,7 +230,8 @@ def _example(row: Row, source: Source, split: Split, file: str) -> Example:
     prompt, whole = row.prompt, row.whole
     if source.system:
         prompt, whole = prompt.with_system(source.system), whole and whole.with_system(source.system)
-    return Example(prompt, row.label, split, file, row.line, whole=whole)
+    metadata = dict(row.metadata[0]) if row.metadata else {}
+    return Example(prompt, row.label, split, file, row.line, row.copies, row.origin, metadata=metadata, whole=whole)
 
 
 def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int, str, str]]) -> None:

@@ -58,11 +58,11 @@ class LogTable:
                     Prompt(tuple(Message(role, text) for role, text in loads(asked))),
                     None if answered is None else answered[1:],
                     line,
-                    self._files.files[file].name,
-                    copies,
-                    "log",
-                    tuple(loads(one) for one in sent or ()),
-                    differ,
+                    file=self._files.files[file].name,
+                    copies=copies,
+                    origin="log",
+                    metadata=tuple(loads(one) for one in sent or ()),
+                    differ=differ,
                 )
 
     def write_rows(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 Three shapes, told apart row by row by their keys:
 
     {"schemaVersion": "bedrock-conversation-2024", "system": [{"text"}], "messages": [{"role", "content": [{"text"}]}]}
-    {"messages": [{"role", "content": "text"}]}                          OpenAI chat
+    {"messages": [{"role", "content": "text"}], "metadata"?: {key: text}}  OpenAI chat
     {"prompt": "text", "completion": "text"}                             completion may be left out
 
 A conversation that ends with the assistant is a labelled pair: its last turn is the label. What only the teacher is to
@@ -100,6 +100,7 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
     if not faults.found:
         _check_turns(messages, faults)
     context = faults.text("context", row["context"]) if "context" in row else ""
+    metadata = _read_metadata(row, faults)
     if faults.found:
         return faults.found
     label = messages.pop().text if messages[-1].role == "assistant" else None
@@ -110,7 +111,7 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
             prompt = without(prompt, marks)
         except InvalidInput as error:
             return faults.add("messages", str(error), f"{marks[0]}…{marks[1]} around a part of a turn").found
-    return Row(prompt, label, number, whole if whole != prompt else None, file)
+    return Row(prompt, label, number, whole if whole != prompt else None, file, metadata=metadata)
 
 
 class _Faults:
@@ -186,12 +187,20 @@ def _read_block(block: Any, where: str, faults: _Faults) -> str:
 
 
 def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
-    faults.unknown("", row, ("messages", "context"))
+    faults.unknown("", row, ("messages", "context", "metadata"))
     messages = []
     for at, turn in _turns(row, faults):
         role = _read_role(turn, at, ("system", "user", "assistant"), faults)
         messages.append(Message(role, faults.text(f"{at}.content", turn.get("content"))))
     return messages
+
+
+def _read_metadata(row: dict[str, Any], faults: _Faults) -> tuple[Mapping[str, str], ...]:
+    found = row.get("metadata") or {}
+    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+        return (found,) if found else ()
+    faults.add("metadata", _described(found), "keys with text")
+    return ()
 
 
 def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:
