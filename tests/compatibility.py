@@ -70,7 +70,7 @@ ROWS = {
     31: Row("Fine-tuning on text, from 8 rows"),
     32: Row("Fine-tuning on images", missing=TEXT_ONLY),
     33: Row("Rows of prompt and completion"),
-    34: Row("Continued pre-training", True, "the kind is read and refused by name; training on plain text is not built"),
+    34: Row("Continued pre-training: held-out perplexity before and after, and what was forgotten", beyond=True),
     35: Row("A custom model trained further"),
     36: Row("Hyperparameters: defaults, ranges, notations, unknown names"),
     37: Row("Advice on data and hyperparameters", beyond=True),

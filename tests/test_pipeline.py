@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from tests.factory import INTENTS, pairs
+from tests.factory import INTENTS, pairs, write_rows
 from tests.forks import distill_until_killed, forked
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import limbeck
-from limbeck.errors import Conflict, InvalidDataset, NotYet, Stopped, UnknownModel
+from limbeck.errors import Conflict, InvalidDataset, InvalidRecipe, NotYet, Stopped, UnknownModel
 from limbeck.progress import Silent, StopSignal
 from limbeck.storage.workspace import file_digest
 
@@ -178,11 +178,46 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, recipe)
     home = tmp_path / "home"
     with pytest.raises(UnknownModel, match="no model"):
         limbeck.distill({**recipe, "teacher": {"model": "nobody"}}, home=home)
-    with pytest.raises(NotYet, match="continued-pre-training cannot be run yet"):
-        limbeck.library._run(
-            "continued-pre-training", {**recipe, "kind": "continued-pre-training"}, home, False, None, None
-        )
+    with pytest.raises(InvalidRecipe, match="continued pre-training learns from text and has none"):
+        limbeck.pretrain({**recipe, "kind": "continued-pre-training"}, home=home)
     assert not list(home.glob("jobs/*/1-intake"))
+
+
+@pytest.mark.row(34)
+def test_plain_text_is_read_and_what_was_gained_and_forgotten_is_told(tmp_path, tiny_folder):
+    nouns = [f"{size} {thing}" for size in ("old", "new", "red", "big") for thing in ("kettle", "washer", "hob")]
+    rows = write_rows(tmp_path / "text.jsonl", [{"input": f"The {noun} leaks water. " * 25} for noun in nouns])
+    recipe = {
+        "kind": "continued-pre-training",
+        "name": "reader",
+        "source": {"prompts": str(rows)},
+        "student": {"model": str(tiny_folder)},
+        "training": {
+            "epochs": 3,
+            "batch_size": 2,
+            "learning_rate": 0.01,
+            "pack_tokens": 256,
+            "freeze_embeddings": False,
+        },
+        "export": {"gguf": "none"},
+    }
+    model = limbeck.pretrain(recipe, home=tmp_path / "home")
+    job = tmp_path / "home" / "jobs" / "reader"
+    assert [path.name for path in sorted(job.glob("[0-9]-*"))] == ["1-intake", "4-training", "5-evaluation", "6-model"]
+    report = json.loads((job / "5-evaluation" / "report.json").read_text())
+    before, after = report["models"]["student before"], report["models"]["student after"]
+    assert after["perplexity"]["value"] < 0.5 * before["perplexity"]["value"]
+    assert after["general_perplexity"]["value"] != before["general_perplexity"]["value"]
+    assert "held-out perplexity" in report["verdict"] and "general perplexity" in report["verdict"]
+    assert report["verdict"] in (model.path / "README.md").read_text().replace("Do not", "do not").replace(
+        "Ship", "ship"
+    )
+    assert "trained further on text from" in (model.path / "README.md").read_text()
+    assert json.loads((job / "advice.json").read_text())["counts"]["training"] > 5
+    again = limbeck.pretrain({**recipe, "name": "further", "student": {"model": "reader"}}, home=tmp_path / "home")
+    assert again.base == "reader"
+    known = json.loads((again.path.parent / "5-evaluation" / "report.json").read_text())["models"]
+    assert known["student before"]["perplexity"]["value"] == pytest.approx(after["perplexity"]["value"], rel=1e-4)
 
 
 class StopAfter(Silent):

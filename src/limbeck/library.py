@@ -22,7 +22,7 @@ from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Pr
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace
 
-__all__ = ["Model", "distill", "evaluate", "export", "fine_tune", "load"]
+__all__ = ["Model", "distill", "evaluate", "export", "fine_tune", "load", "pretrain"]
 
 RecipeLike = Recipe | Path | str | Mapping[str, Any]
 
@@ -49,6 +49,18 @@ def fine_tune(
 ) -> CustomModel:
     """Teach a model labelled pairs and register it. ``resume`` goes on with a job that was broken off."""
     return _run("fine-tuning", recipe, home, resume, progress, stop)
+
+
+def pretrain(
+    recipe: RecipeLike,
+    *,
+    home: Path | str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    stop: StopSignal | None = None,
+) -> CustomModel:
+    """Let a model read plain text, measure it, register it. ``resume`` goes on with a job that was broken off."""
+    return _run("continued-pre-training", recipe, home, resume, progress, stop)
 
 
 def evaluate(

@@ -23,6 +23,7 @@ from limbeck.errors import Conflict, InvalidInput
 from limbeck.evaluation import compare as evaluation
 from limbeck.evaluation.candidates import Candidate
 from limbeck.evaluation.metrics import token_f1
+from limbeck.evaluation.reading import compare_reading
 from limbeck.evaluation.table import table
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
@@ -38,6 +39,7 @@ from limbeck.records import (
     Answer,
     AnsweredExample,
     CustomModel,
+    Document,
     Example,
     GenerationSettings,
     Message,
@@ -53,7 +55,7 @@ from limbeck.teachers.finding import remote_teacher
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "run"]
+__all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "pretrain", "run"]
 
 PARITY_PROMPTS = 8
 """The most prompts a GGUF file is measured on: some 250 tokens, seconds on a small model."""
@@ -83,7 +85,7 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     torch.set_num_threads(settings.threads)
     with work.locked():
         write_json(work.folder / "recipe.json", recipe.dump())
-        return (distill if recipe.kind == "distillation" else fine_tune)(recipe, work, settings)
+        return KINDS[recipe.kind](recipe, work, settings)
 
 
 def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
@@ -126,6 +128,24 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     report = _compare([], base, student, kept, examples, recipe, settings, work)
     _advise(recipe, student, None, report, work)
     return _register(student, base.id, base.id, {}, report, examples, recipe, settings, work)
+
+
+def pretrain(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+    """Plain text in, a registered model out that has read it, with what it read better and what it forgot."""
+    assert recipe.student.model is not None, "the recipe's own check sees to this"
+    base = load(recipe.student.model, settings)
+    student = begin(base, recipe.student.shrink, recipe.name)
+
+    documents = intake.collect_documents(recipe, work)
+    _advise(recipe, student, None, None, work)
+    _read(documents, student, recipe, work)
+    before, after = _untouched(base, recipe), _trained(student, work)
+    plan, inputs = recipe.evaluation, {"weights": _weights_digest(work), "student": before.fingerprint}
+    report = compare_reading(before, after, documents, plan, recipe.training.pack_tokens, work, inputs)
+    return _register(student, base.id, base.id, {}, report, [], recipe, settings, work)
+
+
+KINDS = {"distillation": distill, "fine-tuning": fine_tune, "continued-pre-training": pretrain}
 
 
 def evaluate(
@@ -291,9 +311,40 @@ def _train(
 
     files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
     train, validation = prepared("train"), [prepared("validation", file) for file in files]
-    inputs = {
+    made_from = {
         "kept": work.digest_of("3-curation"),
         "signals": work.digest_of("2-synthesis") if soft else None,
+    }
+    _learn(train, validation, student, made_from, recipe, work)
+
+
+def _read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
+    """Stage 4 of continued pre-training."""
+    length = min(student.context_tokens, recipe.training.pack_tokens)
+    counted = recipe.training.copies == "learned"
+
+    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+        chosen = [one for one in documents if one.split == split and file in (None, one.file)]
+        texts = [one.text for one in chosen for _ in range(one.copies if counted and split == "train" else 1)]
+        return training.prepare_text(texts, student.renderer, length)
+
+    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
+    validation = [prepared("validation", file) for file in files]
+    _learn(prepared("train"), validation, student, {"documents": work.digest_of("1-intake")}, recipe, work)
+
+
+def _learn(
+    train: Sequence[training.TrainingExample],
+    validation: Sequence[Sequence[training.TrainingExample]],
+    student: LoadedModel,
+    made_from: Mapping[str, Any],
+    recipe: Recipe,
+    work: Workspace,
+) -> None:
+    """The loop itself, as a durable step."""
+    objective = recipe.objective
+    inputs = {
+        **made_from,
         "student": student.fingerprint,
         "objective": objective.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
@@ -321,13 +372,12 @@ def _compare(
     work: Workspace,
 ) -> Report:
     """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
-    weights = _weights_digest(work)
     candidates = [
         *before,
-        Candidate("student before", begin(base, recipe.student.shrink, recipe.name)),
-        Candidate("student after", renamed(student, digest([student.fingerprint, weights]))),
+        Candidate("student before", _untouched(base, recipe)),
+        Candidate("student after", _trained(student, work)),
     ]
-    inputs = {"weights": weights, "candidates": [c.model.fingerprint for c in candidates]}
+    inputs = {"weights": _weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
     return evaluation.compare(
         candidates,
         examples,
@@ -339,6 +389,16 @@ def _compare(
         inputs,
         synthesis.remarks(work.folder, kept),
     )
+
+
+def _untouched(base: LoadedModel, recipe: Recipe) -> LoadedModel:
+    """The student as it was before its first step."""
+    return begin(base, recipe.student.shrink, recipe.name)
+
+
+def _trained(student: LoadedModel, work: Workspace) -> LoadedModel:
+    """The student with its new weights, under a fingerprint of its own."""
+    return renamed(student, digest([student.fingerprint, _weights_digest(work)]))
 
 
 def _register(
@@ -355,7 +415,7 @@ def _register(
     """Stage 6. A GGUF file is measured on held-out prompts."""
     hashes = {
         "examples": work.digest_of("1-intake"),
-        "answers kept": work.digest_of("3-curation"),
+        **({"answers kept": work.digest_of("3-curation")} if recipe.kind != "continued-pre-training" else {}),
         "weights": _weights_digest(work),
         **hashes,
     }

@@ -61,7 +61,7 @@ Name = Annotated[str, Field(pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
 INCIDENTAL = ("key", "concurrency", "attempts", "timeout", "prices", "budget")
 """Keys of a teacher that change no answer."""
 
-RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning")
+RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning", "continued-pre-training")
 """The kinds the river can run."""
 
 
@@ -451,6 +451,8 @@ class Evaluation(_Section):
     """What the verdict goes by."""
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     """How far below the teacher the student may score and still be shipped."""
+    forgetting: Annotated[float, Field(ge=0.0)] = 0.1
+    """After continued pre-training: by what share the perplexity of general text may have risen."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """Examine on at most this many held-out rows."""
     max_response_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
@@ -517,16 +519,18 @@ class Recipe(_Section):
                 raise ValueError(f"curation.votes: {without} for several answers; drop it")
             if self.curation.judge is not None and self.curation.judge.model is None:
                 raise ValueError(f"curation.judge.model: missing; {without}, so say who judges")
-        if self.kind == "fine-tuning":
+        if self.kind != "distillation":
+            called = self.kind.replace("continued-", "continued ")
+            learned = "labels" if self.kind == "fine-tuning" else "text"
             if self.teacher is not None:
                 raise ValueError(
-                    "teacher: fine-tuning learns from labels and has none; say kind: distillation, or drop it"
+                    f"teacher: {called} learns from {learned} and has none; say kind: distillation, or drop it"
                 )
             if self.student.model is None:
-                raise ValueError("student.model: missing; fine-tuning needs a model to start from")
+                raise ValueError(f"student.model: missing; {called} needs a model to start from")
             if self.objective.divergences:
                 raise ValueError(
-                    f"training.objective.{next(iter(self.objective.divergences))}: fine-tuning has no teacher's"
+                    f"training.objective.{next(iter(self.objective.divergences))}: {called} has no teacher's"
                     " distributions; use cross_entropy"
                 )
         return self

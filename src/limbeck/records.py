@@ -25,6 +25,7 @@ __all__ = [
     "Answer",
     "AnsweredExample",
     "CustomModel",
+    "Document",
     "Example",
     "Fault",
     "GenerationSettings",
@@ -155,6 +156,28 @@ class Example:
     def id(self) -> str:
         """The prompt's content hash."""
         return self.prompt.id
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to be read, in continued pre-training, and where it came from."""
+
+    text: str
+    split: Split
+    file: str
+    line: int
+    """The line (from 1) it begins on."""
+    copies: int = 1
+
+    @property
+    def as_prompt(self) -> Prompt:
+        """The text as a prompt: what divides prompts divides documents."""
+        return Prompt((Message("user", self.text),))
+
+    @property
+    def id(self) -> str:
+        """The text's content hash."""
+        return self.as_prompt.id
 
 
 @dataclass(frozen=True)

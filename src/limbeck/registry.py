@@ -134,7 +134,11 @@ def _card(
 ) -> str:
     recipe = json.dumps(lineage["recipe"], indent=2, ensure_ascii=False)
     verdict = report.verdict[0].upper() + report.verdict[1:]
-    made = {"distillation": "distilled from", "fine-tuning": "fine-tuned from"}.get(kind, "made from")
+    made = {"distillation": "distilled from", "fine-tuning": "fine-tuned from"}.get(
+        kind, "trained further on text from"
+    )
+    timed = any("latency" in measured for measured in report.models.values())
+    how = " Requests were timed one after another on the machine that trained the model." if timed else ""
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -143,13 +147,13 @@ pipeline_tag: text-generation
 
 A model {made} `{base}` with Limbeck. {verdict}
 
-## Measured on {report.rows} held-out rows
+## Measured on {report.rows} held-out {"rows" if timed else "documents"}
 
 ```
 {table}
 ```
 
-Intervals are 95%, by bootstrap. Requests were timed one after another on the machine that trained the model.
+Intervals are 95%, by bootstrap.{how}
 
 ## Lineage
 

@@ -17,6 +17,7 @@ from tests.homes import ENTRY, TEACHER, tiny_home
 from transformers import AutoModelForCausalLM
 
 FOREIGN = "test.foreign-v1:0"
+NOUNS = [f"{size} {thing}" for size in ("old", "new", "red", "big") for thing in ("kettle", "washer", "hob", "fridge")]
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 
 
@@ -35,6 +36,7 @@ def home(tmp_path_factory, taught_folder):
     pairs(bucket / "watched-too.jsonl", 9, start=800)
     faulty = [{"prompt": f"prompt {i}"} if i % 3 else {"prompt": ""} for i in range(120)]
     write_rows(bucket / "faulty.jsonl", faulty)
+    write_rows(bucket / "text.jsonl", [{"input": f"The {noun} leaks, and the floor is wet. " * 6} for noun in NOUNS])
     return home
 
 
@@ -195,7 +197,7 @@ def test_ninety_nine_prompts_are_refused_at_once_and_every_faulty_row_is_named(c
         ({"trainingDataConfig": {"s3Uri": "s3://nobody/x.jsonl"}}, "nobody"),
         ({"outputDataConfig": {"s3Uri": "s3://nobody/"}}, "outputDataConfig.s3Uri"),
         ({"hyperParameters": {"epochCount": "9"}}, "epochCount"),
-        ({"customizationType": "CONTINUED_PRE_TRAINING"}, "cannot be run yet"),
+        ({"customizationType": "CONTINUED_PRE_TRAINING"}, 'expected {"input"'),
         ({"customizationType": "REINFORCEMENT_FINE_TUNING"}, "not yet"),
         ({"customizationType": "DISTILLATION"}, "customizationConfig.distillationConfig: missing"),
         ({"roleArn": "arn:aws:iam::1:role/x"}, "roleArn"),
@@ -246,6 +248,30 @@ def test_a_custom_model_is_trained_further_and_says_what_it_came_from(client, di
     assert done["baseModelArn"] == distilled["baseModelArn"]
     model = client.get_custom_model(modelIdentifier="model-further")
     assert model["baseModelArn"] == distilled["outputModelArn"]
+
+
+@pytest.mark.row(34, 35)
+def test_a_custom_model_reads_plain_text_and_reads_it_better_afterwards(client, home, distilled):
+    asked = fine_tuning(
+        "read",
+        customizationType="CONTINUED_PRE_TRAINING",
+        baseModelIdentifier=distilled["outputModelArn"],
+        trainingDataConfig={"s3Uri": "s3://desk/text.jsonl"},
+        hyperParameters={"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"},
+    )
+    job = wait(client, client.create_model_customization_job(**asked)["jobArn"])
+    assert (job["status"], job.get("failureMessage")) == ("Completed", None)
+    assert job["customizationType"] == "CONTINUED_PRE_TRAINING"
+    model = client.get_custom_model(modelIdentifier=job["outputModelArn"])
+    assert (model["customizationType"], model["baseModelArn"]) == (
+        "CONTINUED_PRE_TRAINING",
+        distilled["outputModelArn"],
+    )
+    folder = home / "buckets" / "desk" / "output" / f"model-customization-job-{job['jobArn'].rsplit('/', 1)[-1]}"
+    report = json.loads((folder / "evaluation" / "report.json").read_text())
+    before, after = report["models"]["student before"], report["models"]["student after"]
+    assert after["perplexity"]["value"] < before["perplexity"]["value"]
+    assert "general perplexity" in report["verdict"]
 
 
 @pytest.mark.row(64, 65)

@@ -77,7 +77,7 @@ class Outcome:
         return cls(
             metric,
             {part: found[metric]["value"] for part, found in report.models.items() if metric in found},
-            {part: found["latency"]["p50"] for part, found in report.models.items()},
+            {part: found["latency"]["p50"] for part, found in report.models.items() if "latency" in found},
             report.details["tolerance"],
         )
 

@@ -149,6 +149,33 @@ def fine_tune(
 
 
 @app.command()
+def pretrain(
+    recipe: RecipeFile = None,
+    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    text: Annotated[Path | None, typer.Option(help='A text file (.txt, .md), or JSONL of {"input": "…"}.')] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Text to examine the model on.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the text.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    set_: Set = None,
+    resume: Resume = False,
+    home: Home = None,
+) -> None:
+    """Let a model read plain text (continued pre-training), measure what it gained and forgot, register it."""
+    flags = {
+        "name": name,
+        "source.prompts": text,
+        "source.held_out": held_out,
+        "student.model": model,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+    }
+    _run("continued-pre-training", recipe, flags, set_, resume, home)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Catalog id, registered name or folder.")],
     rows: Annotated[Path, typer.Argument(help="JSONL of labelled rows.")],
@@ -408,8 +435,8 @@ def _run(
     recipe = _recipe(kind, file, _given(flags, more), resume, settings)
     from limbeck import library
 
-    verb = library.distill if kind == "distillation" else library.fine_tune
-    command = "distill" if kind == "distillation" else "fine-tune"
+    verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
+    verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")
     again = f"limbeck {command} {file or f'--name {recipe.name}'} --resume" + (f" --home {home}" if home else "")
     try:
         with _stoppable(f"go on with: {again}") as stop:

@@ -325,12 +325,19 @@ def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
             " invocationLogsConfig"
         )
     validators = asked.get("validationDataConfig", {}).get("validators", [])
-    source: dict[str, Any] = {"prompts": str(place / "train.jsonl")}
+    source: dict[str, Any] = {"prompts": str(place / f"train{_suffix(config.get('s3Uri'))}")}
     if validators:
-        source["validation"] = [str(place / f"validation-{at}.jsonl") for at in range(len(validators))]
+        named = [f"validation-{at}{_suffix(validator['s3Uri'])}" for at, validator in enumerate(validators)]
+        source["validation"] = [str(place / name) for name in named]
     if "invocationLogsConfig" in config and asked.get("customizationType") != "DISTILLATION":
         raise InvalidInput("trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs")
     return source
+
+
+def _suffix(uri: str | None) -> str:
+    """What tells a file of text from rows."""
+    suffix = Path(uri or "").suffix.lower()
+    return suffix if suffix in intake.TEXT_SUFFIXES else ".jsonl"
 
 
 def _check_places(asked: Asked, desk: Desk) -> None:

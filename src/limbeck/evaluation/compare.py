@@ -28,7 +28,7 @@ from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 from limbeck.teachers import ask
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["Candidate", "compare", "examine"]
+__all__ = ["STAGE", "Candidate", "compare", "examine", "loss_curve"]
 
 STAGE = "5-evaluation"
 
@@ -200,7 +200,7 @@ def _report(
         "metric": plan.metric,
         "tolerance": plan.tolerance,
         "said": list(said),
-        "loss_curve": _loss_curve(job / "4-training"),
+        "loss_curve": loss_curve(job / "4-training"),
     }
     return Report(models, len(rows), verdict, ship, details)
 
@@ -223,7 +223,8 @@ def _measures(
     return measured
 
 
-def _loss_curve(folder: Path) -> dict[str, list[list[float]]]:
+def loss_curve(folder: Path) -> dict[str, list[list[float]]]:
+    """The losses of a training's folder by step: of training, and of validation."""
     curves: dict[str, list[list[float]]] = {}
     for name, file in (("training", "metrics.csv"), ("validation", "validation.csv")):
         if (folder / file).exists():

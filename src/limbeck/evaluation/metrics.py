@@ -15,7 +15,7 @@ import numpy as np
 
 from limbeck.records import Score
 
-__all__ = ["METRICS", "difference", "exact_match", "mean_score", "token_f1"]
+__all__ = ["METRICS", "RESAMPLES", "difference", "exact_match", "mean_score", "token_f1"]
 
 RESAMPLES = 2000
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from limbeck.evaluation.table import COLUMNS, cells
+from limbeck.evaluation.table import cells, columns
 from limbeck.records import Report
 
 __all__ = ["page"]
@@ -30,7 +30,7 @@ def page(job: str, report: Report) -> str:
             job=job,
             report=report,
             verdict=verdict,
-            columns=COLUMNS,
+            columns=columns(report),
             rows=[cells(part, measured) for part, measured in report.models.items()],
             quality=Markup(_quality_plot(report)),  # noqa: S704 (made here, from numbers and escaped names)
             losses=Markup(_loss_plot(report.details.get("loss_curve", {}))),  # noqa: S704
@@ -44,7 +44,7 @@ def _quality_plot(report: Report) -> str:
     points = []
     for part, measured in report.models.items():
         score = measured.get(metric) or measured.get("agreement")
-        if score is not None:
+        if score is not None and "latency" in measured:
             points.append((part, 1000 * measured["latency"]["p50"], score))
     if not points:
         return ""

@@ -7,17 +7,23 @@ from typing import Any
 
 from limbeck.records import Report
 
-__all__ = ["COLUMNS", "cells", "table"]
+__all__ = ["cells", "columns", "table"]
 
 COLUMNS = (
     "model", "exact match", "token F1", "agreement", "p50 ms", "p95 ms", "tokens/s", "USD / 1,000 requests", "size",
 )  # fmt: skip
+READING = ("model", "held-out perplexity", "general perplexity", "general questions", "size")
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """The heads of a report's columns: of answers, or, after continued pre-training, of reading."""
+    return READING if report.details["metric"] == "perplexity" else COLUMNS
 
 
 def table(report: Report) -> str:
     """One row a model, columns padded to line up; quality in percent with its 95% interval."""
-    rows = [COLUMNS, *(cells(part, measured) for part, measured in report.models.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    rows = [columns(report), *(cells(part, measured) for part, measured in report.models.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))
     return "\n".join(lines)
@@ -25,6 +31,14 @@ def table(report: Report) -> str:
 
 def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
     """One model's figures as text, a cell a column; a dash where there is none."""
+    if "perplexity" in measured:
+        return (
+            part,
+            _perplexity(measured["perplexity"]),
+            _perplexity(measured["general_perplexity"]),
+            _score(measured["general_choices"]),
+            f"{measured['parameters'] / 1e6:.1f} M",
+        )
     timed = measured["latency"]
     cost = measured.get("cost_per_1000_requests")
     size = measured.get("parameters")
@@ -47,3 +61,7 @@ def _score(score: Mapping[str, float] | None) -> str:
     if score is None:
         return "–"
     return f"{100 * score['value']:.1f}% ({100 * score['low']:.1f}–{100 * score['high']:.1f})"
+
+
+def _perplexity(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.2f} ({score['low']:.2f}–{score['high']:.2f})"

@@ -16,6 +16,7 @@ from typing import Any
 
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import count, write_counts
+from limbeck.intake.documents import check_documents
 from limbeck.intake.droppable import Marks
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
@@ -77,7 +78,10 @@ def survey(path: Path, marks: Marks | None = None) -> Census:
 
 
 def check(recipe: Recipe) -> list[Census]:
-    """Refuse a source that cannot make a job, before anything is written. Gives the census of each file."""
+    """Refuse a source that cannot make a job, before anything is written. Gives the census of each file of rows."""
+    if recipe.kind == "continued-pre-training":
+        check_documents(recipe)
+        return []
     source = recipe.source
     files = [*source.prompt_files, *source.validation]
     files += [path for path in (source.held_out, source.golden) if path is not None]

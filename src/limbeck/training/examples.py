@@ -10,7 +10,7 @@ the thoughts of earlier answers out), a sequence ends and the next answer begins
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,11 @@ import numpy as np
 from limbeck.errors import InvalidInput, NotYet
 from limbeck.models.chat import Renderer
 from limbeck.models.packing import Tokens
+from limbeck.models.text import sequences_of_text
 from limbeck.progress import Progress
 from limbeck.records import Answer, AnsweredExample, Prompt, SoftLabels
 
-__all__ = ["TrainingExample", "prepare", "same_tokens", "sequences_of", "with_distributions"]
+__all__ = ["TrainingExample", "prepare", "prepare_text", "same_tokens", "sequences_of", "with_distributions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,11 @@ def prepare(
             prepared.append(TrainingExample(tokens, soft))
             at += count
     return prepared
+
+
+def prepare_text(texts: Iterable[str], renderer: Renderer, length: int) -> list[TrainingExample]:
+    """Documents for the loop, every token learned; one longer than ``length`` tokens makes several examples."""
+    return [TrainingExample(tokens, None) for text in texts for tokens in sequences_of_text(text, renderer, length)]
 
 
 def sequences_of(

@@ -1,0 +1,102 @@
+"""Text becomes documents: every row in one place, some held out whatever the shares, none in two parts."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.factory import write_rows
+
+from limbeck.errors import InvalidDataset, InvalidInput
+from limbeck.intake import check, collect_documents, read_counts, read_documents
+from limbeck.intake.documents import PASSAGE_CHARACTERS
+from limbeck.recipe import Recipe
+from limbeck.records import Fault
+from limbeck.storage.workspace import Workspace
+
+
+def recipe(path, **source):
+    values = {"kind": "continued-pre-training", "name": "a", "student": {"model": "m"}}
+    return Recipe.build({**values, "source": {"prompts": str(path), **source}})
+
+
+def rows(path, count, start=0):
+    return write_rows(path, [{"input": f"Document number {i} about kettles."} for i in range(start, start + count)])
+
+
+def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
+    path = tmp_path / "text.jsonl"
+    path.write_text(
+        '{"input": "one"}\n\n{"input": "two", "label": "x"}\n{"prompt": "three"}\nnot json\n{"input": 5}\n'
+        '{"input": "  "}\n[1]\n{"input": "a\\u0000b"}\n{"input": "last"}\n'
+    )
+    found = list(read_documents(path))
+    assert [one for one in found if not isinstance(one, Fault)] == [(1, "one"), (10, "last")]
+    assert [one.line for one in found if isinstance(one, Fault)] == [3, 4, 5, 6, 7, 8, 9]
+    (tmp_path / "bad.jsonl").write_bytes(b'{"input": "\xff"}\n')
+    assert "0xff" in str(next(read_documents(tmp_path / "bad.jsonl")))
+    with pytest.raises(InvalidInput, match=r"missing\.txt: No such file"):
+        list(read_documents(tmp_path / "missing.txt"))
+
+
+@given(st.lists(st.text("ab\n", max_size=40).map(lambda part: part * 60), max_size=12))
+def test_a_text_is_parted_at_empty_lines_and_no_word_is_lost(tmp_path_factory, parts):
+    path = tmp_path_factory.mktemp("text") / "book.txt"
+    text = "\n\n".join(parts)
+    path.write_text(text)
+    passages = list(read_documents(path))
+    assert "".join("".join(passage.split()) for _, passage in passages) == "".join(text.split())
+    lines = text.splitlines()
+    for begun, passage in passages:
+        assert passage and passage.splitlines()[0] == lines[begun - 1].strip()
+
+
+def test_passages_have_a_length_that_can_be_held_out(tmp_path):
+    path = tmp_path / "book.md"
+    path.write_text("\n\n".join(["A paragraph of some words. " * 20] * 60))
+    lengths = [len(passage) for _, passage in read_documents(path)]
+    assert len(lengths) > 5
+    assert all(PASSAGE_CHARACTERS <= length < PASSAGE_CHARACTERS + 600 for length in lengths[:-1])
+
+
+def test_documents_are_folded_split_and_counted(tmp_path):
+    path = rows(tmp_path / "text.jsonl", 60)
+    with path.open("a") as file:
+        file.write('{"input": "Document number 0 about kettles."}\n{"wrong": 1}\n')
+    work = Workspace(tmp_path / "job")
+    documents = collect_documents(recipe(path), work)
+    splits = {split: [one for one in documents if one.split == split] for split in ("train", "validation", "held-out")}
+    assert len(documents) == 60 and all(splits.values())
+    assert next(one for one in documents if one.line == 1).copies == 2
+    assert collect_documents(recipe(path), work) == documents
+    folder = tmp_path / "job" / "1-intake"
+    counts = read_counts(folder)
+    assert (counts.rows, counts.prompts, counts.held_out) == (61, 60, len(splits["held-out"]))
+    with (folder / "report.csv").open() as file:
+        fates = [row["status"] for row in csv.DictReader(file)]
+    assert (fates.count("accepted"), fates.count("folded"), fates.count("refused")) == (60, 1, 1)
+    assert json.loads((folder / "refused.jsonl").read_text())["line"] == 62
+
+
+def test_what_is_examined_is_never_learned(tmp_path):
+    path, held_out = rows(tmp_path / "text.jsonl", 20), rows(tmp_path / "held.jsonl", 8, start=15)
+    documents = collect_documents(recipe(path, held_out=str(held_out)), Workspace(tmp_path / "job"))
+    examined = {one.text for one in documents if one.split == "held-out"}
+    assert len(examined) == 8 and len(documents) == 23
+    assert not examined & {one.text for one in documents if one.split == "train"}
+
+
+def test_two_documents_are_enough_and_one_is_not(tmp_path):
+    documents = collect_documents(recipe(rows(tmp_path / "two.jsonl", 2)), Workspace(tmp_path / "two"))
+    assert sorted(one.split for one in documents) == ["held-out", "train"]
+    with pytest.raises(InvalidInput, match="1 different document: nothing is left to learn"):
+        collect_documents(recipe(rows(tmp_path / "one.jsonl", 1)), Workspace(tmp_path / "one"))
+
+
+def test_a_source_without_documents_is_refused_before_anything_is_written(tmp_path):
+    path = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "a", "completion": "b"}])
+    with pytest.raises(
+        InvalidDataset, match=r'(?s)line 1.*expected \{"input".*pairs\.jsonl: 0 documents; expected at least 1'
+    ):
+        check(recipe(path))
