@@ -82,6 +82,10 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
             GOOD.replace("{learning_rate: 1e-3}", "{objective: {jensen_shannon: 1, beta: 1}}"),
             'training.objective.beta: found "1"; input should be less than 1',
         ),
+        (
+            GOOD.replace("{learning_rate: 1e-3}", "{objective: {cross_entropy: 1, on_policy: {share: 0.5}}}"),
+            "on_policy: a text of the student's own teaches it nothing but how the teacher would have gone on",
+        ),
     ],
 )
 def test_a_fault_says_what_was_found_and_expected(text, fault, write):
@@ -106,6 +110,14 @@ def test_what_is_left_out_is_derived_from_the_kind(write):
 def test_a_dumped_recipe_reads_back_the_same(write):
     recipe = Recipe.read(write(GOOD))
     assert Recipe.build(json.loads(json.dumps(recipe.dump()))) == recipe
+
+
+def test_auto_is_a_word_and_reads_back_the_same(write):
+    recipe = Recipe.read(write(GOOD.replace("{learning_rate: 1e-3}", "{objective: auto}")))
+    assert recipe.training.objective.auto and recipe.objective.forward_kl == 1.0
+    assert Recipe.build(json.loads(json.dumps(recipe.dump()))) == recipe
+    with pytest.raises(InvalidRecipe, match="auto: chooses for itself"):
+        Recipe.build({**recipe.dump(), "training": {"objective": {"auto": True, "forward_kl": 1}}})
 
 
 def test_a_dotted_key_through_a_value_is_refused():

@@ -30,11 +30,10 @@ from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
 from limbeck.inference.parity import Parity
 from limbeck.models.catalog import find
-from limbeck.models.chat import Renderer
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.models.students import begin, renamed
-from limbeck.recipe import Evaluation, Recipe, Teacher
+from limbeck.recipe import Evaluation, Objective, Recipe, Teacher
 from limbeck.records import (
     Answer,
     AnsweredExample,
@@ -106,7 +105,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
         session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
     kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, teacher, framing, settings, work))
-    _train(kept, student, None if recipe.synthesis.use_responses else teacher.renderer, recipe, work)
+    _train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = _compare([examined], base, student, kept, examples, recipe, settings, work)
     _advise(recipe, student, taught_by, report, work)
@@ -124,7 +123,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     _advise(recipe, student, None, None, work)
     asking = _asking(recipe, None, synthesis.Framing(), settings, work)
     kept = curation.sift(synthesis.labels(examples), examples, work, recipe.curation, asking)
-    _train(kept, student, None, recipe, work)
+    _train(kept, student, None, synthesis.Framing(), recipe, work)
     report = _compare([], base, student, kept, examples, recipe, settings, work)
     _advise(recipe, student, None, report, work)
     return _register(student, base.id, base.id, {}, report, examples, recipe, settings, work)
@@ -272,10 +271,13 @@ def _opened(teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspac
 
 
 def _check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, recipe: Recipe) -> None:
-    """Refuse, before anything is paid for, distributions over tokens that are not the student's."""
-    if isinstance(teacher, LocalTeacher) or not recipe.objective.divergences:
+    """Refuse, before anything is paid for, an objective that the two models do not bear."""
+    if isinstance(teacher, LocalTeacher) or recipe.auto:
+        _choose(recipe, student, None if recipe.synthesis.use_responses else teacher)
         return
-    objective = next(iter(recipe.objective.divergences))
+    if not recipe.objective.signalled:
+        return
+    objective = next(iter(recipe.objective.signalled))
     if recipe.objective.temperature != 1.0:
         raise InvalidInput(
             f"training.objective.temperature: {teacher.id} tells its likeliest tokens alone, which cannot be softened;"
@@ -289,33 +291,63 @@ def _check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, r
         )
 
 
+def _choose(
+    recipe: Recipe, student: LoadedModel, teacher: LocalTeacher | RemoteTeacher | None, distributions: bool = True
+) -> training.Choice:
+    """The objective, if the two models bear it; asked before anything is paid for, and again of what came."""
+    tutor = None if teacher is None else teacher.renderer
+    pair = training.pair_of(student.renderer, tutor, distributions, reads=isinstance(teacher, LocalTeacher))
+    return training.choose(recipe.objective, recipe.auto, pair)
+
+
 def _train(
     kept: Sequence[AnsweredExample],
     student: LoadedModel,
-    tutor: Renderer | None,
+    teacher: LocalTeacher | RemoteTeacher | None,
+    framing: synthesis.Framing,
     recipe: Recipe,
     work: Workspace,
 ) -> None:
-    """Stage 4: leaves the trained weights in the folder and in ``student``. ``tutor`` wrote the answers' tokens."""
-    objective = recipe.objective
-    soft = bool(objective.divergences)
+    """Stage 4: leaves the trained weights in the folder and in ``student``. ``teacher`` wrote the answers' tokens."""
+    known = sum(one.answer.soft_labels is not None for one in kept)
+    choice = _choose(recipe, student, teacher, 2 * known >= len(kept))
+    objective, tutor = choice.objective, None if teacher is None else teacher.renderer
+    if choice.reason:
+        work.progress.say(choice.reason)
+    soft = bool(objective.signalled)
     if soft and tutor is not None:
         kept = training.with_distributions(kept, work.progress)
+    crossing = None
+    if soft and tutor is not None and not choice.same_tokens:
+        crossing = training.Crossing(tutor, student.renderer, by_rank=not objective.divergences)
 
-    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+    def learned(split: str, file: str | None = None) -> list[AnsweredExample]:
         chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
         if split == "train" and recipe.training.copies == "learned":
-            chosen = [one for one in chosen for _ in range(one.example.copies)]
-        learned = "last" if soft else recipe.training.answers  # the teacher reads the last alone
-        return training.prepare(chosen, student.renderer, student.context_tokens, tutor, soft, learned)
+            return [one for one in chosen for _ in range(one.example.copies)]
+        return chosen
+
+    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+        which = "last" if soft else recipe.training.answers  # the teacher reads the last alone
+        return training.prepare(
+            learned(split, file), student.renderer, student.context_tokens, tutor, soft, which, crossing
+        )
 
     files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
     train, validation = prepared("train"), [prepared("validation", file) for file in files]
+    if crossing is not None:
+        carried = [one.soft_labels for one in train if one.soft_labels is not None]
+        work.progress.say(training.coverage(carried, by_rank=not objective.divergences))
     made_from = {
         "kept": work.digest_of("3-curation"),
         "signals": work.digest_of("2-synthesis") if soft else None,
+        # A teacher that is asked while the student learns is asked with these.
+        "framing": framing.told if objective.on_policy else None,
     }
-    _learn(train, validation, student, made_from, recipe, work)
+    sampling = None
+    if objective.on_policy and isinstance(teacher, LocalTeacher):
+        sampling = _sampling(learned("train"), student, teacher, framing, recipe)
+    _learn(train, validation, student, objective, made_from, recipe, work, sampling)
 
 
 def _read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
@@ -330,19 +362,21 @@ def _read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, w
 
     files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
     validation = [prepared("validation", file) for file in files]
-    _learn(prepared("train"), validation, student, {"documents": work.digest_of("1-intake")}, recipe, work)
+    made_from = {"documents": work.digest_of("1-intake")}
+    _learn(prepared("train"), validation, student, recipe.objective, made_from, recipe, work)
 
 
 def _learn(
     train: Sequence[training.TrainingExample],
     validation: Sequence[Sequence[training.TrainingExample]],
     student: LoadedModel,
+    objective: Objective,
     made_from: Mapping[str, Any],
     recipe: Recipe,
     work: Workspace,
+    sampling: training.Sampling | None = None,
 ) -> None:
     """The loop itself, as a durable step."""
-    objective = recipe.objective
     inputs = {
         **made_from,
         "student": student.fingerprint,
@@ -353,12 +387,33 @@ def _learn(
 
     def make(folder: Path) -> None:
         losses = training.train(
-            student.model, train, validation, objective, recipe.training, folder, work.progress, work.stop
+            student.model, train, validation, objective, recipe.training, folder, work.progress, work.stop, sampling
         )
         write_json(folder / "losses.json", losses)
 
     folder = work.step("4-training", inputs, make)
     training.load_trained(student.model, folder)
+
+
+def _sampling(
+    learned: Sequence[AnsweredExample],
+    student: LoadedModel,
+    teacher: LocalTeacher,
+    framing: synthesis.Framing,
+    recipe: Recipe,
+) -> training.Sampling:
+    """How the student's own batches come about: it sees a prompt as it always will, the teacher as in the synthesis."""
+    plan = recipe.objective.on_policy
+    assert plan is not None, "called where there is one"
+    prompts = [
+        (
+            student.renderer.prompt(one.example.prompt),
+            teacher.renderer.prompt(framing.question(one.example).conversation),
+        )
+        for one in learned
+    ]
+    longest = plan.max_response_tokens or recipe.synthesis.max_response_tokens
+    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed)
 
 
 def _compare(

@@ -364,6 +364,18 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "skewed_forward_kl"
 """Objectives that compare the student's distribution with the teacher's, token by token."""
 
 
+class OnPolicy(_Section):
+    """Batches that the student writes itself, scored by the teacher as they come."""
+
+    share: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Of the optimizer steps."""
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """At which the student answers."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_response_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """By default as in the synthesis."""
+
+
 class Objective(_Section):
     """What is minimized: a weighted sum. p is the teacher, q the student."""
 
@@ -379,6 +391,8 @@ class Objective(_Section):
     """Weight of KL(p ‖ skew p + (1 - skew) q)."""
     skewed_reverse_kl: Weight = 0.0
     """Weight of KL(q ‖ skew q + (1 - skew) p)."""
+    universal: Weight = 0.0
+    """Weight of the sum of |p sorted - q sorted|, which asks for likelihoods by rank: for models of other tokens."""
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
     """Both distributions are softened by it, and the divergences are multiplied by its square, so that their gradients
     keep their size. The teacher's are captured at it: a tail at one temperature does not tell that at another."""
@@ -386,30 +400,59 @@ class Objective(_Section):
     """Of jensen_shannon."""
     skew: Inside = 0.1
     """Of the skewed divergences."""
+    on_policy: OnPolicy | None = None
+    """A share of the steps on the student's own answers; those learn the divergences alone."""
 
     @property
     def weights(self) -> dict[str, float]:
         """The objectives that count, with their weights."""
-        names = ("cross_entropy", *DIVERGENCES)
+        names = ("cross_entropy", *DIVERGENCES, "universal")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     @property
     def divergences(self) -> dict[str, float]:
-        """Those among them that need the teacher's distributions."""
+        """Those among them that compare distributions token by token."""
         return {name: weight for name, weight in self.weights.items() if name in DIVERGENCES}
+
+    @property
+    def signalled(self) -> dict[str, float]:
+        """Those among them that need the teacher's distributions."""
+        return {name: weight for name, weight in self.weights.items() if name != "cross_entropy"}
+
+    auto: bool = False
+    """Written `objective: auto`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, found: Any) -> Any:
+        return {"auto": True} if found == "auto" else found
 
     @model_validator(mode="after")
     def _meant(self) -> Objective:
+        if self.auto and (self.weights or self.on_policy is not None):
+            raise ValueError("auto: chooses for itself; expected no other key beside it")
+        if self.auto:
+            return self
         if not self.weights:
             raise ValueError("every weight is 0; expected at least one above 0, for example {forward_kl: 1}")
         skewed = self.skewed_forward_kl or self.skewed_reverse_kl
         for key, used, wanted in (
-            ("temperature", bool(self.divergences), f"a weight of {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}"),
+            ("temperature", bool(self.signalled), f"a weight of {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}"),
             ("beta", bool(self.jensen_shannon), "a weight of jensen_shannon"),
             ("skew", bool(skewed), "a weight of skewed_forward_kl or skewed_reverse_kl"),
         ):
             if not used and getattr(self, key) != Objective.model_fields[key].default:
                 raise ValueError(f"{key}: {getattr(self, key):g} would change nothing; expected {wanted} beside it")
+        if self.on_policy is not None and not self.divergences:
+            raise ValueError(
+                "on_policy: a text of the student's own teaches it nothing but how the teacher would have gone on;"
+                " expected a divergence beside it, for example {reverse_kl: 1}"
+            )
+        if self.on_policy is not None and self.on_policy.share == 1.0 and self.cross_entropy:
+            raise ValueError(
+                "cross_entropy: would change nothing, since every batch is the student's own; expected"
+                " on_policy.share below 1"
+            )
         return self
 
 
@@ -417,7 +460,8 @@ class Training(_Section):
     """How the student learns."""
 
     objective: Objective | None = None
-    """By default forward_kl in a distillation and cross_entropy in fine-tuning."""
+    """By default forward_kl in a distillation and cross_entropy in fine-tuning; `auto` is the strongest that the two
+    models and the answers bear."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     copies: Literal["folded", "learned"] = "folded"
@@ -503,10 +547,10 @@ class Recipe(_Section):
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
             )
-        if self.synthesis.use_responses and self.objective.divergences:
+        if self.synthesis.use_responses and self.objective.signalled:
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
-                f" training.objective.{next(iter(self.objective.divergences))}; use cross_entropy"
+                f" training.objective.{next(iter(self.objective.signalled))}; use cross_entropy"
             )
         if self.synthesis.use_responses and (self.synthesis.labels != "keep" or self.synthesis.refine is not None):
             raise ValueError(
@@ -528,9 +572,9 @@ class Recipe(_Section):
                 )
             if self.student.model is None:
                 raise ValueError(f"student.model: missing; {called} needs a model to start from")
-            if self.objective.divergences:
+            if self.objective.signalled:
                 raise ValueError(
-                    f"training.objective.{next(iter(self.objective.divergences))}: {called} has no teacher's"
+                    f"training.objective.{next(iter(self.objective.signalled))}: {called} has no teacher's"
                     " distributions; use cross_entropy"
                 )
         return self
@@ -538,10 +582,15 @@ class Recipe(_Section):
     @property
     def objective(self) -> Objective:
         """The objective, the kind's own where none was said."""
-        if self.training.objective is not None:
+        if self.training.objective is not None and not self.training.objective.auto:
             return self.training.objective
         soft = self.kind == "distillation" and not self.synthesis.use_responses
         return Objective(forward_kl=1.0) if soft else Objective(cross_entropy=1.0)
+
+    @property
+    def auto(self) -> bool:
+        """Whether the objective is chosen by what the models and the answers bear."""
+        return self.training.objective is not None and self.training.objective.auto
 
     def check_kind(self) -> None:
         """Raise `NotYet` for a kind the river cannot run."""

@@ -82,6 +82,8 @@ CASES = (
         )
         for form, k in (("whole", EVERYTHING), ("top 6", 6))
     ),
+    Case("universal, whole", Objective(universal=1), EVERYTHING),
+    Case("universal, top 6", Objective(universal=1)),
     Case("forward_kl, top 6, temperature 2", Objective(forward_kl=1, temperature=2)),
     Case("jensen_shannon, whole, temperature 0.5", Objective(jensen_shannon=1, temperature=0.5), EVERYTHING),
     Case(
@@ -151,8 +153,8 @@ def formula(case: Case, dtype: torch.dtype) -> tuple[float, float]:
     targets = torch.tensor([token for e in examples for token in e.tokens.response])
     logits = logits_of_student(len(targets)).to(dtype).requires_grad_()
     loss = objective.cross_entropy * step.cross_entropy(logits, targets)
-    if objective.divergences:
-        loss = loss + stack([e.soft_labels for e in examples]).loss(logits, slice(None), objective)
+    if objective.signalled:
+        loss = loss + stack([e.soft_labels for e in examples]).loss(logits, targets, slice(None), objective)
     loss.sum().backward()
     expected, slopes = formula_of(case)
     return apart(loss.detach(), expected), apart(logits.grad, slopes)
@@ -170,9 +172,12 @@ def formula_of(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
 
         def summed(x, target=target, teacher_row=teacher_row):
             total = objective.cross_entropy * reference.cross_entropy(x, target)
+            told = (min(case.k, VOCABULARY), objective.temperature)
             for name, weight in objective.divergences.items():
-                told = (min(case.k, VOCABULARY), objective.temperature, objective.beta, objective.skew)
-                total = total + weight * objective.temperature**2 * reference.divergence(name, x, teacher_row, *told)
+                found = reference.divergence(name, x, teacher_row, *told, objective.beta, objective.skew)
+                total = total + weight * objective.temperature**2 * found
+            if objective.universal:
+                total = total + objective.universal * reference.universal(x, teacher_row, *told)
             return total
 
         losses.append(summed(row))
@@ -199,8 +204,8 @@ def plainly(case: Case, padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
     for e, logits in zip(examples, whole, strict=True):
         own = logits[e.tokens.response_start - 1 : len(e.tokens.inputs)]
         loss = case.objective.cross_entropy * step.cross_entropy(own, torch.tensor(e.tokens.response))
-        if case.objective.divergences:
-            loss = loss + stack([e.soft_labels]).loss(own, slice(None), case.objective)
+        if case.objective.signalled:
+            loss = loss + stack([e.soft_labels]).loss(own, torch.tensor(e.tokens.response), slice(None), case.objective)
         total = total + loss.sum()
     mean = total / sum(len(e.tokens.response) for e in examples)
     one.zero_grad()

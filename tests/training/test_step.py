@@ -41,7 +41,7 @@ def plainly(model, examples, objective):
     for e in examples:
         logits = model(input_ids=torch.tensor([e.tokens.inputs])).logits[0, e.tokens.response_start - 1 :]
         loss = objective.cross_entropy * cross_entropy(logits, torch.tensor(e.tokens.response))
-        loss = loss + stack([e.soft_labels]).loss(logits, slice(None), objective)
+        loss = loss + stack([e.soft_labels]).loss(logits, torch.tensor(e.tokens.response), slice(None), objective)
         total = total + loss.sum() / tokens
     total.backward()
     return total.item()

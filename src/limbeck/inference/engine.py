@@ -86,6 +86,20 @@ class Engine:
                     start += len(ids)
         return [answer for answer in answers if answer is not None]
 
+    def score(self, sequences: Sequence[Tokens]) -> Callable[[slice], Tensor]:
+        """Read sequences; gives a function from a slice of their response positions, end to end, to logits_CV there.
+
+        What is kept is the hidden states: the whole vocabulary's logits are computed for each slice.
+        """
+        with torch.no_grad():  # not inference mode: a loss is computed with these
+            hidden_RD = response_hidden(self.model, pack(sequences))
+
+        def logits(chunk: slice) -> Tensor:
+            with torch.no_grad():
+                return response_logits(self.model, hidden_RD[chunk])
+
+        return logits
+
     def stream(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[str]:
         """One answer, piece by piece as its text grows."""
         said = ""

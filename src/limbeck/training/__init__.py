@@ -1,10 +1,29 @@
 """Stage 4: answered examples and a model to start from in, a trained student out.
 
-Read `loop` first. `step` computes a batch's gradient, `objectives` hold the formulas, `batches` the order of the
-data, `schedule` the learning rate, `checkpoints` what is left on disk.
+Read `loop` first. `step` computes a batch's gradient, `objectives` hold the formulas, `targets` what is known of the
+teacher. `choice` decides what a pair of models bears, `crossing` carries distributions to another tokenizer's tokens,
+`on_policy` lets the student write batches itself. `batches` has the order of the data, `schedule` the learning rate,
+`checkpoints` what is left on disk.
 """
 
+from limbeck.training.choice import Choice, choose, pair_of
+from limbeck.training.crossing import Crossing, coverage
 from limbeck.training.examples import TrainingExample, prepare, prepare_text, same_tokens, with_distributions
 from limbeck.training.loop import load_trained, train
+from limbeck.training.on_policy import Sampling
 
-__all__ = ["TrainingExample", "load_trained", "prepare", "prepare_text", "same_tokens", "train", "with_distributions"]
+__all__ = [
+    "Choice",
+    "Crossing",
+    "Sampling",
+    "TrainingExample",
+    "choose",
+    "coverage",
+    "load_trained",
+    "pair_of",
+    "prepare",
+    "prepare_text",
+    "same_tokens",
+    "train",
+    "with_distributions",
+]

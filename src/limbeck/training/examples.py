@@ -11,17 +11,18 @@ the thoughts of earlier answers out), a sequence ends and the next answer begins
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from limbeck.errors import InvalidInput, NotYet
+from limbeck.errors import InvalidInput
 from limbeck.models.chat import Renderer
 from limbeck.models.packing import Tokens
 from limbeck.models.text import sequences_of_text
 from limbeck.progress import Progress
 from limbeck.records import Answer, AnsweredExample, Prompt, SoftLabels
+from limbeck.training.crossing import Crossing
 
 __all__ = ["TrainingExample", "prepare", "prepare_text", "same_tokens", "sequences_of", "with_distributions"]
 
@@ -32,6 +33,8 @@ class TrainingExample:
 
     tokens: Tokens
     soft_labels: SoftLabels | None
+    read_as: Tokens | None = None
+    """What a teacher that is asked now reads, the same response after its own prompt."""
 
 
 def with_distributions(answered: Sequence[AnsweredExample], progress: Progress) -> list[AnsweredExample]:
@@ -58,18 +61,15 @@ def prepare(
     teacher_renderer: Renderer | None,
     needs_soft_labels: bool,
     answers: Literal["all", "last"] = "all",
+    crossing: Crossing | None = None,
 ) -> list[TrainingExample]:
     """Examples for the loop. ``teacher_renderer`` is None where the answers are text alone.
 
-    ``answers`` says which of a conversation are learned. Raises `NotYet` when soft labels are needed and the teacher
-    writes in other tokens than the student, and `InvalidInput` for an example longer than the student's context.
+    ``answers`` says which of a conversation are learned. ``crossing`` carries the soft labels over where the teacher
+    writes in other tokens than the student. Raises `InvalidInput` for an example longer than the student's context.
     """
     shared = teacher_renderer is not None and same_tokens(renderer, teacher_renderer)
-    if needs_soft_labels and not shared:
-        raise NotYet(
-            "the teacher's tokens are not the student's, so its distributions cannot be learned yet;"
-            " use training.objective: {cross_entropy: 1}"
-        )
+    assert shared or crossing or not needs_soft_labels, "the choice of the objective sees to this"
     prepared = []
     for one in answered:
         where = f"{one.example.file} line {one.example.line}"
@@ -83,6 +83,12 @@ def prepare(
             answer.token_ids if shared and answer.token_ids else tuple(renderer.response(answer.text))
             for answer in said
         ]
+        if needs_soft_labels and not shared and crossing is not None:
+            said = [
+                replace(answer, soft_labels=crossing.carry(answer.soft_labels, answer.token_ids, tokens, answer.text))
+                for answer, tokens in zip(said, responses, strict=True)
+                if answer.soft_labels is not None
+            ]
         at = 0
         for tokens, count in sequences_of(one.example.prompt, responses, renderer):
             if len(tokens.ids) > context_tokens:

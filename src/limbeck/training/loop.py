@@ -25,6 +25,7 @@ from limbeck.recipe import Objective, Training
 from limbeck.training import checkpoints
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
+from limbeck.training.on_policy import Sampling
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses, accumulate
 
@@ -51,12 +52,13 @@ def train(
     folder: Path,
     progress: Progress,
     stop: StopSignal,
+    sampling: Sampling | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. Raises `TrainingDiverged` when loss or gradient is not finite, and `Stopped`, with a
-    checkpoint written, when ``stop`` is set.
+    result each set's own. ``sampling`` has the student write some of the batches. Raises `TrainingDiverged` when loss
+    or gradient is not finite, and `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
@@ -91,9 +93,12 @@ def train(
             epoch, place = divmod(step, steps_an_epoch)
             batch = batches_of_epoch(len(examples), plan.batch_size, epoch, plan.seed)[place]
 
+            members, score = [examples[i] for i in batch], None
+            if sampling is not None and sampling.takes(step):
+                members, score = sampling.batch(step, batch), sampling.score
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
-            losses = accumulate(model, [examples[i] for i in batch], objective, plan.pack_tokens)
+            losses = accumulate(model, members, objective, plan.pack_tokens, score=score)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_gradient_norm))
             _check_finite(losses, norm, step, plan)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)

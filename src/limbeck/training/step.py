@@ -19,7 +19,8 @@ from limbeck.models.packing import Pack, pack, packs_of, response_hidden, respon
 from limbeck.recipe import Objective
 from limbeck.training.examples import TrainingExample
 from limbeck.training.objectives import cross_entropy
-from limbeck.training.targets import Candidates, stack
+from limbeck.training.on_policy import Score
+from limbeck.training.targets import Targets, Whole, stack
 
 __all__ = ["Losses", "accumulate"]
 
@@ -56,25 +57,31 @@ def accumulate(
     backward: bool = True,
     share: bool = True,
     of_tokens: int | None = None,
+    score: Score | None = None,
 ) -> Losses:
     """The losses of a batch; with ``backward``, the gradient of their weighted mean is added to the parameters'.
 
-    ``of_tokens``: where ``examples`` are a part of a batch, the response tokens of the whole.
+    ``of_tokens``: where ``examples`` are a part of a batch, the response tokens of the whole. ``score``: a teacher that
+    is asked now, instead of the examples' stored soft labels; the responses are then the student's own, so there is
+    nothing of which to learn the cross-entropy.
     """
+    if score is not None:
+        objective = objective.model_copy(update={"cross_entropy": 0.0})
     losses = Losses(tokens=sum(len(example.tokens.response) for example in examples))
     for chosen in packs_of([example.tokens for example in examples], pack_tokens):
         members = [examples[i] for i in chosen]
         packed = pack([member.tokens for member in members], share)
         losses.computed += packed.tokens
         with torch.set_grad_enabled(backward):
-            _accumulate_pack(model, packed, members, objective, losses, (of_tokens or losses.tokens) if backward else 0)
+            teacher = _teacher(members, objective, score)
+            _accumulate_pack(model, packed, teacher, objective, losses, (of_tokens or losses.tokens) if backward else 0)
     return losses
 
 
 def _accumulate_pack(
     model: Any,
     packed: Pack,
-    members: Sequence[TrainingExample],
+    teacher: Targets | None,
     objective: Objective,
     losses: Losses,
     of_tokens: int,
@@ -84,7 +91,6 @@ def _accumulate_pack(
     # The graph is cut at the hidden states: the head runs forward and backward a chunk at a time, and only
     # then does the whole of its gradient go through the body, once.
     leaf_RD = hidden_RD.detach().requires_grad_(of_tokens > 0)
-    teacher = _teacher(members, objective)
     for start in range(0, len(packed.targets_R), CHUNK_POSITIONS):
         chunk = slice(start, start + CHUNK_POSITIONS)
         logits_CV = response_logits(model, leaf_RD[chunk])
@@ -92,7 +98,7 @@ def _accumulate_pack(
             likelihood_C = cross_entropy(logits_CV, packed.targets_R[chunk])  # told always, learned if asked
         loss_C = objective.cross_entropy * likelihood_C
         if teacher is not None:
-            loss_C = loss_C + teacher.loss(logits_CV, chunk, objective)
+            loss_C = loss_C + teacher.loss(logits_CV, packed.targets_R[chunk], chunk, objective)
         if of_tokens:
             (loss_C.sum() / of_tokens).backward()  # type: ignore[no-untyped-call]
         losses.objective += float(loss_C.detach().double().sum())
@@ -101,9 +107,12 @@ def _accumulate_pack(
         hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
 
 
-def _teacher(members: Sequence[TrainingExample], objective: Objective) -> Candidates | None:
-    if not objective.divergences:
+def _teacher(members: Sequence[TrainingExample], objective: Objective, score: Score | None) -> Targets | None:
+    """The teacher at the positions of a pack, in whatever form there is."""
+    if not objective.signalled:
         return None
+    if score is not None:
+        return Whole(score([member.read_as or member.tokens for member in members]))
     soft = [member.soft_labels for member in members if member.soft_labels is not None]
     assert len(soft) == len(members), "a divergence without soft labels: prepare() refuses this"
     return stack(soft)

@@ -1,0 +1,68 @@
+"""Objectives as a job runs them: what the recipe says reaches the student."""
+
+import json
+
+import pytest
+from tests.conftest import make_model, make_tokenizer
+from tests.factory import pairs
+
+import limbeck
+from limbeck.errors import InvalidInput
+from limbeck.progress import Silent
+
+
+class Heard(Silent):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A teacher, and a student that writes in other tokens."""
+    place = tmp_path_factory.mktemp("models")
+    teacher, other = make_model(place / "teacher", layers=2), make_model(place / "other", layers=1, seed=1)
+    make_tokenizer(300).save_pretrained(other)
+    return teacher, other
+
+
+def distill(folders, tmp_path, objective, student=None):
+    heard = Heard()
+    model = limbeck.distill(
+        {
+            "kind": "distillation",
+            "name": "job",
+            "source": {"prompts": str(pairs(tmp_path / "p.jsonl", 24, labelled=True)), "minimum": 10},
+            "teacher": {"model": str(folders[0])},
+            "student": {"model": str(student)} if student else {"shrink": {"layers": 1}},
+            "synthesis": {"max_response_tokens": 16, "top_k": 8},
+            "training": {"objective": objective, "epochs": 1, "batch_size": 8},
+            "evaluation": {"latency_requests": 2, "baseline": False, "max_response_tokens": 4},
+            "export": {"gguf": "none"},
+        },
+        home=tmp_path / "home",
+        progress=heard,
+    )
+    losses = json.loads((model.path.parent / "4-training" / "losses.json").read_text())
+    return heard.said, losses
+
+
+def test_a_student_that_writes_its_own_batches(folders, tmp_path):
+    objective = {"reverse_kl": 1, "on_policy": {"share": 1, "max_response_tokens": 3}, "temperature": 2}
+    _, losses = distill(folders, tmp_path, objective)
+    assert losses["steps"] == 3 and 0 < losses["training_loss"] < 50
+
+
+def test_a_student_of_other_tokens_learns_where_both_cut_alike_and_says_how_much(folders, tmp_path):
+    said, losses = distill(folders, tmp_path, "auto", folders[1])
+    assert any("objective: {forward_kl: 1}, because" in line and "cut the text alike" in line for line in said)
+    assert any("response tokens" in line and "learn from distributions" in line for line in said)
+    assert losses["training_loss"] > 0
+
+
+def test_what_cannot_be_learned_is_refused_before_the_teacher_is_asked(folders, tmp_path):
+    with pytest.raises(InvalidInput, match=r"on_policy: the teacher's tokens are not .*strongest .*\{forward_kl: 1\}"):
+        distill(folders, tmp_path, {"reverse_kl": 1, "on_policy": {"share": 0.5}}, folders[1])
+    assert not (tmp_path / "home" / "jobs" / "job" / "2-synthesis").exists()
