@@ -50,7 +50,7 @@ from limbeck.records import (
 )
 from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
-from limbeck.teachers.finding import remote_teacher
+from limbeck.teachers.finding import llama_teacher, remote_teacher
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
 
@@ -91,10 +91,11 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     """Prompts in, a registered student out, taught by ``recipe.teacher`` or the best of several tried."""
     framing = _framing(recipe)
     examples = intake.collect(recipe, work)
-    teacher = _opened(_teacher(recipe, examples, framing, settings, work), recipe, settings, work)
+    chosen = _teacher(recipe, examples, framing, settings, work)
+    teacher = _opened(chosen, recipe, settings, work)
     taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher
-    base = load(recipe.student.model, settings) if recipe.student.model else taught_by
-    assert isinstance(base, LoadedModel), "the recipe's own check sees to this"
+    known = taught_by if isinstance(taught_by, LoadedModel) else None
+    base = known if known and not recipe.student.model else load(recipe.student.model or chosen.model, settings)
     student = begin(base, recipe.student.shrink, recipe.name)
     _check_tokens(teacher, student, recipe)
     _advise(recipe, student, taught_by, None, work)
@@ -267,6 +268,8 @@ def _opened(teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspac
     """A teacher ready to answer, in this process or over the network."""
     if teacher.remote:
         return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say)
+    if teacher.via == "llama.cpp":
+        return llama_teacher(teacher, settings, work.progress.say)
     return LocalTeacher(load(teacher.model, settings))
 
 

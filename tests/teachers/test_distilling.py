@@ -88,7 +88,7 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert len(server.seen) == 14 + 3 and set(server.delivered.values()) == {1}
     assert not any("logprobs" in body for *_, body in server.seen)
     teacher = model.report["models"]["teacher"]
-    assert teacher["exact_match"]["value"] == 1.0 and teacher["latency"]["network"]
+    assert teacher["exact_match"]["value"] == 1.0 and teacher["latency"]["place"] == "over the network"
     assert teacher["latency"]["p50"] >= 2.0  # the service's own seconds, on its own clock
     assert "The teacher was timed over the network." in model.report["verdict"]
     assert teacher["cost_per_1000_requests"] == pytest.approx(30 * 0.001 + 7 * 0.002, rel=0.2)

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 from tests.factory import message
 
-from limbeck.errors import Stopped
+from limbeck.errors import InvalidInput, Stopped
 from limbeck.progress import StopSignal
+from limbeck.recipe import Teacher
 from limbeck.records import GenerationSettings, Message, Prompt, Question
 from limbeck.storage.answers import AnswerStore
 from limbeck.teachers import ask, local
+from limbeck.teachers.finding import llama_teacher
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
 SETTINGS = GenerationSettings(6, top_k_captured=4)
+PLAIN = GenerationSettings(6)
 
 
 def question(text: str, **more) -> Question:
@@ -22,9 +25,19 @@ def question(text: str, **more) -> Question:
 QUESTIONS = [question(message(i)[0] + " please" * (i % 5)) for i in range(20)]
 
 
-@pytest.fixture(params=["local", "scripted"])
-def teacher(request, tiny):
-    return LocalTeacher(tiny) if request.param == "local" else ScriptedTeacher(lambda text: text.split()[-2])
+@pytest.fixture(params=["local", "scripted", "openai", "anthropic", "bedrock", "llama.cpp"])
+def teacher(request):
+    match request.param:
+        case "local":
+            yield LocalTeacher(request.getfixturevalue("tiny"))
+        case "scripted":
+            yield ScriptedTeacher(lambda text: text.split()[-2])
+        case "llama.cpp":
+            chosen = Teacher(model=str(request.getfixturevalue("tiny_gguf")), via="llama.cpp", concurrency=4)
+            yield llama_teacher(chosen, request.getfixturevalue("settings"))
+        case service:
+            with request.getfixturevalue(f"{service}_service") as chosen:
+                yield chosen
 
 
 def gather(teacher, questions, settings=SETTINGS, skip=()):
@@ -32,12 +45,12 @@ def gather(teacher, questions, settings=SETTINGS, skip=()):
 
 
 def test_every_question_is_answered_once_under_its_own_index(teacher):
-    groups = [index for group in teacher.answers(QUESTIONS, SETTINGS) for index, _ in group]
+    groups = [index for group in teacher.answers(QUESTIONS, PLAIN) for index, _ in group]
     assert sorted(groups) == list(range(20))
 
 
 def test_what_is_skipped_is_not_answered(teacher):
-    assert set(gather(teacher, QUESTIONS, skip={3, 4})) == set(range(20)) - {3, 4}
+    assert set(gather(teacher, QUESTIONS, PLAIN, skip={3, 4})) == set(range(20)) - {3, 4}
 
 
 @pytest.mark.row(26)
@@ -48,7 +61,7 @@ def test_an_answer_keeps_to_the_token_limit_and_says_how_it_ended(teacher):
 
 
 def test_a_given_completion_is_read_not_made(teacher):
-    found = gather(teacher, [question("leak?", completion="leak"), question("some noise here?")])
+    found = gather(teacher, [question("leak?", completion="leak"), question("some noise here?")], PLAIN)
     assert found[0].text == "leak"
 
 
@@ -57,7 +70,37 @@ def test_stopping_is_heard(teacher):
         raise Stopped("enough")
 
     with pytest.raises(Stopped):
-        list(teacher.answers(QUESTIONS, SETTINGS, (), check))
+        list(teacher.answers(QUESTIONS, PLAIN, (), check))
+
+
+def test_distributions_that_are_asked_for_come_or_are_refused_with_the_way_out(teacher):
+    if isinstance(teacher, ScriptedTeacher):
+        pytest.skip("a script has none")
+    if isinstance(teacher, LocalTeacher) or teacher.endpoint.reads:
+        for answer in gather(teacher, QUESTIONS[:6]).values():
+            soft = answer.soft_labels
+            assert soft.top_ids_TK.shape == soft.top_logprobs_TK.shape == (len(answer.token_ids), 4)
+            mass_T = np.exp(soft.top_logprobs_TK).sum(1) + np.exp(soft.tail_logprob_T)
+            assert mass_T == pytest.approx(1, abs=1e-5)
+    else:
+        with pytest.raises(InvalidInput, match=r"no log-probabilities|no tokenizer.*cross_entropy: 1"):
+            gather(teacher, QUESTIONS)
+
+
+def test_llama_cpp_says_and_reads_what_the_weights_say(tiny, tiny_gguf, settings):
+    """In the same tokens, with the same distributions; also where a character is several tokens, and over a label."""
+    labels = [question("leak?", completion="it leaks"), question("café?", completion="é is ☕")]
+    one = gather(LocalTeacher(tiny), [*QUESTIONS[:8], *labels], GenerationSettings(16, top_k_captured=4))
+    chosen = Teacher(model=str(tiny_gguf), via="llama.cpp", concurrency=3)
+    other = gather(llama_teacher(chosen, settings), [*QUESTIONS[:8], *labels], GenerationSettings(16, top_k_captured=4))
+    assert any("\ufffd" in tiny.renderer.tokenizer.decode([t]) for a in one.values() for t in a.token_ids)
+    for index, answer in one.items():
+        assert other[index].token_ids == answer.token_ids and other[index].text == answer.text
+        assert other[index].finish_reason == answer.finish_reason
+        assert other[index].prompt_tokens == answer.prompt_tokens
+        expected, found = answer.soft_labels, other[index].soft_labels
+        assert found.top_logprobs_TK == pytest.approx(expected.top_logprobs_TK, abs=5e-3)
+        assert found.tail_logprob_T == pytest.approx(expected.tail_logprob_T, abs=5e-3)
 
 
 def test_demonstrations_reach_a_local_teacher(tiny):

@@ -59,6 +59,7 @@ class Candidate:
 
     def latency(self, answers: Sequence[Answer]) -> Latency:
         """How long a teacher over the network took for each of these."""
+        assert isinstance(self.model, RemoteTeacher), "a model here is timed by its requester"
         seconds = [answer.seconds or 0.0 for answer in answers]
         tokens = sum(answer.response_tokens for answer in answers)
         return Latency(
@@ -66,7 +67,7 @@ class Candidate:
             float(np.quantile(seconds, 0.95)),
             tokens / max(sum(seconds), 1e-9),
             len(seconds),
-            network=True,
+            self.model.endpoint.place,
         )
 
     def facts(self, rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, Any]:

@@ -189,8 +189,7 @@ def _report(
         ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
         if not referenced:
             verdict += " The held-out rows have no references: scores are agreement with the teacher."
-        if any(timed.network for timed in latency.values()):
-            verdict += " The teacher was timed over the network."
+        verdict += "".join(f" The {part} was timed {timed.place}." for part, timed in latency.items() if timed.place)
     else:
         ship, verdict = (
             False,

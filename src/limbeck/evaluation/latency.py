@@ -22,8 +22,8 @@ class Latency:
     p95: float
     tokens_per_second: float
     requests: int
-    network: bool = False
-    """Timed as its answers came over the network, several at once: not under the conditions of the others."""
+    place: str = ""
+    """Where it was timed, if not here and alone, under the conditions of the others: over the network, say."""
 
 
 def time_requests(

@@ -42,15 +42,15 @@ def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
     timed = measured["latency"]
     cost = measured.get("cost_per_1000_requests")
     size = measured.get("parameters")
-    network = " (network)" if timed.get("network") else ""
+    place = f" ({timed['place']})" if timed.get("place") else ""
     generated = "parameters" in measured
     return (
         part,
         _score(measured.get("exact_match")),
         _score(measured.get("token_f1")),
         _score(measured.get("agreement")),
-        f"{1000 * timed['p50']:.1f}{network}",
-        f"{1000 * timed['p95']:.1f}{network}",
+        f"{1000 * timed['p50']:.1f}{place}",
+        f"{1000 * timed['p95']:.1f}{place}",
         f"{timed['tokens_per_second']:.1f}" if generated else "–",
         f"{cost:.4f}" if cost is not None else "–",
         f"{size / 1e6:.1f} M" if size else "–",

@@ -1,7 +1,7 @@
 """What a service over the network has to do to be a teacher: answer one question once, or say how it failed.
 
 `remote` does the rest for all of them: many at once, again after a failure, within a budget. So a new service is one
-class with these five members, and a failure is one of two kinds: a `Failure` may pass and is tried again; any
+class with these few members, and a failure is one of two kinds: a `Failure` may pass and is tried again; any
 `LimbeckError` will not, and ends the work with its message.
 """
 
@@ -75,6 +75,12 @@ class Endpoint(Protocol):
 
     fingerprint: str
     """Changes if and only if its answers may."""
+
+    reads: bool
+    """Whether it can tell its distributions over an answer that a question brings."""
+
+    place: str
+    """Where its answers come from, as a mark on their latency."""
 
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """Get ready for these questions; called before the first, in the loop that will ask."""

@@ -8,21 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from limbeck.errors import InvalidInput, NotYet
+from limbeck.errors import InvalidInput
 from limbeck.models.catalog import catalog, find
 from limbeck.models.chat import Renderer
+from limbeck.models.cutting import provide
 from limbeck.models.token_bytes import TokenBytes
 from limbeck.models.tokenizer import Tokenizer
-from limbeck.recipe import Prices, Teacher
+from limbeck.recipe import Budget, Prices, Teacher
 from limbeck.settings import Settings
+from limbeck.teachers.anthropic import AnthropicEndpoint
+from limbeck.teachers.bedrock import BedrockEndpoint
 from limbeck.teachers.budget import Purse
 from limbeck.teachers.endpoint import Endpoint
 from limbeck.teachers.labels import Labels
+from limbeck.teachers.llama import LlamaEndpoint
 from limbeck.teachers.openai import OpenAIEndpoint
 from limbeck.teachers.patience import Patience
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["prices_of", "remote_teacher"]
+__all__ = ["llama_teacher", "prices_of", "remote_teacher"]
 
 
 def remote_teacher(
@@ -50,6 +54,19 @@ def remote_teacher(
     return made
 
 
+def llama_teacher(teacher: Teacher, settings: Settings, say: Callable[[str], None] = lambda _: None) -> RemoteTeacher:
+    """A GGUF file, answered from by llama.cpp. Raises `InvalidInput` for a model that is none."""
+    source = find(teacher.model, settings)
+    if source.path.suffix != ".gguf":
+        raise InvalidInput(
+            f"teacher.via: llama.cpp answers from a GGUF file; {teacher.model} is a folder ({source.path})"
+        )
+    endpoint = LlamaEndpoint(source.id, provide(source), teacher.concurrency, settings.threads)
+    made = RemoteTeacher(endpoint, Purse(Budget(), teacher.prices or source.prices), teacher.concurrency, say=say)
+    made.renderer, made.parameters = endpoint.renderer, source.parameters
+    return made
+
+
 def prices_of(teacher: Teacher, settings: Settings) -> Prices | None:
     """The recipe's prices, else the catalog's for a model of that id."""
     entry = catalog(settings).get(teacher.model)
@@ -58,9 +75,13 @@ def prices_of(teacher: Teacher, settings: Settings) -> Prices | None:
 
 def _endpoint(teacher: Teacher, renderer: Renderer | None) -> Endpoint:
     labels = Labels(TokenBytes(renderer.tokenizer), renderer.stop_ids) if renderer else None
-    if teacher.via == "openai":
-        return OpenAIEndpoint(teacher, labels)
-    raise NotYet(f"teacher.via: {teacher.via} is not built yet")
+    match teacher.via:
+        case "anthropic":
+            return AnthropicEndpoint(teacher)
+        case "bedrock":
+            return BedrockEndpoint(teacher)
+        case _:
+            return OpenAIEndpoint(teacher, labels)
 
 
 def _renderer(name: str | None, settings: Settings, must: bool) -> Renderer | None:

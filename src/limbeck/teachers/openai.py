@@ -22,7 +22,7 @@ from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
 from limbeck.teachers.labels import Labels, Unmatched
 from limbeck.teachers.post import checked, key_from, post, session, shown
 
-__all__ = ["OpenAIEndpoint"]
+__all__ = ["OpenAIEndpoint", "is_model"]
 
 MOST_COUNTED = 1 << 31
 """No answer has so many tokens; a service that says so does not know."""
@@ -30,6 +30,9 @@ MOST_COUNTED = 1 << 31
 
 class OpenAIEndpoint:
     """One model of one service."""
+
+    reads = False
+    place = "over the network"
 
     def __init__(self, teacher: Teacher, labels: Labels | None = None) -> None:
         """``labels`` reads log-probabilities; without it none are asked. Raises `InvalidInput` if a key is missing."""
@@ -144,7 +147,7 @@ class OpenAIEndpoint:
     def _check_model(self, found: Any, usage: Usage | None) -> None:
         """Refuse the answer of another model: a server that hosts one may give it to whatever name it is asked by."""
         asked = self._teacher.answers_as or self._teacher.model
-        if found is None or (isinstance(found, str) and _is_model(found, asked)):
+        if found is None or (isinstance(found, str) and is_model(found, asked)):
             return
         raise Failure(
             f'"{shown(str(found), self._key)}" answered; expected "{asked}"; if that is the one you mean, say'
@@ -154,7 +157,7 @@ class OpenAIEndpoint:
         )
 
 
-def _is_model(found: str, asked: str) -> bool:
+def is_model(found: str, asked: str) -> bool:
     """Whether a name is the one asked for, a dated version of it, or the path of its file."""
     dated = re.fullmatch(rf"{re.escape(asked)}(?:[-@:]\d{{4,}}[\d-]*|:latest)", found)
     return found == asked or dated is not None or PurePath(found).name == asked

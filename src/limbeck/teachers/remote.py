@@ -75,11 +75,14 @@ class RemoteTeacher:
         skip: Collection[int] = (),
         check: Callable[[], None] = lambda: None,
     ) -> Iterator[list[tuple[int, Answer]]]:
-        """See `Teacher.answers`. A question that brings its answer gets it back as text: nobody is asked."""
-        given = [(i, q.completion) for i, q in enumerate(questions) if q.completion is not None and i not in skip]
-        if given:
-            yield [(index, Answer(text, (), "stop", 0)) for index, text in given]
-        wanted = [i for i, question in enumerate(questions) if question.completion is None and i not in skip]
+        """See `Teacher.answers`. A question that brings its answer gets it back as text where nobody can read it."""
+        wanted = [i for i in range(len(questions)) if i not in skip]
+        if not self.endpoint.reads:
+            given = [(i, questions[i].completion) for i in wanted]
+            kept = [(i, Answer(text, (), "stop", 0)) for i, text in given if text is not None]
+            if kept:
+                yield kept
+            wanted = [i for i, text in given if text is None]
         if wanted:
             work = _Work(self.endpoint, self.purse, self._patience, self._concurrency, questions, settings, self._say)
             yield from work.done(wanted, self._loop, check)

@@ -1,0 +1,115 @@
+"""Anthropic's and Amazon's own SDKs: what they are told, what their answers and refusals become."""
+
+import builtins
+
+import pytest
+from tests.api.stage import MODEL
+
+from limbeck.errors import AccessDenied, InvalidInput, ModelFailed, NotReady, TeacherFailed
+from limbeck.recipe import Teacher
+from limbeck.records import GenerationSettings, Message, Prompt, Question
+from limbeck.teachers.finding import remote_teacher
+
+SETTINGS = GenerationSettings(20)
+QUESTIONS = [
+    Question(Prompt((Message("system", "Be brief."), Message("user", f"say word-{i} please")))) for i in range(3)
+]
+
+
+def answers(teacher, questions=QUESTIONS):
+    teacher._patience = teacher._patience.__class__(first_wait=0.001, bad_replies=2)
+    found = dict(pair for group in teacher.answers(questions, SETTINGS) for pair in group)
+    return [found[index] for index in range(len(questions))]
+
+
+@pytest.fixture
+def claude(anthropic_service):
+    with anthropic_service as teacher:
+        yield teacher, teacher.server
+
+
+def test_claude_is_asked_as_its_api_wants_and_counted_as_it_says(claude):
+    teacher, server = claude
+    found = answers(teacher)
+    assert [answer.text for answer in found] == ["word-0", "word-1", "word-2"]
+    assert (found[0].prompt_tokens, found[0].response_tokens, found[0].finish_reason) == (12, 6, "stop")
+    path, headers, body = server.seen[0]
+    assert path == "/v1/messages" and "sk-ant-secret" in str(headers)
+    assert body == {
+        "model": "claude",
+        "max_tokens": 20,
+        "system": "Be brief.",
+        "temperature": 0.0,
+        "messages": [{"role": "user", "content": "say word-0 please"}],
+    }
+    assert teacher.purse.spent.tokens == 3 * 18
+
+
+def test_what_passes_at_anthropic_is_tried_again_and_by_us_alone(claude):
+    teacher, server = claude
+    server.faults = [(529, {}, {"error": {}}), (429, {"retry-after": "0"}, {}), (500, {}, b"<html>"), (200, {}, b"{")]
+    assert [answer.text for answer in answers(teacher)] == ["word-0", "word-1", "word-2"]
+    assert len(server.seen) == 3 + 4
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"content": None},
+        {"stop_reason": "dance"},
+        {"usage": {}},
+        {"model": "other"},
+        {"content": [{"type": "text", "text": "\ud800"}]},
+    ],
+)
+def test_an_answer_of_anthropics_that_cannot_be_used_is_not_paid_for_ever(claude, spoiled):
+    teacher, server = claude
+    good = server.message
+    server.message = lambda body: {**good(body), **spoiled}
+    with pytest.raises(TeacherFailed, match="2 attempts"):
+        answers(teacher)
+    assert len(server.seen) == 2
+
+
+def test_a_key_that_anthropic_refuses_ends_the_job_and_is_not_shown(claude):
+    teacher, server = claude
+    server.faults = [(401, {}, {"error": {"message": "invalid sk-ant-secret"}})]
+    with pytest.raises(AccessDenied, match="status 401") as refused:
+        answers(teacher)
+    assert "sk-ant-secret" not in str(refused.value)
+
+
+def test_bedrock_is_asked_through_converse_and_its_failures_are_told_apart(bedrock_service):
+    with bedrock_service as teacher:
+        stage = teacher.stage
+        assert [answer.text for answer in answers(teacher)] == ["There is a leak."] * 3
+        stage.pool.refusal = NotReady("on its way")
+        with pytest.raises(TeacherFailed, match="on its way"):
+            answers(teacher)
+        stage.pool.refusal = ModelFailed("it broke off")
+        with pytest.raises(TeacherFailed, match="it broke off"):
+            answers(teacher)
+        stage.pool.refusal = InvalidInput("too long")
+        with pytest.raises(InvalidInput, match="too long"):
+            answers(teacher)
+
+
+def test_bedrock_without_a_model_of_that_name_says_so(bedrock_service, settings):
+    with bedrock_service as teacher:
+        other = Teacher(model="no.such-model-v1:0", via="bedrock", endpoint=teacher.stage.url, region="us-east-1")
+        with pytest.raises(InvalidInput, match="model identifier is invalid"):
+            answers(remote_teacher(other, None, settings))
+
+
+@pytest.mark.parametrize(("via", "package"), [("anthropic", "anthropic"), ("bedrock", "boto3")])
+def test_an_sdk_that_is_not_installed_is_named_with_its_extra(settings, monkeypatch, via, package):
+    there = builtins.__import__
+
+    def gone(name, *rest):
+        if name == package:
+            raise ImportError(name)
+        return there(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", gone)
+    with pytest.raises(InvalidInput, match=rf"pip install 'limbeck\[{via}\]'"):
+        remote_teacher(Teacher(model=MODEL, via=via), None, settings)
