@@ -5,8 +5,8 @@
 `limbeck serve` runs as its users run it, held to one core; the client is on another, with a few connections that stay
 open and requests that were written and signed beforehand. Every answer is checked against its shape, as always. What
 else the machine does takes its share of the core, so each figure has another beside it: requests a second of the
-server's own computing. Rounds take turns over the cases; figures are medians. Exit code 1 if any case is under 500
-requests a second.
+server's own computing, which is what a whole core gives. Rounds take turns over the cases; figures are medians. Exit
+code 1 if any case is under 500 requests for a second of computing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.client import HTTPConnection
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -49,8 +51,12 @@ CONNECTIONS = 8
 WANTED = 500
 
 
-def furnish(settings: Settings, jobs: int) -> dict[str, str]:
-    """A home with so many jobs and some models; gives the path and query of each case."""
+PLACES = 50
+"""In a long list, of which pages are asked one after another: what is kept of one page helps the next little."""
+
+
+def furnish(settings: Settings, jobs: int) -> dict[str, list[str]]:
+    """A home with so many jobs and some models; gives the path and query of each case, or several that take turns."""
     arns = Arns(settings.region, settings.account)
     ledger = Ledger(open_database(settings.database))
     recipe = Recipe.build(
@@ -66,15 +72,16 @@ def furnish(settings: Settings, jobs: int) -> dict[str, str]:
     model_arns = [_model(settings, arns, at) for at in range(MODELS)]
     began = now() - timedelta(days=30)
     rows = [_job(arns, at, began + timedelta(seconds=at), recipe, model_arns[at % MODELS]) for at in range(jobs)]
+    listing = "/model-customization-jobs"
     last = rows[jobs // 2]
-    token = base64.urlsafe_b64encode(json.dumps([last.created.isoformat(), last.arn]).encode()).decode()
+    pages = [
+        f"{listing}?maxResults=20&nextToken={_token(rows[at])}" for at in range(jobs // PLACES, jobs, jobs // PLACES)
+    ]
     with Session(ledger.engine, expire_on_commit=False) as session, session.begin():
         session.add_all(rows)
-    listing = "/model-customization-jobs"
     after = quote((began + timedelta(seconds=jobs // 2)).isoformat())
-    return {
+    single = {
         "ListModelCustomizationJobs, 20": f"{listing}?maxResults=20",
-        "… from the middle on": f"{listing}?maxResults=20&nextToken={quote(token)}",
         "… by status": f"{listing}?maxResults=20&statusEquals=Stopped",
         "… by a status of none": f"{listing}?maxResults=20&statusEquals=Stopping",
         "… whose name contains": f"{listing}?maxResults=20&nameContains=job-77",
@@ -83,22 +90,32 @@ def furnish(settings: Settings, jobs: int) -> dict[str, str]:
         "GetModelCustomizationJob, by name": f"{listing}/job-{jobs // 3}",
         "GetCustomModel, by ARN": f"/custom-models/{quote(model_arns[MODELS // 2], safe='')}",
         "GetCustomModel, by name": f"/custom-models/model-{MODELS // 2}",
+        "ListCustomModels, 20": "/custom-models?maxResults=20",
+        "ListFoundationModels": "/foundation-models",
     }
+    cases = {case: [target] for case, target in single.items()}
+    return {"ListModelCustomizationJobs, from fifty places on": pages, **cases}
+
+
+def _token(row: Resource) -> str:
+    """As the service gives it for a page that ends with ``row``."""
+    return quote(base64.urlsafe_b64encode(json.dumps([row.created.isoformat(), row.arn]).encode()).decode())
 
 
 def _job(arns: Arns, at: int, moment: object, recipe: dict[str, object], model: str) -> Resource:
     stages = ("validationDetails", "dataProcessingDetails", "trainingDetails")
     text = moment.isoformat()
+    status = STATUSES[at % len(STATUSES)]
     told = {"status": "Completed", "creationTime": text, "lastModifiedTime": text}
     return Resource(
         arn=arns.resource("model-customization-job", f"{at:012d}", BASE),
         kind="model-customization-job",
         name=f"job-{at}",
-        status=STATUSES[at % len(STATUSES)],
+        status=status,
         created=moment,
         modified=moment,
         ended=moment,
-        model=model,
+        model=model if status == "Completed" else None,
         request={
             "jobName": f"job-{at}",
             "customModelName": f"model-{at}",
@@ -178,7 +195,7 @@ def written(target: str, port: int, credentials: Credentials | None) -> bytes:
     return f"GET {target} HTTP/1.1\r\n{headers}\r\n".encode()
 
 
-async def load(port: int, request: bytes, seconds: float) -> float:
+async def load(port: int, requests: Iterator[bytes], seconds: float) -> float:
     """Requests a second over a few connections, each asking again as soon as it is answered."""
     answered, until = 0, time.perf_counter() + seconds
 
@@ -186,7 +203,7 @@ async def load(port: int, request: bytes, seconds: float) -> float:
         nonlocal answered
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < until:
-            writer.write(request)
+            writer.write(next(requests))
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
             assert head.startswith(b"HTTP/1.1 200"), head + body
@@ -204,8 +221,10 @@ def computed(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(settings: Settings, cases: dict[str, str], signed: bool, seconds: float, repeats: int, core: int) -> float:
-    """Print a line a case; gives the slowest case's requests a second."""
+def measure(
+    settings: Settings, cases: dict[str, list[str]], signed: bool, seconds: float, repeats: int, core: int
+) -> float:
+    """Print a line a case; gives the slowest case's requests for a second of computing."""
     keys = Keys(settings.keys)
     pair = keys.add(f"bench-{signed}") if signed else None
     credentials = Credentials(pair.id, pair.secret) if pair else None
@@ -213,10 +232,10 @@ def measure(settings: Settings, cases: dict[str, str], signed: bool, seconds: fl
     found: dict[str, list[tuple[float, float, float]]] = {case: [] for case in cases}
     with serving(settings, core, *flags) as (port, process):
         for repeat in range(repeats + 1):
-            for case, target in cases.items():
-                request = written(target, port, credentials)
+            for case, targets in cases.items():
+                requests = cycle([written(target, port, credentials) for target in targets])
                 before, own, began = computed(process), time.process_time(), time.perf_counter()
-                speed = asyncio.run(load(port, request, seconds if repeat else 0.3))
+                speed = asyncio.run(load(port, requests, seconds if repeat else 0.3))
                 wall = time.perf_counter() - began
                 share = (computed(process) - before) / wall
                 if repeat:  # the first round pays for caches
@@ -224,7 +243,7 @@ def measure(settings: Settings, cases: dict[str, str], signed: bool, seconds: fl
     for case, rounds in found.items():
         speed, of_computing, client = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(f"| {case} | {'yes' if signed else 'no'} | {speed:,.0f} | {of_computing:,.0f} | {client:.0%} |")
-    return min(statistics.median(speed for speed, *_ in rounds) for rounds in found.values())
+    return min(statistics.median(of_computing for _, of_computing, _ in rounds) for rounds in found.values())
 
 
 def main(jobs: int, seconds: float, repeats: int, core: int) -> bool:
@@ -235,7 +254,7 @@ def main(jobs: int, seconds: float, repeats: int, core: int) -> bool:
         print("| request | signed | requests/s | per second of computing | client busy |")
         print("|---|---|---|---|---|")
         slowest = min(measure(settings, cases, signed, seconds, repeats, core) for signed in (False, True))
-    print(f"\nslowest: {slowest:,.0f} requests a second (at least {WANTED} wanted)")
+    print(f"\nslowest: {slowest:,.0f} requests for a second of computing (at least {WANTED} wanted)")
     return slowest >= WANTED
 
 

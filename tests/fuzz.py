@@ -52,9 +52,9 @@ ODD_HEADERS = (
 )
 LONGEST_ADDRESS = 60_000
 """A longer one is refused by the parser of HTTP, before anything of ours."""
+SPOILED = ("missing", "extra", "wrong type", "huge", "odd text", "wrong word", "over-long")
 WAYS = (
-    "good", "good", "good", "missing", "extra", "wrong type", "huge", "odd text", "wrong word", "over-long", "broken JSON",
-    "bytes", "deep", "odd path", "odd method", "odd query", "odd header",
+    "good", "good", "good", *SPOILED, "broken JSON", "bytes", "deep", "odd path", "odd method", "odd query", "odd header",
 )  # fmt: skip
 
 
@@ -90,6 +90,12 @@ class Fuzzer:
         for number in range(count):
             yield self._request(self._operations[number % len(self._operations)])
 
+    def values(self, shape, count):
+        """Values of a structure, as JSON has them; half of them wrong in one place."""
+        for _ in range(count):
+            found = {name: value for name, value in self._good(shape, 0).items() if value is not None}
+            yield self._spoiled(found, self._dice.choice(SPOILED)) if self._dice.random() < 0.5 else found
+
     def _request(self, operation):
         dice, way = self._dice, self._dice.choice(WAYS)
         shape, model = operation.model.input_shape, operation.model
@@ -99,7 +105,7 @@ class Fuzzer:
         else:
             values = self._good(shape, 0) if shape is not None else {}
         values = {name: value for name, value in values.items() if value is not None}
-        if way in ("missing", "extra", "wrong type", "huge", "odd text", "wrong word", "over-long"):
+        if way in SPOILED:
             values = self._spoiled(values, way)
         labels, query, headers, document, raw = {}, [], {}, {}, None
         members = shape.members if shape is not None else {}

@@ -22,7 +22,6 @@ from limbeck.api.app import App
 from limbeck.api.bedrock import Bedrock
 from limbeck.api.runtime import Runtime
 from limbeck.control import LOGGING, OPERATIONS, open_desk, resolve
-from limbeck.control.models import registered
 from limbeck.serving.logbook import Logbook
 from limbeck.settings import Settings
 from limbeck.wire.operations import Service, write
@@ -107,7 +106,7 @@ def served(tmp_path):
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield listener.getsockname()[1], [one.arn for one in registered(desk)]
+        yield listener.getsockname()[1], [one.arn for one in desk.shelf.all()]
         server.should_exit = True
         thread.join(20)
     runtime.close()

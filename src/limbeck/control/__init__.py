@@ -5,6 +5,7 @@ returns the answer's members. It knows nothing of HTTP, never reaches torch, and
 writes down and enqueues.
 
     desk             rows, queue and buckets; lists, tokens, pages
+    shelf            custom models under AWS's names
     models           base and custom models
     customization    fine-tuning and distillation jobs; hyperparameters
     deployments      where models answer: on demand, provisioned

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import Answered, Asked, Desk, page
+from limbeck.control.desk import Answered, Asked, Desk, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, Unknown
 from limbeck.storage.reading import Row
@@ -60,7 +60,7 @@ def get_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
 def list_model_invocation_jobs(asked: Asked, desk: Desk) -> Answered:
     """Batches, filtered, sorted, paged."""
     rows, token = page(desk, JOB, asked, {"before": "submitTimeBefore", "after": "submitTimeAfter"})
-    return {"invocationJobSummaries": [_told(row) for row in rows], "nextToken": token}
+    return {"invocationJobSummaries": [present(_told(row)) for row in rows], "nextToken": token}
 
 
 def stop_model_invocation_job(asked: Asked, desk: Desk) -> Answered:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from limbeck import intake
-from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain
+from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
@@ -21,6 +21,7 @@ from limbeck.models.catalog import Cut
 from limbeck.recipe import Recipe
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import parse_uri
+from limbeck.storage.reading import Row
 
 __all__ = [
     "JOB",
@@ -139,23 +140,7 @@ def get_model_customization_job(asked: Asked, desk: Desk) -> Answered:
 def list_model_customization_jobs(asked: Asked, desk: Desk) -> Answered:
     """Jobs, filtered, sorted, paged."""
     rows, token = page(desk, JOB, asked)
-    summaries = [
-        {
-            "jobArn": row.arn,
-            "baseModelArn": row.facts["baseModelArn"],
-            "jobName": row.name,
-            "status": row.status,
-            "statusDetails": row.facts["statusDetails"],
-            "lastModifiedTime": row.modified,
-            "creationTime": row.created,
-            "endTime": row.ended,
-            "customModelArn": row.model,
-            "customModelName": row.request["customModelName"],
-            "customizationType": row.request.get("customizationType", "FINE_TUNING"),
-        }
-        for row in rows
-    ]
-    return {"modelCustomizationJobSummaries": summaries, "nextToken": token}
+    return {"modelCustomizationJobSummaries": [present(_summary(row)) for row in rows], "nextToken": token}
 
 
 def stop_model_customization_job(asked: Asked, desk: Desk) -> Answered:
@@ -173,6 +158,22 @@ def stop(kind: str, identifier: str, working: tuple[str, ...], desk: Desk) -> An
         )
     end_waiting(desk.ledger, desk.queue)
     return {}
+
+
+def _summary(row: Row) -> Answered:
+    return {
+        "jobArn": row.arn,
+        "baseModelArn": row.facts["baseModelArn"],
+        "jobName": row.name,
+        "status": row.status,
+        "statusDetails": row.facts["statusDetails"],
+        "lastModifiedTime": row.modified,
+        "creationTime": row.created,
+        "endTime": row.ended,
+        "customModelArn": row.model,
+        "customModelName": row.request["customModelName"],
+        "customizationType": row.request.get("customizationType", "FINE_TUNING"),
+    }
 
 
 def _resumed(asked: Asked, desk: Desk) -> str | None:

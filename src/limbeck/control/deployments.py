@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from limbeck.control.desk import Answered, Asked, Desk, new_id, page
-from limbeck.control.models import Registered, custom_model, find_custom_model, usable_entry
+from limbeck.control.desk import Answered, Asked, Desk, new_id, page, present
+from limbeck.control.models import custom_model, find_custom_model, usable_entry
+from limbeck.control.shelf import Registered
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.storage.ledger import now
 from limbeck.storage.reading import Row
@@ -79,19 +80,7 @@ def get_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
 def list_custom_model_deployments(asked: Asked, desk: Desk) -> Answered:
     """Deployments, filtered, sorted, paged."""
     rows, token = page(desk, DEPLOYMENT, asked, {"before": "createdBefore", "after": "createdAfter"})
-    summaries = [
-        {
-            "customModelDeploymentArn": row.arn,
-            "customModelDeploymentName": row.name,
-            "modelArn": row.model,
-            "createdAt": row.created,
-            "status": row.status,
-            "lastUpdatedAt": row.modified,
-            "failureMessage": row.facts.get("failureMessage"),
-        }
-        for row in rows
-    ]
-    return {"modelDeploymentSummaries": summaries, "nextToken": token}
+    return {"modelDeploymentSummaries": [present(_summary(row)) for row in rows], "nextToken": token}
 
 
 def update_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
@@ -144,7 +133,7 @@ def get_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
 def list_provisioned_model_throughputs(asked: Asked, desk: Desk) -> Answered:
     """All, filtered, sorted, paged."""
     rows, token = page(desk, PROVISIONED, asked)
-    return {"provisionedModelSummaries": [_throughput(row) for row in rows], "nextToken": token}
+    return {"provisionedModelSummaries": [present(_throughput(row)) for row in rows], "nextToken": token}
 
 
 def update_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
@@ -179,6 +168,18 @@ def delete_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
         raise Conflict(f"{row.name} is committed until {until}; it cannot be deleted before")
     desk.ledger.remove(row.arn)
     return {}
+
+
+def _summary(row: Row) -> Answered:
+    return {
+        "customModelDeploymentArn": row.arn,
+        "customModelDeploymentName": row.name,
+        "modelArn": row.model,
+        "createdAt": row.created,
+        "status": row.status,
+        "lastUpdatedAt": row.modified,
+        "failureMessage": row.facts.get("failureMessage"),
+    }
 
 
 def _throughput(row: Row) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from limbeck.arns import Arns
+from limbeck.control.shelf import Shelf
 from limbeck.errors import InvalidInput, QuotaExceeded
 from limbeck.jobs.queue import Queue, open_database
 from limbeck.records import digest
@@ -24,7 +25,7 @@ from limbeck.storage.ledger import Asking, Ledger, now
 from limbeck.storage.objects import Objects, open_objects
 from limbeck.storage.reading import Filters, Row
 
-__all__ = ["Answered", "Asked", "Desk", "asking", "new_id", "open_desk", "page", "page_of", "tags_of"]
+__all__ = ["Answered", "Asked", "Desk", "asking", "new_id", "open_desk", "page", "page_of", "present", "tags_of"]
 
 Asked = Mapping[str, Any]
 """The members of a request: plain values, checked against the operation's shape."""
@@ -52,6 +53,11 @@ class Desk:
     def arns(self) -> Arns:
         """Names within the region and account."""
         return Arns(self.settings.region, self.settings.account)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The custom models."""
+        return Shelf(self.settings, self.arns)
 
     @cached_property
     def is_near(self) -> bool:
@@ -138,6 +144,11 @@ def plain(asked: Asked) -> dict[str, Any]:
     """The request as JSON keeps it: times as text."""
     kept: dict[str, Any] = json.loads(json.dumps(asked, default=lambda value: value.isoformat()))
     return kept
+
+
+def present(said: Mapping[str, Any]) -> Answered:
+    """What has a value: an item of a list is checked in one go if it has no member of none."""
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def tags_of(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:

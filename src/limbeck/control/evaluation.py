@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import Answered, Asked, Desk, page
+from limbeck.control.desk import Answered, Asked, Desk, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
 from limbeck.storage.objects import parse_uri
@@ -138,7 +138,7 @@ def list_evaluation_jobs(asked: Asked, desk: Desk) -> Answered:
         return {"jobSummaries": []}  # there are none
     size = min(asked.get("maxResults", PAGE), PAGE)
     rows, token = page(desk, JOB, {**asked, "maxResults": size})
-    return {"jobSummaries": [_summary(row) for row in rows], "nextToken": token}
+    return {"jobSummaries": [present(_summary(row)) for row in rows], "nextToken": token}
 
 
 def stop_evaluation_job(asked: Asked, desk: Desk) -> Answered:
@@ -177,10 +177,12 @@ def _summary(row: Row) -> dict[str, Any]:
         "modelIdentifiers": [subject] if subject else None,
         "evaluatorModelIdentifiers": sorted(row.facts["judges"]) or None,
         "inferenceConfigSummary": {
-            "modelConfigSummary": {
-                "bedrockModelIdentifiers": [subject] if subject else None,
-                "precomputedInferenceSourceIdentifiers": [brought] if brought else None,
-            }
+            "modelConfigSummary": present(
+                {
+                    "bedrockModelIdentifiers": [subject] if subject else None,
+                    "precomputedInferenceSourceIdentifiers": [brought] if brought else None,
+                }
+            )
         },
         "applicationType": row.request.get("applicationType", "ModelEvaluation"),
     }

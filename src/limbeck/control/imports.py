@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.control.desk import Answered, Asked, Desk, page, page_of
+from limbeck.control.desk import Answered, Asked, Desk, page, page_of, present
 from limbeck.control.models import check_model_name
 from limbeck.errors import InvalidInput, UnknownModel
 from limbeck.models.catalog import custom_models, remove
 from limbeck.records import CustomModel
+from limbeck.storage.reading import Row
 
 __all__ = [
     "JOB",
@@ -56,20 +57,7 @@ def get_model_import_job(asked: Asked, desk: Desk) -> Answered:
 def list_model_import_jobs(asked: Asked, desk: Desk) -> Answered:
     """Imports, filtered, sorted, paged."""
     rows, token = page(desk, JOB, asked)
-    summaries = [
-        {
-            "jobArn": row.arn,
-            "jobName": row.name,
-            "status": row.status,
-            "lastModifiedTime": row.modified,
-            "creationTime": row.created,
-            "endTime": row.ended,
-            "importedModelArn": row.model,
-            "importedModelName": row.request["importedModelName"],
-        }
-        for row in rows
-    ]
-    return {"modelImportJobSummaries": summaries, "nextToken": token}
+    return {"modelImportJobSummaries": [present(_summary(row)) for row in rows], "nextToken": token}
 
 
 def list_imported_models(asked: Asked, desk: Desk) -> Answered:
@@ -98,6 +86,19 @@ def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
     """Unregister an imported model and delete its weights."""
     remove(_find(asked["modelIdentifier"], desk).name, desk.settings)
     return {}
+
+
+def _summary(row: Row) -> Answered:
+    return {
+        "jobArn": row.arn,
+        "jobName": row.name,
+        "status": row.status,
+        "lastModifiedTime": row.modified,
+        "creationTime": row.created,
+        "endTime": row.ended,
+        "importedModelArn": row.model,
+        "importedModelName": row.request["importedModelName"],
+    }
 
 
 def _imported(desk: Desk) -> list[CustomModel]:

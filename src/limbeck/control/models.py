@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from limbeck.arns import Arns
 from limbeck.control.desk import Answered, Asked, Desk, page_of
+from limbeck.control.shelf import Registered
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
-from limbeck.models.catalog import CatalogEntry, catalog, custom_models, remove
-from limbeck.records import CustomModel
-from limbeck.storage.workspace import MANIFEST
+from limbeck.models.catalog import CatalogEntry, catalog, remove
 
 __all__ = [
-    "Registered",
     "base_entry",
     "create_custom_model",
     "custom_model",
@@ -26,20 +21,11 @@ __all__ = [
     "get_foundation_model_availability",
     "list_custom_models",
     "list_foundation_models",
-    "registered",
     "usable_entry",
 ]
 
 CUSTOMIZATIONS = ("FINE_TUNING", "DISTILLATION")
 """What can be done with every base model: any of them fine-tuned, any of them a student."""
-
-KINDS = {
-    "distillation": "DISTILLATION",
-    "fine-tuning": "FINE_TUNING",
-    "continued-pre-training": "CONTINUED_PRE_TRAINING",
-    "adopted": "IMPORTED",
-}
-"""The kinds of registered models that are custom models; imported ones are listed elsewhere."""
 
 HOLDERS = ("custom-model-deployment", "provisioned-model")
 """What may stand on a model and keeps it from being deleted."""
@@ -111,8 +97,8 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
         "modelStatus": lambda one, status: status == "Active",
     }
     said = {key: asked[key] for key in fits if key in asked}
-    chosen = [one for one in registered(desk) if all(fits[key](one, value) for key, value in said.items())]
-    page, token = page_of(chosen, lambda one: (one.created.isoformat(timespec="microseconds"), one.arn), asked)
+    chosen = [one for one in desk.shelf.all() if all(fits[key](one, value) for key, value in said.items())]
+    page, token = page_of(chosen, lambda one: one.position, asked)
     summaries = [
         {
             "modelArn": one.arn,
@@ -120,11 +106,12 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
             "creationTime": one.created,
             "baseModelArn": one.base_arn,
             "baseModelName": one.base_id.split(":")[0],
-            "customizationType": KINDS[one.model.kind],
+            "customizationType": one.customization_type,
             "ownerAccountId": desk.settings.account,
             "modelStatus": "Active",
         }
         for one in page
+        if one.is_there()
     ]
     return {"modelSummaries": summaries, "nextToken": token}
 
@@ -140,7 +127,7 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
         "modelArn": one.arn,
         "modelName": one.model.name,
         "baseModelArn": one.base_arn,
-        "customizationType": KINDS[one.model.kind],
+        "customizationType": one.customization_type,
         "trainingMetrics": {"trainingLoss": losses["training_loss"]} if "training_loss" in losses else None,
         "validationMetrics": [{"validationLoss": losses["validation_loss"]}] if "validation_loss" in losses else [],
         "creationTime": one.created,
@@ -170,65 +157,9 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
     return {}
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A registered model under the names AWS gives it."""
-
-    model: CustomModel
-    arn: str
-    base_id: str
-    base_arn: str
-    foundation_arn: str
-    created: datetime
-
-
-def registered(desk: Desk) -> Iterator[Registered]:
-    """The custom models whose files are there."""
-    models = custom_models(desk.settings)
-    found = (_registered(model, models, desk) for model in models.values())
-    return (one for one in found if one is not None)
-
-
 def find_custom_model(identifier: str, desk: Desk) -> Registered | None:
     """The custom model of that name or ARN."""
-    models = custom_models(desk.settings)
-    if identifier in models:
-        return _registered(models[identifier], models, desk)
-    named = (model for model in models.values() if _arn(model, models, desk) == identifier)
-    return next((_registered(model, models, desk) for model in named), None)
-
-
-def _registered(model: CustomModel, models: Mapping[str, CustomModel], desk: Desk) -> Registered | None:
-    """A model under AWS's names, or None where it is no custom model, or none any more: its files are gone.
-
-    Its base may be another of ``models``: then its base's ARN is that one's.
-    """
-    mark = model.path if model.kind == "adopted" else model.path / MANIFEST
-    if model.kind not in KINDS or not mark.exists():
-        return None
-    root = _base_id(model, models)
-    foundation = desk.arns.foundation_model(root)
-    parent = models.get(model.base)
-    base_arn = model.lineage.get("base_arn") or (foundation if parent is None else _arn(parent, models, desk))
-    created = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
-    return Registered(model, _arn(model, models, desk), root, base_arn, foundation, created)
-
-
-def _arn(model: CustomModel, models: Mapping[str, CustomModel], desk: Desk) -> str:
-    given = model.lineage.get("arn")
-    return str(given) if given else desk.arns.custom_model(_base_id(model, models), model.name, model.fingerprint)
-
-
-def _base_id(model: CustomModel, models: Mapping[str, CustomModel]) -> str:
-    """The id of the base model it descends from, through however many others."""
-    given = model.lineage.get("base_id")
-    if given:
-        return str(given)
-    seen = {model.name}
-    while model.base in models and model.base not in seen:
-        model = models[model.base]
-        seen.add(model.name)
-    return Arns.id_of(model.base)
+    return desk.shelf.find(identifier)
 
 
 def custom_model(identifier: str, desk: Desk) -> Registered:

@@ -2,9 +2,7 @@
 
 A shape becomes a function once, not with every value: a page of twenty jobs holds five hundred of them. Nothing of a
 shape is written down here, and every fault of a value is told, in the words AWS uses, with its place.
-
-AWS's patterns run in pydantic's engine, Rust's, whose time grows with the length of a text and never runs away, as it
-does in Python's with several of these patterns and thirty characters.
+What fits, as nearly everything does, is told in one go (`fitting`); the functions here tell what does not, and why.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
-from pydantic_core import SchemaValidator, core_schema
 
 from limbeck.wire.extensions import takes
+from limbeck.wire.fitting import fitting
 
 __all__ = ["Faults", "Part", "Place", "check_members", "check_size", "reader", "writer"]
 
@@ -139,10 +137,12 @@ def _structure_in(shape: StructureShape) -> Part:
 
 
 def _structure_out(shape: StructureShape) -> Part:
-    names, parts, check = _wire_names(shape), _Members(shape, out=True), _completeness(shape)
+    fits, names, parts, check = fitting(shape), _wire_names(shape), _Members(shape, out=True), _completeness(shape)
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
-        if type(given) is not dict and not isinstance(given, Mapping):
+        if fits(given):
+            return given
+        if not isinstance(given, Mapping):
             return faults.add(given, place, "be a structure")
         made = {}
         for name, one in given.items():
@@ -159,8 +159,11 @@ def _structure_out(shape: StructureShape) -> Part:
 
 def _list(shape: ListShape, out: bool, text: bool) -> Part:
     check, member = _limits(shape), _part(shape.member, out, text)
+    fits = fitting(shape) if out else None
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
+        if fits is not None and fits(given):
+            return given
         if not isinstance(given, list | tuple if out else list):
             return faults.add(given, place, "be a list")
         if given or not out:  # AWS describes some lists as never empty; one of nothing is answered all the same
@@ -186,7 +189,7 @@ def _map(shape: MapShape, out: bool, text: bool) -> Part:
 
 
 def _string(shape: Shape) -> Part:
-    check, fits = _limits(shape), _text_fits(shape)
+    check, fits = _limits(shape), fitting(shape)
     allowed, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
 
     def part(given: Any, place: Place, faults: Faults) -> Any:
@@ -202,24 +205,6 @@ def _string(shape: Shape) -> Part:
         return given
 
     return part
-
-
-def _text_fits(shape: Shape) -> Callable[[Any], bool]:
-    """Whether a value is a text of that shape, by AWS's own words; the length comes first, then the pattern."""
-    allowed, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
-    if not allowed and not pattern:
-        least, most = shape.metadata.get("min", 0), shape.metadata.get("max", sys.maxsize)
-        return lambda given: isinstance(given, str) and least <= len(given) <= most
-    if allowed:
-        return frozenset(allowed).__contains__
-    schema = core_schema.str_schema(
-        pattern=rf"\A(?:{pattern})\z",
-        min_length=shape.metadata.get("min"),
-        max_length=shape.metadata.get("max"),
-        regex_engine="rust-regex",
-        strict=True,
-    )
-    return SchemaValidator(schema).isinstance_python
 
 
 def _blob(shape: Shape, out: bool) -> Part:
@@ -264,7 +249,7 @@ def _moment(out: bool) -> Part:
 
     def write(given: Any, place: Place, faults: Faults) -> Any:
         if isinstance(given, datetime):
-            return f"{given.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"
+            return given.astimezone(UTC)
         read(given, place, faults)
         return given
 
