@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tests.families import MODELS, make
 
 from limbeck.errors import InvalidInput, Stopped
+from limbeck.inference import engine as engines
 from limbeck.inference.engine import Engine, common_prefix, soft_labels_of
+from limbeck.inference.memory import shares_well
+from limbeck.models.loading import load
 from limbeck.records import GenerationSettings
 
 PROMPTS = [[1, *range(10, 22), *tail] for tail in ([30], [31, 32, 33, 34, 35], [36, 37], [38, 39, 40], [41] * 9)]
@@ -43,6 +47,41 @@ def test_a_batch_answers_as_each_prompt_alone(engine, tiny, prefixed):
         assert answer.prompt_tokens == len(prompt)
 
 
+@pytest.mark.parametrize("name", sorted(set(MODELS)))
+def test_every_family_shares_a_prefix_as_if_each_row_had_its_own(name, tmp_path, settings):
+    loaded = load(str(make(name, tmp_path / "model")), settings)
+    assert shares_well(loaded.model)
+    # Longer than the window of those that have one, so that most of the prefix slides out of sight.
+    prompts = [[1, *range(10, 30), *tail] for tail in ([30, 31], [32, 33, 34, 35], [36])]
+    answers = Engine(loaded).generate(prompts, SETTINGS, prefix=common_prefix(prompts))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens, logits = plainly(loaded, prompt, 10)
+        assert answer.token_ids == tokens
+        assert np.allclose(answer.soft_labels.top_logprobs_TK, soft_labels_of(logits, 6).top_logprobs_TK, atol=1e-3)
+
+
+def test_an_architecture_that_cannot_share_answers_all_the_same(engine, tiny, monkeypatch):
+    monkeypatch.setattr(engines, "shares_well", lambda model: False)
+    for prompt, answer in zip(PROMPTS, engine.generate(PROMPTS, SETTINGS, prefix=common_prefix(PROMPTS)), strict=True):
+        assert answer.token_ids == plainly(tiny, prompt, 10)[0]
+
+
+def test_a_model_that_keeps_another_kind_of_state_is_found_out(tiny):
+    class Forgetful(torch.nn.Module):
+        config = tiny.model.config
+
+        def get_decoder(self):
+            return lambda **given: tiny.model.get_decoder()(**{**given, "position_ids": None})
+
+        def get_output_embeddings(self):
+            return tiny.model.get_output_embeddings()
+
+        def forward(self, ids):
+            return tiny.model(ids)
+
+    assert not shares_well(Forgetful())
+
+
 def test_rows_that_end_early_leave_the_batch_and_change_nothing(engine, tiny):
     ends = plainly(tiny, PROMPTS[0], 10)[0]
     engine.renderer.stop_ids = frozenset({2, ends[1]})
@@ -78,6 +117,10 @@ def test_the_tail_is_right_where_nothing_is_left():
     expected = torch.logsumexp(logits.double()[0, 1:], 0) - torch.logsumexp(logits.double()[0], 0)
     assert soft.tail_logprob_T[0] == pytest.approx(float(expected), rel=1e-6)
     assert soft_labels_of(logits, 4).tail_logprob_T[0] == -np.inf
+    far = soft_labels_of(torch.tensor([[500.0, 0.0, -1.0], [1.0, 0.0, -1.0]]), 1)
+    assert far.tail_logprob_T == pytest.approx(
+        [np.log1p(np.exp(-1)) - 500, np.log((1 + np.exp(-1)) / (np.e + 1 + np.exp(-1)))]
+    )
 
 
 def test_sampling_depends_on_the_seed_and_the_prompt_not_on_the_batch(engine):

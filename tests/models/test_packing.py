@@ -5,8 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from tests.families import make
 from torch.nn.functional import cross_entropy
 
+from limbeck.models.loading import load
 from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
 from limbeck.models.shrink import keep_layers
 
@@ -166,3 +168,14 @@ def test_the_same_sequence_twice_is_learned_twice(tiny):
     once = conversations(9, 3)
     double = packed_loss(tiny.model, [*once, *once], True)
     assert double.item() == pytest.approx(2 * packed_loss(tiny.model, once, True).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma2", "gemma3"])
+def test_every_family_packs(name, tmp_path, settings):
+    model = load(str(make(name, tmp_path / "model")), settings).model
+    # Within the window of 16 tokens that some of the layers have.
+    tokens = [Tokens((*range(10, 20), 30 + at, *range(40, 41 + at)), 11) for at in range(4)]
+    plain, packed = plain_loss(model, tokens), packed_loss(model, tokens, True)
+    assert torch.allclose(packed, plain, rtol=1e-5)
+    reference = gradient(model, plain)
+    assert (gradient(model, packed) - reference).norm() < 1e-4 * reference.norm()

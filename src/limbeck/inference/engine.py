@@ -13,21 +13,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from limbeck.errors import InvalidInput
+from limbeck.inference.memory import Memory, PlainMemory, Prefix, read_prefix, shares_well
 from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
 from limbeck.records import Answer, GenerationSettings, SoftLabels
 
 __all__ = ["Engine", "common_prefix", "soft_labels_of"]
 
-COMPACT_BELOW = 0.5
+COMPACT_BELOW = 0.75
 """Finished rows are taken out of a batch when fewer than this share of its rows still run."""
 
 
@@ -38,7 +37,8 @@ class Engine:
         self.loaded = loaded
         self.model = loaded.model
         self.renderer = loaded.renderer
-        self._prefix: tuple[tuple[int, ...], Any] = ((), None)
+        self._prefix: tuple[tuple[int, ...], Prefix] = ((), ())
+        self._shares_well: bool | None = None
 
     def generate(
         self,
@@ -128,13 +128,18 @@ class Engine:
                 running = run.step()
             yield run.rows[0].tokens[-1], logits_V
 
-    def prefill(self, prefix: tuple[int, ...]) -> Any:
-        """The cache after reading ``prefix``, computed once and kept until another prefix is asked for."""
+    def memory(self, prompts: Sequence[Sequence[int]], prefix: tuple[int, ...], room: int) -> Memory | PlainMemory:
+        """Room for a batch's prompts, without ``prefix``, and ``room`` more tokens each; the prefix is read once."""
+        if self._shares_well is None:
+            self._shares_well = shares_well(self.model)
+        shared = len(prefix) if self._shares_well else 0
+        longest = max(map(len, prompts)) - shared
+        starts = [longest - (len(prompt) - shared) for prompt in prompts]
+        if not self._shares_well:
+            return PlainMemory(starts, longest, self.model.config)
         if self._prefix[0] != prefix:
-            cache = DynamicCache(config=self.model.config)
-            self.model(input_ids=torch.tensor([prefix]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._prefix = (prefix, cache)
-        return self._prefix[1]
+            self._prefix = (prefix, read_prefix(self.model, prefix) if prefix else ())
+        return Memory(starts, longest, longest + room, self._prefix[1])
 
     def _check_room(self, length: int) -> None:
         if length >= self.loaded.context_tokens:
@@ -158,17 +163,27 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
 def soft_labels_of(logits_TV: Tensor, k: int, temperature: float = 1.0) -> SoftLabels:
     """Top-k log-probabilities of each row and the log of the mass left over, of the softened distribution.
 
-    The tail is the log-sum-exp of the logits outside the k, not 1 minus the sum: where the k hold nearly
-    everything, the difference would be rounding error.
+    The tail is summed over the tokens outside the k, not taken as 1 minus their sum: where the k hold nearly
+    everything, the difference would be rounding error. Exponentials are taken once over the vocabulary.
     """
     logits_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))  # half precision is widened
     if temperature != 1.0:
         logits_TV = logits_TV / temperature
     k = min(k, logits_TV.shape[-1])
-    total_T1 = logits_TV.logsumexp(-1, keepdim=True)
     top_TK, ids_TK = logits_TV.topk(k, dim=-1)
-    tail_T = logits_TV.scatter(-1, ids_TK, float("-inf")).logsumexp(-1) - total_T1[:, 0]
-    return SoftLabels(ids_TK.to(torch.int32).numpy(), (top_TK - total_T1).numpy(), tail_T.numpy())
+    highest_T1 = top_TK[:, :1]
+    shares_TV = (logits_TV - highest_T1).exp_()
+    top_T1 = shares_TV.gather(-1, ids_TK).sum(-1, keepdim=True)
+    rest_T1 = shares_TV.scatter_(-1, ids_TK, 0.0).sum(-1, keepdim=True)
+    if k < logits_TV.shape[-1] and not bool((rest_T1 > 0).all()):
+        # Everything outside is below what fp32 holds beside the likeliest; its logarithm is not.
+        outside_T1 = logits_TV.scatter(-1, ids_TK, float("-inf")).logsumexp(-1, keepdim=True) - highest_T1
+        log_rest_T1 = torch.where(rest_T1 > 0, rest_T1.log(), outside_T1)
+    else:
+        log_rest_T1 = rest_T1.log()
+    log_total_T1 = (top_T1 + rest_T1).log()
+    top_TK = top_TK - highest_T1 - log_total_T1
+    return SoftLabels(ids_TK.to(torch.int32).numpy(), top_TK.numpy(), (log_rest_T1 - log_total_T1)[:, 0].numpy())
 
 
 @dataclass
@@ -199,24 +214,12 @@ class _Run:
             for p, key in zip(prompts, keys, strict=True)
         ]
         self.alive = list(range(len(prompts)))
-        shared = len(prefix)
-        longest = max(self.lengths) - shared
-        batch = len(prompts)
-        ids_BL = torch.zeros(batch, longest, dtype=torch.long)
-        mask_BL = torch.zeros(batch, longest, dtype=torch.long)
+        self.memory = engine.memory(prompts, prefix, max(row.room for row in self.rows))
+        ids_BL = torch.zeros(len(prompts), self.memory.longest, dtype=torch.long)
         for row, prompt in enumerate(prompts):
-            own = torch.tensor(prompt[shared:])
-            ids_BL[row, longest - len(own) :] = own
-            mask_BL[row, longest - len(own) :] = 1
-        self.cache = DynamicCache(config=engine.model.config)
-        if shared:
-            for layer, kept in enumerate(engine.prefill(prefix).layers):
-                expanded = (x.expand(batch, -1, -1, -1) for x in (kept.keys, kept.values))
-                self.cache.update(*expanded, layer)
-        self.mask = torch.cat([torch.ones(batch, shared, dtype=torch.long), mask_BL], dim=1)
-        self.position_B = torch.tensor(self.lengths) - 1
-        positions_BL = (shared + mask_BL.cumsum(1) - 1).clamp(min=0)
-        self.logits_BV = self._forward(ids_BL, positions_BL)
+            own = prompt[len(prompt) - (self.memory.longest - self.memory.starts[row]) :]
+            ids_BL[row, self.memory.starts[row] :] = torch.tensor(own)
+        self.logits_BV = self.memory.forward(engine.model, ids_BL)
 
     def step(self) -> bool:
         """Choose one token for every running row; False when none runs any more."""
@@ -232,12 +235,10 @@ class _Run:
             return False
         if len(running) <= COMPACT_BELOW * len(self.alive):
             keep = torch.tensor(running)
-            self.cache.batch_select_indices(keep)
-            self.mask, self.position_B, chosen = self.mask[keep], self.position_B[keep], chosen[keep]
+            self.memory.select(keep)
+            chosen = chosen[keep]
             self.alive = [self.alive[place] for place in running]
-        self.mask = torch.cat([self.mask, torch.ones(len(self.alive), 1, dtype=torch.long)], dim=1)
-        self.position_B = self.position_B + 1
-        self.logits_BV = self._forward(chosen[:, None], self.position_B[:, None])
+        self.logits_BV = self.memory.forward(self.engine.model, chosen[:, None])
         return True
 
     def answers(self) -> list[Answer]:
@@ -254,17 +255,6 @@ class _Run:
             text = self.engine.renderer.text(state.tokens)
             made.append(Answer(text, tuple(state.tokens), "stop" if stopped else "length", length, soft))
         return made
-
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.engine.model(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return torch.as_tensor(out.logits[:, -1])
 
     def _choose(self) -> Tensor:
         captured = self.settings.top_k_captured

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from transformers.masking_utils import sdpa_mask
 
 from limbeck.errors import NotYet
 
-__all__ = ["ATTENTION", "Pack", "Tokens", "pack", "packs_of", "response_hidden", "response_logits"]
+__all__ = ["ATTENTION", "Attending", "Pack", "Tokens", "pack", "packs_of", "response_hidden", "response_logits"]
 
 ATTENTION = "limbeck_packed"
 """The name under which transformers knows our attention; without a layout it is plain SDPA."""
@@ -106,6 +106,22 @@ class Pack:
     def tokens(self) -> int:
         """How many tokens are computed."""
         return int(self.ids_1N.shape[1])
+
+
+class Attending(Protocol):
+    """A layout that computes its own attention, as a batch under generation does."""
+
+    def attend(
+        self,
+        layer: int,
+        query_BHLd: Tensor,
+        key_BKMd: Tensor,
+        value_BKMd: Tensor,
+        scaling: float | None,
+        softcap: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """The attention's output, (B, L, H, d)."""
 
 
 def pack(sequences: Sequence[Tokens], share: bool = True) -> Pack:
@@ -264,17 +280,23 @@ def _packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    layout: Pack | None = None,
+    layout: Pack | Attending | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention for transformers' interface: query (1, H, N, d), key and value (1, K, N, d) to (1, N, H, d)."""
+    softcap = kwargs.get("softcap")
+    if layout is not None and not isinstance(layout, Pack):
+        window = kwargs.get("sliding_window")
+        return layout.attend(module.layer_idx, query, key, value, scaling, softcap, window), None
+    if layout is None and softcap is not None:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
+        return _capped(query, key, value, attention_mask, scaling, softcap).transpose(1, 2), None
     if layout is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return plain
-    if kwargs.get("softcap") is not None:
-        raise NotYet("this model caps its attention scores, which packed training does not do yet")
     window = kwargs.get("sliding_window")
     query_NHd, key_NKd, value_NKd = (x.transpose(1, 2)[0] for x in (query, key, value))
     repeats = query.shape[1] // key.shape[1]
@@ -291,6 +313,7 @@ def _packed_attention(
                     scaling,
                     repeats,
                     None,
+                    softcap,
                 )[0]
             )
         for block in group.blocks:
@@ -308,19 +331,39 @@ def _packed_attention(
                 key_BLKd = torch.cat([prefix_key.expand(segments, *prefix_key.shape), key_BLKd], dim=1)
                 value_BLKd = torch.cat([prefix_value.expand(segments, *prefix_value.shape), value_BLKd], dim=1)
                 mask = _mask(shared, length)
-            outputs.append(_attend(query_BLHd, key_BLKd, value_BLKd, scaling, repeats, mask).flatten(0, 1))
+            outputs.append(_attend(query_BLHd, key_BLKd, value_BLKd, scaling, repeats, mask, softcap).flatten(0, 1))
     return torch.cat(outputs).index_select(0, layout.order_N)[None], None
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, repeats: int, mask: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    repeats: int,
+    mask: Tensor | None,
+    softcap: float | None,
 ) -> Tensor:
     """Attention of (B, L, H, d) over (B, M, K, d), causal where no mask is given."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if softcap is not None:
+        return _capped(query, key, value, mask, scaling, softcap).transpose(1, 2)
     out = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling)
     return out.transpose(1, 2)
+
+
+def _capped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, softcap: float
+) -> Tensor:
+    """Attention of (B, H, L, d) over (B, H, M, d) whose scores are capped, c·tanh(s/c), as Gemma 2 has it."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / softcap))
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(scores.shape[-1] - scores.shape[-2])
+    bias = mask if mask.dtype.is_floating_point else torch.zeros(mask.shape).masked_fill_(~mask, float("-inf"))
+    return (scores + bias).softmax(-1) @ value
 
 
 AttentionInterface.register(ATTENTION, _packed_attention)
