@@ -114,6 +114,7 @@ def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):
             "source": {**source, "prompts": first("labelled.jsonl", 48)},
             "student": {"model": EMBEDDED},
             "training": {"epochs": 2, "learning_rate": 3e-4, "batch_size": 16},
+            "export": {"gguf": "none"},
             **few,
         },
         home=home,

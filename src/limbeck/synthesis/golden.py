@@ -16,8 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_union
 
 __all__ = ["Choice", "Golden"]
 
@@ -58,6 +56,10 @@ class _Likeness:
     """Cosines between N texts, and between them and any other."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        # Two seconds to import, and only for this.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.pipeline import make_union
+
         self._features = make_union(
             TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD, sublinear_tf=True),
             TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
