@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck import __version__
+from limbeck.cli import data
 from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
@@ -384,6 +385,7 @@ def worker(home: Home = None) -> None:
 
 keys_app = typer.Typer(help="The service's keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(data.app, name="data")
 
 
 @keys_app.command("add")

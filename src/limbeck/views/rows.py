@@ -1,0 +1,101 @@
+"""A job's examples, a row each: where it came from, what was answered, and the verdict.
+
+Read from `1-intake/examples.jsonl`, `2-synthesis/answers.jsonl`, `3-curation/kept.jsonl` and `dropped.jsonl`; of a job
+under way, from those it has so far. Of an example without a verdict `verdict` is "held-out", if it is for the
+examination, else "none yet".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import DamagedArtifact, Unknown
+from limbeck.settings import Settings
+
+__all__ = ["KEYS", "Row", "job_folder", "read_lines", "rows"]
+
+Row = Mapping[str, Any]
+
+KEYS = (
+    "id",
+    "split",
+    "verdict",
+    "detail",
+    "prompt",
+    "response",
+    "label",
+    "before",
+    "origin",
+    "parent",
+    "teacher",
+    "settings",
+    "seed",
+    "scores",
+    "prompt_origin",
+    "prompt_parent",
+    "file",
+    "line",
+    "copies",
+    "metadata",
+    "messages",
+    "finish_reason",
+    "prompt_tokens",
+    "response_tokens",
+)
+"""Of every row, in this order. `prompt` is the text of the last turn."""
+
+
+def job_folder(name: str, settings: Settings) -> Path:
+    """The folder of a job. Raises `Unknown` if there is none of that name."""
+    folder = settings.jobs / name
+    if "/" in name or not (folder / "recipe.json").exists():
+        known = sorted(path.parent.name for path in settings.jobs.glob("*/recipe.json"))
+        raise Unknown(f'no job "{name}" in {settings.jobs}; there is {", ".join(known[:10]) or "none"}')
+    return folder
+
+
+def rows(job: Path) -> Iterator[dict[str, Any]]:
+    """Every example of a job, in the order in which curation has them, those without a verdict last."""
+    asked = {row["id"]: row for row in read_lines(job / "2-synthesis" / "answers.jsonl")}
+    judged: set[str] = set()
+    for name in ("kept.jsonl", "dropped.jsonl"):
+        for row in read_lines(job / "3-curation" / name):
+            parent = row.get("prompt_parent")
+            source = str(parent) if parent in asked and row["id"] not in asked else row["id"]  # masked: another id
+            judged |= {row["id"], source}
+            yield _row(row, asked.get(source, {}))
+    for row in read_lines(job / "1-intake" / "examples.jsonl"):
+        if row["id"] not in judged:
+            answer = asked.get(row["id"], {})
+            about = {
+                **row,
+                "origin": answer.get("origin"),
+                "parent": answer.get("parent"),
+                "teacher": answer.get("teacher"),
+                "response": answer.get("text"),
+                "prompt_origin": row.get("origin"),
+                "prompt_parent": row.get("parent"),
+                "verdict": "held-out" if row["split"] == "held-out" else "none yet",
+            }
+            yield _row(about, answer)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file; none if it is not there (yet). Raises `DamagedArtifact` for a line that is none."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise DamagedArtifact(f"{path} line {number}: not JSON; it was changed since it was written") from None
+
+
+def _row(about: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**{key: answer.get(key) for key in ("finish_reason", "prompt_tokens", "response_tokens")}, **about}
+    found["prompt"] = about["messages"][-1]["text"]
+    return {key: found.get(key) for key in KEYS}

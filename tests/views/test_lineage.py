@@ -1,0 +1,69 @@
+"""An example is followed to every model that learned from it, at first and at second hand."""
+
+import json
+import shutil
+
+import pytest
+from tests.views.conftest import register
+
+from limbeck.errors import InvalidInput, Unknown
+from limbeck.views.lineage import fates, lineage, matching
+from limbeck.views.rows import job_folder, rows
+
+
+@pytest.fixture
+def models(home):
+    """`student` came of the job; `pupil` was taught by it, `grandchild` made from that; `other` knows nothing of it."""
+    register(home, "student", "first", "base", "scripted")
+    for name, base, taught_by in (("pupil", "base", "student"), ("grandchild", "pupil", "x"), ("other", "base", "x")):
+        register(home, name, f"of-{name}", base, taught_by)
+    return home
+
+
+def one(home, **wanted):
+    return next(
+        row for row in rows(job_folder("first", home)) if all(row[key] == value for key, value in wanted.items())
+    )
+
+
+def test_from_a_row_to_every_model(models):
+    row = one(models, verdict="kept", split="train", prompt_parent=None)
+    (fate,) = lineage(row["id"][:8], models)
+    assert (fate.job, fate.use, fate.model, fate.heirs) == ("first", "trained", "student", ("pupil", "grandchild"))
+    assert fate.row["line"] == row["line"]
+
+
+@pytest.mark.parametrize(("wanted", "use"), [({"verdict": "refusal"}, "dropped"), ({"split": "held-out"}, "examined")])
+def test_what_was_dropped_or_examined_taught_nobody(models, wanted, use):
+    (fate,) = lineage(one(models, **wanted)["id"], models)
+    assert (fate.use, fate.model, fate.heirs) == (use, None, ())
+
+
+def test_a_masked_example_is_found_by_the_id_it_had(models):
+    masked = one(models, detail="masked: email")
+    for name in (masked["id"], masked["prompt_parent"], masked["prompt_parent"][:8].upper()):
+        (fate,) = lineage(name, models)
+        assert fate.row["id"] == masked["id"] and fate.row["prompt_origin"] == "given"
+
+
+def test_every_job_that_has_it_is_listed(models):
+    shutil.copytree(models.jobs / "first", models.jobs / "again")
+    row = one(models, verdict="kept", split="train")
+    assert [(fate.job, fate.model) for fate in lineage(row["id"], models)] == [("again", None), ("first", "student")]
+
+
+def test_forget_finds_rows_by_their_metadata(models):
+    path = models.jobs / "first" / "3-curation" / "kept.jsonl"
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    kept[0]["metadata"] = {"user": "ada=1"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    (fate,) = fates(matching("user=ada=1"), models)
+    assert fate.row["id"] == kept[0]["id"]
+    assert not list(fates(matching("user=bob"), models))
+
+
+def test_what_is_no_id_or_nobodys_is_told(models):
+    with pytest.raises(InvalidInput, match="at least its first 8 digits"):
+        lineage("kettle", models)
+    with pytest.raises(Unknown, match="has an example"):
+        lineage("0123456789abcdef", models)

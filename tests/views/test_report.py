@@ -1,0 +1,72 @@
+"""The data report is one page that asks nobody for anything, shows every verdict, and obeys nothing it shows."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from limbeck.views.figures import bars, histogram, scatter
+from limbeck.views.map import chart
+from limbeck.views.report import report
+
+
+class Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags, self.attributes = set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+
+@pytest.fixture
+def page(home) -> str:
+    return report(home.jobs / "first", home)
+
+
+def test_hostile_text_is_shown_and_not_obeyed(page):
+    found = Elements(page)
+    assert not found.tags & {"script", "img", "iframe", "object", "link", "form", "b:", "base"}
+    assert not [name for name, _ in found.attributes if name.startswith("on") or name in ("src", "href")]
+    assert "&lt;script&gt;alert(" in page and "prompts&lt;b&gt;.jsonl" in page
+    assert ("http-equiv", "Content-Security-Policy") in found.attributes
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_it_tells_verdicts_refusals_duplicates_and_cost(page):
+    assert "refusal" in page and "I&#39;m sorry, but I cannot help with that." in page
+    assert "prompts&lt;b&gt;.jsonl line 37: prompt: found 7; expected text" in page
+    assert "2 copies" in page and "85% alike" in page and "<b>2</b>masked" in page
+    assert re.search(r"scripted gave \d+ answers: [\d,]+ tokens read, [\d,]+ written, \d+\.\d{4} USD", page)
+    assert "point at one to read it" in page
+
+
+def test_the_same_job_has_the_same_page(home, page):
+    assert report(home.jobs / "first", home) == page
+
+
+def test_a_job_that_has_just_begun_has_a_page_too(home):
+    for name in ("2-synthesis/answers.jsonl", "3-curation/kept.jsonl", "3-curation/dropped.jsonl"):
+        (home.jobs / "first" / name).unlink()
+    assert "none yet" in report(home.jobs / "first", home)
+
+
+def test_the_map_puts_like_texts_together_and_names_what_they_have_in_common():
+    texts = [f"the {thing} is broken, number {i}" for thing in ("kettle", "invoice") for i in range(20)]
+    places, names = chart([text.replace("broken", "paid") if "invoice" in text else text for text in texts])
+    groups = {word: {place.cluster for place in places if word in place.text} for word in ("kettle", "invoice")}
+    assert len(places) == 40 and len(names) == 2
+    assert all(len(own) == 1 for own in groups.values()) and groups["kettle"] != groups["invoice"]
+    assert chart(["", "!", "?"] * 5) == ([], []) == chart([])
+
+
+def test_figures_escape_what_they_show_and_are_nothing_where_there_is_nothing():
+    for figure in (
+        bars([("<i>", 3)], "<b>"),
+        histogram([("<i>", [1, 2, 900])], "<b>"),
+        scatter([(0.0, 0.0, 0, "<i>")], ["<i>"], "<b>"),
+    ):
+        assert "<i>" not in figure and "<b>" not in figure and "&lt;b&gt;" in figure
+    assert bars([], "x") == histogram([("a", [])], "x") == scatter([], [], "x") == ""
