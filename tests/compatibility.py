@@ -103,7 +103,7 @@ ROWS = {
     64: Row("A custom model as teacher", beyond=True),
     65: Row("Teacher and student of different families", beyond=True),
     66: Row("Learning from the teacher's distribution, not only its text", beyond=True),
-    67: Row("Conversations of several turns, every answer learned", missing="such rows are taken; their last answer is learned"),
+    67: Row("Conversations of several turns, every answer learned"),
     68: Row("Distillation on images", True, TEXT_ONLY),
     69: Row("Bad answers of the teacher filtered by a judge, a vote or a schema, and counted", True),
     70: Row("Determinism, a dry run, an estimate of cost", True, "the same seed gives the same bits; the other two are not built"),

@@ -199,7 +199,6 @@ def test_plain_text_is_read_and_what_was_gained_and_forgotten_is_told(tmp_path, 
             "pack_tokens": 256,
             "freeze_embeddings": False,
         },
-        "export": {"gguf": "none"},
     }
     model = limbeck.pretrain(recipe, home=tmp_path / "home")
     job = tmp_path / "home" / "jobs" / "reader"
@@ -212,6 +211,7 @@ def test_plain_text_is_read_and_what_was_gained_and_forgotten_is_told(tmp_path, 
     assert report["verdict"] in (model.path / "README.md").read_text().replace("Do not", "do not").replace(
         "Ship", "ship"
     )
+    assert (model.path / "model-f16.gguf").exists()
     assert "trained further on text from" in (model.path / "README.md").read_text()
     assert json.loads((job / "advice.json").read_text())["counts"]["training"] > 5
     again = limbeck.pretrain({**recipe, "name": "further", "student": {"model": "reader"}}, home=tmp_path / "home")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -99,13 +99,15 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     student = begin(base, recipe.student.shrink, recipe.name)
     _check_tokens(teacher, student, recipe)
     _advise(recipe, student, taught_by, None, work)
+    session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
 
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
-        session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
     kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, teacher, framing, settings, work))
+    if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and _answers(recipe) == "all":
+        kept = synthesis.read_earlier(kept, session)
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = _compare([examined], base, student, kept, examples, recipe, settings, work)
@@ -188,8 +190,12 @@ def _parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[Prompt]:
     elif loaded.source.fingerprint is not None and intake_of_job.exists():
         found = [e.prompt for e in intake.read_examples(intake_of_job) if e.split == "held-out"]
     else:
-        found = [Prompt((Message("user", text),)) for text in PLAIN_PROMPTS]
+        found = _plain_prompts()
     return found[:PARITY_PROMPTS]
+
+
+def _plain_prompts() -> list[Prompt]:
+    return [Prompt((Message("user", text),)) for text in PLAIN_PROMPTS]
 
 
 def load_engine(model: str, settings: Settings) -> Engine:
@@ -331,9 +337,8 @@ def _train(
         return chosen
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
-        which = "last" if soft else recipe.training.answers  # the teacher reads the last alone
         return training.prepare(
-            learned(split, file), student.renderer, student.context_tokens, tutor, soft, which, crossing
+            learned(split, file), student.renderer, student.context_tokens, tutor, soft, _answers(recipe), crossing
         )
 
     files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
@@ -351,6 +356,11 @@ def _train(
     if objective.on_policy and isinstance(teacher, LocalTeacher):
         sampling = _sampling(learned("train"), student, teacher, framing, recipe)
     _learn(train, validation, student, objective, made_from, recipe, work, sampling)
+
+
+def _answers(recipe: Recipe) -> Literal["all", "last"]:
+    """Which answers of a conversation are learned. A student that writes batches itself writes last answers."""
+    return "last" if recipe.objective.on_policy else recipe.training.answers
 
 
 def _read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
@@ -470,7 +480,7 @@ def _register(
     settings: Settings,
     work: Workspace,
 ) -> CustomModel:
-    """Stage 6. A GGUF file is measured on held-out prompts."""
+    """Stage 6. A GGUF file is measured on held-out prompts, or, where a job has none, on plain ones."""
     hashes = {
         "examples": work.digest_of("1-intake"),
         **({"answers kept": work.digest_of("3-curation")} if recipe.kind != "continued-pre-training" else {}),
@@ -485,7 +495,7 @@ def _register(
         "prices": student.source.prices.model_dump() if student.source.prices else None,
         "losses": read_json(work.folder / "4-training" / "losses.json"),
     }
-    held_out = [example.prompt for example in examples if example.split == "held-out"]
+    held_out = [example.prompt for example in examples if example.split == "held-out"] or _plain_prompts()
     inputs = {"hashes": hashes, "report": digest(report.to_json()), "export": recipe.export.model_dump(mode="json")}
     return registry.register(
         recipe.name,

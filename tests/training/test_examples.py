@@ -105,8 +105,10 @@ def test_soft_labels_of_several_answers_lie_end_to_end_in_the_order_of_their_tok
     lengths = [len(RENDERER.response(text)) for text in ("leak", "noise")]
     assert made.soft_labels.top_ids_TK[:, 0].tolist() == [5] * lengths[0] + [9] * lengths[1]
     assert len(made.tokens.response) == sum(lengths)
+    (unread,) = prepare([AnsweredExample(one.example, last.answer, "teacher", "t")], RENDERER, 512, RENDERER, True)
+    assert unread.tokens.response == last.answer.token_ids
     with pytest.raises(InvalidInput, match=r"rows\.jsonl line 7: its answer came without distributions"):
-        prepare([AnsweredExample(one.example, last.answer, "teacher", "t")], RENDERER, 512, RENDERER, True)
+        prepare([one], RENDERER, 512, RENDERER, True)
 
 
 @pytest.mark.parametrize("share", [True, False])

@@ -24,8 +24,8 @@ __all__ = [
     "usable_entry",
 ]
 
-CUSTOMIZATIONS = ("FINE_TUNING", "DISTILLATION")
-"""What can be done with every base model: any of them fine-tuned, any of them a student."""
+CUSTOMIZATIONS = ("FINE_TUNING", "CONTINUED_PRE_TRAINING", "DISTILLATION")
+"""What can be done with every base model: any of them fine-tuned or trained on plain text, any of them a student."""
 
 HOLDERS = ("custom-model-deployment", "provisioned-model")
 """What may stand on a model and keeps it from being deleted."""

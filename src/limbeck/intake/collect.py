@@ -209,7 +209,8 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
     contradictions = sum(status == "folded" and ANOTHER in reason for _, _, status, reason in fates)
-    counts = count([*held_out.values(), *examples.values()], contradictions, len(golden_pairs(source)))
+    given = {path.name for path in source.prompt_files}
+    counts = count([*held_out.values(), *examples.values()], given, contradictions, len(golden_pairs(source)))
     write_counts(folder, counts)
     for name in dict.fromkeys(file for file, *_ in fates):
         fate = Counter(status for file, _, status, _ in fates if file == name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +15,10 @@ __all__ = ["count", "read_counts", "unseen_words", "write_counts"]
 FILE = "counts.json"
 
 
-def count(examples: Sequence[Example], contradictions: int, golden: int) -> Counts:
-    """The counts of ``examples``; held-out ones from a file of their own are no rows of the prompt files."""
-    given = [example for example in examples if example.split != "held-out"]
+def count(examples: Sequence[Example], files: Collection[str], contradictions: int, golden: int) -> Counts:
+    """The counts of ``examples``; what is held out, and rows of other files than ``files``, are no prompts."""
+    watched = [example for example in examples if example.split == "validation"]
+    given = [example for example in examples if example.split != "held-out" and example.file in files]
     held_out = [example for example in examples if example.split == "held-out"]
     training = [example for example in given if example.split == "train"]
     systems = {example.prompt.system for example in examples}
@@ -30,7 +31,7 @@ def count(examples: Sequence[Example], contradictions: int, golden: int) -> Coun
         systems=len(systems - {None}),
         without_system=sum(example.prompt.system is None for example in examples),
         golden=golden,
-        validation=len(given) - len(training),
+        validation=len(watched),
         held_out=len(held_out),
         unseen_words=unseen_words(
             (turn.text for example in training for turn in example.prompt.turns),

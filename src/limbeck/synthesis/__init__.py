@@ -6,10 +6,21 @@ labels, and `refine` has texts mended, with the words of `instructions`. `trial`
 labels or by the `marks` of a judge.
 """
 
+from limbeck.synthesis.earlier import read_earlier
 from limbeck.synthesis.framing import Framing
 from limbeck.synthesis.golden import Golden
 from limbeck.synthesis.respond import answer, labels, read_answers, remarks
 from limbeck.synthesis.session import Session
 from limbeck.synthesis.trial import choose_teacher
 
-__all__ = ["Framing", "Golden", "Session", "answer", "choose_teacher", "labels", "read_answers", "remarks"]
+__all__ = [
+    "Framing",
+    "Golden",
+    "Session",
+    "answer",
+    "choose_teacher",
+    "labels",
+    "read_answers",
+    "read_earlier",
+    "remarks",
+]

@@ -65,8 +65,9 @@ def prepare(
 ) -> list[TrainingExample]:
     """Examples for the loop. ``teacher_renderer`` is None where the answers are text alone.
 
-    ``answers`` says which of a conversation are learned. ``crossing`` carries the soft labels over where the teacher
-    writes in other tokens than the student. Raises `InvalidInput` for an example longer than the student's context.
+    ``answers`` says which of a conversation are learned; softly, only those that the teacher has read. ``crossing``
+    carries the soft labels over where the teacher writes in other tokens than the student. Raises `InvalidInput` for an
+    example longer than the student's context.
     """
     shared = teacher_renderer is not None and same_tokens(renderer, teacher_renderer)
     assert shared or crossing or not needs_soft_labels, "the choice of the objective sees to this"
@@ -75,7 +76,7 @@ def prepare(
         where = f"{one.example.file} line {one.example.line}"
         given = [Answer(text, (), "stop", 0) for text in one.example.prompt.answers]
         said = [*(one.earlier or given), one.answer]
-        if answers == "last":
+        if answers == "last" or (needs_soft_labels and not one.earlier):
             said = said[-1:]
         if needs_soft_labels and any(answer.soft_labels is None for answer in said):
             raise InvalidInput(f"{where}: its answer came without distributions")
