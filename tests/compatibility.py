@@ -106,7 +106,7 @@ ROWS = {
     67: Row("Conversations of several turns, every answer learned"),
     68: Row("Distillation on images", True, TEXT_ONLY),
     69: Row("Bad answers of the teacher filtered by a judge, a vote or a schema, and counted", True),
-    70: Row("Determinism, a dry run, an estimate of cost", True, "the same seed gives the same bits; the other two are not built"),
+    70: Row("Determinism, a dry run, an estimate of cost", beyond=True),
     71: Row("Tags on jobs, models, deployments; 50 at most"),
     72: Row("S3, STS and IAM without AWS, enough for AWS's notebooks", beyond=True),
     73: Row("The lifecycle of base models: a legacy one says so", beyond=True),

@@ -50,8 +50,10 @@ from limbeck.records import (
 )
 from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
+from limbeck.teachers.estimate import estimate, prices_of
 from limbeck.teachers.finding import llama_teacher, remote_teacher
 from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.reckoning import Reckoning
 from limbeck.teachers.remote import RemoteTeacher
 
 __all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "pretrain", "run"]
@@ -105,12 +107,15 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
         answered = synthesis.labels(examples)
     else:
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
+        _reckon(answered, examples, chosen, teacher, recipe, settings, work)
     kept = curation.sift(answered, examples, work, recipe.curation, _asking(recipe, teacher, framing, settings, work))
     if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and _answers(recipe) == "all":
         kept = synthesis.read_earlier(kept, session)
     _train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = _compare([examined], base, student, kept, examples, recipe, settings, work)
+    if not recipe.synthesis.use_responses:
+        _reckon(answered, examples, chosen, teacher, recipe, settings, work)
     _advise(recipe, student, taught_by, report, work)
     hashes = {"teacher": teacher.fingerprint}
     return _register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
@@ -227,6 +232,23 @@ def _framing(recipe: Recipe) -> synthesis.Framing:
     plan = recipe.synthesis
     golden = synthesis.Golden(intake.golden_pairs(recipe.source), plan.demonstrations, plan.golden_choice)
     return synthesis.Framing(golden, plan.teacher_system)
+
+
+def _reckon(
+    answered: Sequence[AnsweredExample],
+    examples: Sequence[Example],
+    chosen: Teacher,
+    teacher: LocalTeacher | RemoteTeacher,
+    recipe: Recipe,
+    settings: Settings,
+    work: Workspace,
+) -> None:
+    """Write what the teacher's answers took beside what was estimated; the report tells it too."""
+    golden = intake.golden_pairs(recipe.source)
+    foreseen = estimate(recipe, examples, golden, settings, chosen)
+    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings))
+    purse = teacher.purse if isinstance(teacher, RemoteTeacher) else None
+    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json(purse))
 
 
 def _advise(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import signal
 import time
@@ -127,6 +128,21 @@ def test_a_distillation_completes_stage_by_stage_with_a_model_and_its_losses(cli
     ):
         assert model[key] == distilled[key]
     assert model["baseModelArn"] == distilled["baseModelArn"]
+
+
+@pytest.mark.row(70)
+def test_a_dry_run_says_what_a_distillation_would_take_and_makes_nothing(client):
+    asked = distillation("foreseen") | {"hyperParameters": {"dryRun": "true"}}
+    with pytest.raises(client.exceptions.ValidationException, match="nothing was made; the job would take") as told:
+        client.create_model_customization_job(**asked)
+    message = told.value.response["Error"]["Message"]
+    assert re.search(
+        r"rows: 130, of which .* answers \d+ .* tokens: about [\d,]+ .* time: .* cost: \S+ to \S+ USD", message
+    )
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_model_customization_job(jobIdentifier="foreseen")
+    with pytest.raises(client.exceptions.ValidationException, match='dryRun: found "yes"'):
+        client.create_model_customization_job(**asked | {"hyperParameters": {"dryRun": "yes"}})
 
 
 @pytest.mark.row(29, 30)

@@ -93,6 +93,11 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert "The teacher was timed over the network." in model.report["verdict"]
     assert teacher["cost_per_1000_requests"] == pytest.approx(30 * 0.001 + 7 * 0.002, rel=0.2)
     assert model.lineage["taught_by"] == f"wise at {server.url}"
+    cost = json.loads((tmp_path / "home" / "jobs" / "student" / "2-synthesis" / "cost.json").read_text())
+    assert (cost["actual"]["answers"], cost["actual"]["prompt_tokens"]) == (14, 14 * 30)
+    assert cost["spent"]["requests"] == 17 and cost["spent"]["tokens"] == server.billed
+    assert cost["actual"]["usd"] < cost["spent"]["usd"]
+    assert cost["sentence"] in model.report["details"]["said"]
 
 
 def test_a_student_learns_from_a_services_distributions(tmp_path, recipe, server, tiny_folder):

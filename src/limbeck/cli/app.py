@@ -22,6 +22,7 @@ from limbeck import __version__
 from limbeck.cli import data
 from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
+from limbeck.cli.forecast import forecast
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
 from limbeck.models.catalog import catalog, custom_models
@@ -95,6 +96,10 @@ def distill(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
     minimum: Annotated[int | None, typer.Option(help="Accept so few prompts (by default 100).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take: rows, tokens, time, cost; ask nobody.")
+    ] = False,
+    as_json: AsJson = False,
     set_: Set = None,
     resume: Resume = False,
     home: Home = None,
@@ -113,6 +118,10 @@ def distill(
         "training.epochs": epochs,
         "training.learning_rate": learning_rate,
     }
+    if dry_run:
+        settings = Settings.read(home)
+        _print_forecast(_recipe("distillation", recipe, _given(flags, set_), resume, settings), settings, as_json)
+        return
     _run("distillation", recipe, flags, set_, resume, home)
 
 
@@ -446,6 +455,14 @@ def _run(
     except InvalidDataset as error:
         raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
     _print_result(model)
+
+
+def _print_forecast(recipe: Recipe, settings: Settings, as_json: bool) -> None:
+    found = forecast(recipe, settings)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    print("\n".join(found.lines))
 
 
 def _recipe(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, settings: Settings) -> Recipe:

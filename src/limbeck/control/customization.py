@@ -13,7 +13,7 @@ from typing import Any
 from limbeck import intake
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present
 from limbeck.control.hosting import find_imported
-from limbeck.control.hyperparameters import RESUME, checked, chosen
+from limbeck.control.hyperparameters import DRY_RUN, RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
 from limbeck.jobs.stopping import end_waiting
@@ -22,6 +22,8 @@ from limbeck.recipe import Recipe
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
+from limbeck.storage.workspace import Workspace
+from limbeck.teachers.estimate import estimate
 
 __all__ = [
     "JOB",
@@ -75,7 +77,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         raise Conflict(f'there is a job named "{name}" already; choose another jobName')
     check_model_name(model, desk)
     resumed = _resumed(asked, desk)
-    _survey(asked, recipe, desk)
+    _survey(asked, recipe, desk, DRY_RUN in asked.get("hyperParameters", {}))
     moment = now().isoformat()
     first = {"status": "InProgress", "creationTime": moment, "lastModifiedTime": moment}
     later = {"status": "NotStarted", "creationTime": moment, "lastModifiedTime": moment}
@@ -373,10 +375,18 @@ def _check_places(asked: Asked, desk: Desk) -> None:
         raise InvalidInput("; ".join(problems))
 
 
-def _survey(asked: Asked, recipe: Recipe, desk: Desk) -> None:
-    """Count the training data now, so that too few or too many, or a fault in each row, is told at once."""
+def _survey(asked: Asked, recipe: Recipe, desk: Desk, dry_run: bool) -> None:
+    """Count the training data now, so that too few or too many, or a fault in each row, is told at once.
+
+    A dry run ends here in any case, as an error: nothing is made, and the message says what the job would take.
+    """
     uri = asked["trainingDataConfig"].get("s3Uri")
     if uri is None or desk.objects.head(*parse_uri(uri)).size > SURVEYED_BYTES:
+        if dry_run:
+            raise InvalidInput(
+                f"hyperParameters.{DRY_RUN}: nothing was made, and nothing can be said: invocation logs, and training"
+                f" data over {SURVEYED_BYTES:,} bytes, are read by the job alone"
+            )
         return
     with TemporaryDirectory(dir=desk.settings.scratch) as folder:
         local = Path(folder) / uri.rsplit("/", 1)[-1]
@@ -388,6 +398,10 @@ def _survey(asked: Asked, recipe: Recipe, desk: Desk) -> None:
             intake.check(trial)
         except InvalidDataset as error:
             raise InvalidInput(_shortened(error)) from None
+        if dry_run:
+            examples = intake.collect(trial, Workspace(Path(folder) / "dry-run"))
+            told = " · ".join(" ".join(line.split()) for line in estimate(trial, examples, (), desk.settings).lines)
+            raise InvalidInput(f"hyperParameters.{DRY_RUN}: nothing was made; the job would take: {told}")
 
 
 def _shortened(error: InvalidDataset) -> str:

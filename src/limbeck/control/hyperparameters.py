@@ -1,4 +1,4 @@
-"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and three of our own.
+"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and four of our own.
 
 | name                      | values                          | default                                |
 |---------------------------|---------------------------------|----------------------------------------|
@@ -9,6 +9,7 @@
 | `objective`               | `forward_kl`, `cross_entropy`   | `forward_kl` (distillation only)       |
 | `labels`                  | `keep`, `improve`, `ignore`, `auto` | `keep` (distillation only)         |
 | `resumeFrom`              | a job that was stopped          | begin anew                             |
+| `dryRun`                  | `true`: say what it would take  | make the job (distillation only)       |
 
 Everything arrives as text. In a distillation Bedrock chooses for itself; what is given there is honored, `chosen` tells
 the rest, and `learningRate` may go up to 1e-2: a student of a few layers wants more than a large model bears. Warm-up
@@ -23,10 +24,13 @@ from collections.abc import Mapping
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Training
 
-__all__ = ["RESUME", "checked", "chosen"]
+__all__ = ["DRY_RUN", "RESUME", "checked", "chosen"]
 
 RESUME = "resumeFrom"
 """Names the job, stopped or failed, that this one goes on with."""
+
+DRY_RUN = "dryRun"
+"""Asks what a distillation would take, and makes none."""
 
 DEFAULTS = {"epochCount": "2", "learningRate": "0.00001", "learningRateWarmupSteps": "10", "batchSize": "32"}
 
@@ -46,13 +50,16 @@ def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
         "learningRateWarmupSteps": (0, 100),
         "batchSize": (1, 512),
     }
-    known = [*ranges, *(CHOICES if distilled else ()), RESUME]
+    known = [*ranges, *((*CHOICES, DRY_RUN) if distilled else ()), RESUME]
     faults = []
     for name, text in given.items():
         if name in CHOICES and distilled:
             if text not in CHOICES[name]:
                 *others, last = CHOICES[name]
                 faults.append(f'{name}: found "{text}"; expected {", ".join(others)} or {last}')
+        elif name == DRY_RUN and distilled:
+            if text != "true":
+                faults.append(f'{DRY_RUN}: found "{text}"; expected true, or nothing')
         elif name == RESUME:
             continue  # whether there is such a job is seen where jobs are known
         elif name not in ranges:

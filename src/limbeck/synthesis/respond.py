@@ -98,6 +98,7 @@ def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExam
                 row["finish_reason"],
                 row["prompt_tokens"],
                 soft,
+                row["response_tokens"],
             )
             lineage = {key: row[key] for key in ("before", "parent", "note")}
             answered.append(AnsweredExample(by_id[row["id"]], made, row["origin"], row["teacher"], **lineage))
@@ -117,6 +118,8 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
     ]
     if (job / TRIAL / "trial.json").exists():
         said.append(read_json(job / TRIAL / "trial.json")["sentence"])
+    if (job / STAGE / "cost.json").exists():
+        said.append(read_json(job / STAGE / "cost.json")["sentence"])
     if (job / STAGE / "policy.json").exists():
         policy = Policy(**read_json(job / STAGE / "policy.json"))
         said += [str(policy)] if policy.labels != "keep" or policy.measured else []
@@ -154,7 +157,8 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
             "tail_logprob": np.concatenate([s.tail_logprob_T for s in soft]) if whole else np.zeros(0, np.float32),
         },
         folder / "signals.safetensors",
-        metadata={"teacher": teacher.id, "teacher_fingerprint": teacher.fingerprint, "top_k": str(k)},
+        # One entry: safetensors writes several in another order each time, and the same data are the same file.
+        metadata={"teacher": json.dumps({"id": teacher.id, "fingerprint": teacher.fingerprint, "top_k": k})},
     )
     with writing(folder / "answers.jsonl") as file:
         for one in made:

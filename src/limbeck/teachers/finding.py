@@ -9,24 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limbeck.errors import InvalidInput
-from limbeck.models.catalog import catalog, find
+from limbeck.models.catalog import find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
 from limbeck.models.token_bytes import TokenBytes
 from limbeck.models.tokenizer import Tokenizer
-from limbeck.recipe import Budget, Prices, Teacher
+from limbeck.recipe import Budget, Teacher
 from limbeck.settings import Settings
 from limbeck.teachers.anthropic import AnthropicEndpoint
 from limbeck.teachers.bedrock import BedrockEndpoint
 from limbeck.teachers.budget import Purse
 from limbeck.teachers.endpoint import Endpoint
+from limbeck.teachers.estimate import prices_of
 from limbeck.teachers.labels import Labels
 from limbeck.teachers.llama import LlamaEndpoint
 from limbeck.teachers.openai import OpenAIEndpoint
 from limbeck.teachers.patience import Patience
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["llama_teacher", "prices_of", "remote_teacher"]
+__all__ = ["llama_teacher", "remote_teacher"]
 
 
 def remote_teacher(
@@ -65,12 +66,6 @@ def llama_teacher(teacher: Teacher, settings: Settings, say: Callable[[str], Non
     made = RemoteTeacher(endpoint, Purse(Budget(), teacher.prices or source.prices), teacher.concurrency, say=say)
     made.renderer, made.parameters = endpoint.renderer, source.parameters
     return made
-
-
-def prices_of(teacher: Teacher, settings: Settings) -> Prices | None:
-    """The recipe's prices, else the catalog's for a model of that id."""
-    entry = catalog(settings).get(teacher.model)
-    return teacher.prices or (entry.prices if entry else None)
 
 
 def _endpoint(teacher: Teacher, renderer: Renderer | None) -> Endpoint:

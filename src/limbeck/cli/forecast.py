@@ -1,0 +1,22 @@
+"""`limbeck distill … --dry-run`: rows, tokens, time and cost before anything is asked. Opens without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from limbeck import intake
+from limbeck.recipe import Recipe
+from limbeck.settings import Settings
+from limbeck.storage.workspace import Workspace
+from limbeck.teachers.estimate import Estimate, estimate
+
+__all__ = ["forecast"]
+
+
+def forecast(recipe: Recipe, settings: Settings) -> Estimate:
+    """The estimate for a distillation. Reads all rows, leaves nothing, asks nobody. Raises what intake raises."""
+    intake.check(recipe)
+    with TemporaryDirectory(prefix="limbeck-") as folder:
+        examples = intake.collect(recipe, Workspace(Path(folder) / recipe.name))
+    return estimate(recipe, examples, intake.golden_pairs(recipe.source), settings)
