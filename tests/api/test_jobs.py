@@ -166,7 +166,8 @@ def test_the_whole_synthetic_data_the_report_and_the_weights_are_published(home,
     dropped = (folder / "synthetic_data/dropped.jsonl").read_text().splitlines()
     rows = table(home, distilled, "input_data_report/manifest.report.csv")
     assert rows[0] == ["file", "line", "status", "reason"]
-    assert rows[-1][0] == "total" and int(rows[-1][1]) == len(rows) - 2
+    assert rows[-1][0] == "total" and int(rows[-1][1]) == len(rows) - 3
+    assert rows[-2][0] == "check" and rows[-2][2] == "passed"
     assert {row["origin"] for row in kept} == {"teacher", "given"}
     assert len(kept) + len(dropped) > 100
     assert (folder / "evaluation/report.html").stat().st_size > 1000

@@ -54,12 +54,12 @@ def customize(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
         try:
             model = pipeline.run(recipe, work, bench.settings, resume=True)
         finally:
-            outputs.publish_report()
+            outputs.publish_report(recipe)
     base_id = row.arn.split("/")[1]
     arn = Arns(bench.settings.region, bench.settings.account).custom_model(base_id, model.name, model.fingerprint)
     about = {"arn": arn, "base_id": base_id, "base_arn": row.facts["baseModelArn"], "job_arn": row.arn}
     registry.annotate(model.name, about, bench.settings)
-    outputs.publish_all()
+    outputs.publish_all(recipe)
     return "Completed", _metrics(work.folder), arn
 
 

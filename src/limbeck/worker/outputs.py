@@ -20,16 +20,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from limbeck.recipe import Recipe
 from limbeck.storage.objects import Objects, parse_uri
 from limbeck.storage.reading import Row
+from limbeck.worker.insights import insights
 
 __all__ = ["Outputs"]
 
 TRAINING = ("step_number", "epoch_number", "training_loss", "perplexity")
 VALIDATION = ("step_number", "epoch_number", "validation_loss", "perplexity")
-
-WAYS = {"accepted": "accepted", "folded": "accepted", "guarded": "rejected", "refused": "rejected"}
-"""Bedrock's two words for what becomes of a row, for ours."""
 
 
 class Outputs:
@@ -64,28 +63,17 @@ class Outputs:
         for name in (f"{where}/validation_metrics.csv", f"{where}/validation/validation_metrics.csv"):
             self._table("4-training/validation.csv", VALIDATION, name)
 
-    def publish_report(self) -> None:
-        """What became of every row that was given, with the counts that decide whether a job can run; and advice."""
+    def publish_report(self, recipe: Recipe) -> None:
+        """What became of every row that was given, with the count that decides whether a job can run; and advice."""
         self._copy("advice.json", "advice.json")
-        source = self._folder / "1-intake" / "report.csv"
-        if not source.exists():
-            return
-        with source.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("file", "line", "status", "reason"))
-        for row in rows:
-            reason = "" if row["status"] == "accepted" else f"{row['status']}: {row['reason']}"
-            writer.writerow((row["file"], row["line"], WAYS[row["status"]], reason))
-        accepted = sum(WAYS[row["status"]] == "accepted" for row in rows)
-        writer.writerow(("total", len(rows), "accepted", accepted))
-        self._put("input_data_report/manifest.report.csv", out.getvalue().encode())
+        told = insights(self._folder, recipe)
+        if told is not None:
+            self._put("input_data_report/manifest.report.csv", told.encode())
 
-    def publish_all(self) -> None:
+    def publish_all(self, recipe: Recipe) -> None:
         """Everything the job made."""
         self.publish_metrics()
-        self.publish_report()
+        self.publish_report(recipe)
         for name in ("3-curation/kept.jsonl", "3-curation/dropped.jsonl"):
             self._copy(name, f"synthetic_data/{Path(name).name}")
         for name in ("report.json", "report.html", "answers.jsonl"):

@@ -1,0 +1,88 @@
+"""The report on a job's input, as Amazon Bedrock's prompt insights: every row, accepted or rejected, and why.
+
+    file,line,status,reason
+    prompts.jsonl,1,accepted,
+    prompts.jsonl,2,accepted,its answer is not learned: truncated: cut off after 256 tokens
+    prompts.jsonl,3,rejected,"refused: prompt: found 7, expected text"
+    check,2,failed,2 prompts accepted; expected 100 to 15000
+    total,3,accepted,2
+
+Bedrock's says "accepted" of every row of a set that then fails by their number; the line `check` is that number's
+verdict. Where the number alone refused the job, the rows are told all the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from limbeck.intake import Row, read_rows
+from limbeck.intake.collect import MAXIMUM_ROWS
+from limbeck.recipe import Recipe
+
+__all__ = ["insights"]
+
+WAYS = {"accepted": "accepted", "folded": "accepted", "guarded": "rejected", "refused": "rejected"}
+"""Bedrock's two words for what becomes of a row, for ours."""
+
+Fate = tuple[str, str, str, str]
+"""File, line, status in our words, reason."""
+
+
+def insights(folder: Path, recipe: Recipe) -> str | None:
+    """The report as CSV for the job in ``folder``; None where there is nothing yet to tell."""
+    fates = list(_told(folder) if (folder / "1-intake" / "report.csv").exists() else _surveyed(recipe))
+    if not fates:
+        return None
+    dropped = _dropped(folder)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("file", "line", "status", "reason"))
+    for file, line, status, reason in fates:
+        shown = "" if status == "accepted" else f"{status}: {reason}"
+        writer.writerow((file, line, WAYS[status], shown or dropped.get((file, line), "")))
+    accepted = sum(WAYS[status] == "accepted" for *_, status, _ in fates)
+    prompts = {path.name for path in recipe.source.prompt_files}
+    counted = sum(WAYS[status] == "accepted" for file, _, status, _ in fates if file in prompts)
+    passed = "passed" if recipe.minimum_rows <= counted <= MAXIMUM_ROWS else "failed"
+    bounds = f"{counted} prompts accepted; expected {recipe.minimum_rows} to {MAXIMUM_ROWS}"
+    writer.writerow(("check", counted, passed, bounds))
+    writer.writerow(("total", len(fates), "accepted", accepted))
+    return out.getvalue()
+
+
+def _told(folder: Path) -> Iterator[Fate]:
+    with (folder / "1-intake" / "report.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            yield row["file"], row["line"], row["status"], row["reason"]
+
+
+def _surveyed(recipe: Recipe) -> Iterator[Fate]:
+    """The rows of a job that was refused before any was taken."""
+    if recipe.kind == "continued-pre-training":
+        return
+    for path in recipe.source.prompt_files:
+        if not path.exists():
+            continue
+        for row in read_rows(path, recipe.source.droppable):
+            if isinstance(row, Row):
+                yield path.name, str(row.line), "accepted", ""
+            else:
+                reason = "; ".join(f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in row)
+                yield path.name, str(row[0].line), "refused", reason
+
+
+def _dropped(folder: Path) -> Mapping[tuple[str, str], str]:
+    """Why curation does not let an accepted row's answer be learned, by file and line."""
+    path = folder / "3-curation" / "dropped.jsonl"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return {
+        (row["file"], str(row["line"])): f"its answer is not learned: {row['verdict']}: {row['detail']}".rstrip(": ")
+        for row in rows
+    }
