@@ -484,6 +484,12 @@ class Training(_Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_gradient_norm: Annotated[float, Field(gt=0.0)] = 1.0
     seed: int = 0
+    validate_every: Annotated[int, Field(ge=1)] | None = None
+    """Steps after which the validation loss is measured, and at the last; by default at the end of each epoch."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """End the training after so many validations without a lower loss."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights: those of the last step, or those with the lowest validation loss."""
     checkpoint_seconds: Annotated[float, Field(gt=0.0)] = 120.0
     """A checkpoint is written when this long has passed since the last."""
 
@@ -547,6 +553,10 @@ class Recipe(_Section):
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
             )
+        if not (self.source.validation or self.source.validation_share):
+            for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
+                if asked:
+                    raise ValueError(f"training.{key}: nothing is validated; expected source.validation_share above 0")
         if self.synthesis.use_responses and self.objective.signalled:
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["S3Endpoint", "Settings"]
+__all__ = ["S3Endpoint", "Settings", "machine_memory"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Settings:
             account=account,
             s3=_s3_endpoint(),
             database_url=os.environ.get("LIMBECK_DATABASE") or None,
-            memory_bytes=_whole("LIMBECK_MEMORY", _machine_memory() // 2),
+            memory_bytes=_whole("LIMBECK_MEMORY", machine_memory() // 2),
             slots=_whole("LIMBECK_SLOTS", cls.slots),
             idle_seconds=_whole("LIMBECK_IDLE_SECONDS", cls.idle_seconds),
             most_jobs=_whole("LIMBECK_MOST_JOBS", cls.most_jobs),
@@ -156,8 +156,14 @@ def _whole(name: str, default: int) -> int:
     return int(text)
 
 
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def machine_memory() -> int:
+    """Bytes of memory this process may use at most: the machine's, or its container's share (cgroup v2) of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        granted = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(granted)) if granted.isdigit() else whole
 
 
 def _s3_endpoint() -> S3Endpoint | None:

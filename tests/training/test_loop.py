@@ -9,13 +9,16 @@ import torch
 from tests.training.test_step import batch
 
 from limbeck.errors import InvalidInput, NotYet, Stopped, TrainingDiverged
+from limbeck.models.loading import load_weights
 from limbeck.models.shrink import keep_layers
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Objective, Training
 from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
-from limbeck.training import checkpoints, prepare, train
+from limbeck.training import checkpoints, load_trained, prepare, train
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.schedule import learning_rate
+from limbeck.training.step import Losses
+from limbeck.training.watch import LOST_STEPS, Watch
 
 PLAN = Training(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9)
 
@@ -126,6 +129,99 @@ def test_a_run_broken_five_times_ends_with_the_same_bits(tiny, tmp_path):
     resumed = student(tiny)
     run(resumed, tmp_path / "broken", free)
     assert same_bits(bits(resumed), bits(unbroken))
+
+
+RESTLESS = Training(
+    epochs=4,
+    batch_size=4,
+    learning_rate=0.05,
+    schedule="constant",
+    validate_every=1,
+    keep="best",
+    checkpoint_seconds=1e9,
+)
+"""A rate at which the validation loss goes up and down."""
+
+
+def lowest(folder):
+    losses = [float(row["validation_loss"]) for row in rows(folder / "validation.csv")]
+    return losses.index(min(losses)) + 1, min(losses)
+
+
+def test_validation_comes_as_often_as_asked_and_at_the_last_step(tiny, tmp_path):
+    run(student(tiny), tmp_path / "t", PLAN.model_copy(update={"validate_every": 4}))
+    assert [int(row["step_number"]) for row in rows(tmp_path / "t" / "validation.csv")] == [3, 7, 8]
+
+
+def test_the_best_weights_are_kept_and_are_those_that_were_validated(tiny, tmp_path):
+    losses = run(student(tiny), tmp_path / "t", RESTLESS)
+    step, value = lowest(tmp_path / "t")
+    assert step < 12, "a run that ends at its best would show nothing"
+    assert (losses["steps"], losses["kept_step"]) == (12, step)
+    again = student(tiny)
+    load_trained(again, tmp_path / "t")
+    still = PLAN.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "warmup": 0.0})
+    found = run(again, tmp_path / "u", still)
+    assert found["validation_loss"] == pytest.approx(losses["validation_loss"], rel=1e-4)
+    assert losses["validation_loss"] == pytest.approx(value, rel=1e-4)
+
+
+def test_a_run_without_improvement_ends_early_and_says_so(tiny, tmp_path):
+    told = []
+    progress = Silent()
+    progress.say = told.append
+    losses = run(student(tiny), tmp_path / "t", RESTLESS.model_copy(update={"patience": 1}), progress=progress)
+    step, value = lowest(tmp_path / "t")
+    assert losses["steps"] == len(rows(tmp_path / "t" / "metrics.csv")) == step + 1 < 12
+    assert f"ended after step {step + 1} of 12: 1 validations without a lower loss than {value:.4g}" in "\n".join(told)
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_what_is_broken_off_keeps_its_best_and_its_patience(tiny, tmp_path, patience):
+    plan = RESTLESS.model_copy(update={"patience": patience})
+    unbroken = student(tiny)
+    expected = run(unbroken, tmp_path / "whole", plan)
+    for at in (1, 2, 1, 1):
+        stop = StopSignal()
+        try:
+            run(student(tiny), tmp_path / "broken", plan, stop, progress=StopAt(stop, at))
+        except Stopped:
+            continue
+        break
+    resumed = student(tiny)
+    if not (tmp_path / "broken" / "weights.safetensors").exists():
+        assert run(resumed, tmp_path / "broken", plan) == expected
+    load_trained(resumed, tmp_path / "broken")
+    assert same_bits(bits(resumed), bits(unbroken))
+    assert rows(tmp_path / "broken" / "validation.csv") == rows(tmp_path / "whole" / "validation.csv")
+
+
+def test_patience_without_validation_rows_is_refused(tiny, tmp_path):
+    nobody = (Silent(), StopSignal())
+    with pytest.raises(InvalidInput, match="no validation rows"):
+        train(student(tiny), batch(), [[]], Objective(forward_kl=1), RESTLESS, tmp_path, *nobody)
+
+
+def test_a_run_that_is_worse_than_a_blind_guess_and_than_its_start_is_stopped():
+    watch, blind = Watch(), math.log(100)
+    at = [2.0] + [blind + 1] * (LOST_STEPS - 1)
+    for step, value in enumerate([*at, blind - 0.1, *at[1:]]):
+        watch.check(Losses(value, value, 1), 1.0, step, 0.01, 100)
+    with pytest.raises(
+        TrainingDiverged, match=r"20 steps more than at the first step \(2\) .* blind guess at 100 tokens"
+    ):
+        watch.check(Losses(blind + 1, blind + 1, 1), 1.0, 40, 0.01, 100)
+    patient = Watch()
+    for step in range(3 * LOST_STEPS):  # a student cut from a larger model begins above and comes down
+        patient.check(Losses(9.0, 9.0 - step / 100, 1), 1.0, step, 0.01, 100)
+
+
+def test_frozen_weights_are_in_no_checkpoint(tiny, tmp_path):
+    stop = StopSignal()
+    with pytest.raises(Stopped):
+        run(student(tiny), tmp_path / "t", stop=stop, progress=StopAt(stop, 1))
+    names = set(load_weights(checkpoints.latest(tmp_path / "t") / "weights.safetensors"))
+    assert names == {name for name, _ in student(tiny).named_parameters()} - {"model.embed_tokens.weight"}
 
 
 def test_a_checkpoint_without_its_manifest_does_not_count(tiny, tmp_path):

@@ -3,7 +3,7 @@
 Read `loop` first. `step` computes a batch's gradient, `objectives` hold the formulas, `targets` what is known of the
 teacher. `choice` decides what a pair of models bears, `crossing` carries distributions to another tokenizer's tokens,
 `on_policy` lets the student write batches itself. `batches` has the order of the data, `schedule` the learning rate,
-`checkpoints` what is left on disk.
+`checkpoints` what is left on disk. `watch` sees when to stop, and `memory` whether there is room to begin.
 """
 
 from limbeck.training.choice import Choice, choose, pair_of

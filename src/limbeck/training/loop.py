@@ -1,7 +1,7 @@
 """The training loop, written out straight: batch, forward, loss, backward, step, log, save.
 
 It knows nothing of recipes, teachers or jobs: it gets examples, a model and numbers. Left in the folder:
-`metrics.csv` (a row a step), `validation.csv` (a row an epoch), checkpoints while it runs, and at the end
+`metrics.csv` (a row a step), `validation.csv` (a row a validation), checkpoints while it runs, and at the end
 `weights.safetensors`.
 """
 
@@ -17,17 +17,19 @@ from typing import Any
 
 import torch
 
-from limbeck.errors import NotYet, Stopped, TrainingDiverged
+from limbeck.errors import InvalidInput, NotYet, Stopped
 from limbeck.models.loading import load_weights, save_weights
 from limbeck.models.packing import pack, response_hidden, response_logits
 from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
-from limbeck.training import checkpoints
+from limbeck.settings import machine_memory
+from limbeck.training import checkpoints, memory
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses, accumulate
+from limbeck.training.watch import Watch
 
 __all__ = ["load_trained", "train"]
 
@@ -57,8 +59,9 @@ def train(
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``sampling`` has the student write some of the batches. Raises `TrainingDiverged` when loss
-    or gradient is not finite, and `Stopped`, with a checkpoint written, when ``stop`` is set.
+    result each set's own. ``sampling`` has the student write some of the batches. Raises `InvalidInput` for a training
+    this machine cannot hold, `TrainingDiverged` (see `Watch.check`), and `Stopped`, with a checkpoint written, when
+    ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
@@ -67,25 +70,33 @@ def train(
     model.get_input_embeddings().weight.requires_grad_(not plan.freeze_embeddings)
     optimizer = _optimizer(model, plan)
     watched = [example for one in validation for example in one]
-    step, losses_now = 0, {"validation_loss": math.nan}
+    if not watched and (plan.patience or plan.keep == "best"):
+        raise InvalidInput(
+            "training.patience and training.keep: no validation rows were given or set aside;"
+            " expected source.validation, or a larger source.validation_share"
+        )
+    every = plan.validate_every or steps_an_epoch
+    step, watch = 0, Watch()
     if (found := checkpoints.latest(folder)) is not None:
         state = checkpoints.restore(found, model, optimizer)
-        step, losses_now["validation_loss"] = state["step"], state["validation_loss"] or math.nan
+        step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
+    needs = memory.forecast(model, [one.tokens for one in (*examples, *watched)], plan.batch_size, plan.pack_tokens)
+    memory.check(needs, machine_memory())
+    progress.say(f"training: {needs}")
     _check_packing(model, examples)
     saved_at = time.monotonic()
 
     def save() -> None:
-        value = losses_now["validation_loss"]
-        state = {"validation_loss": None if math.isnan(value) else value}
-        checkpoints.save(folder, step, model, optimizer, state)
+        best = watch.best_step if plan.keep == "best" else None
+        checkpoints.save(folder, step, model, optimizer, watch.state(), best)
 
     with (
         _Table(folder / "metrics.csv", METRICS, step) as metrics,
         _Table(folder / "validation.csv", VALIDATION, step) as validated,
         progress.task("training", steps, "steps", done=step) as task,
     ):
-        while step < steps:
+        while step < steps and not (plan.patience and watch.unimproved >= plan.patience):
             if stop.is_set():
                 save()
                 raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
@@ -100,7 +111,7 @@ def train(
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
             losses = accumulate(model, members, objective, plan.pack_tokens, score=score)
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_gradient_norm))
-            _check_finite(losses, norm, step, plan)
+            watch.check(losses, norm, step, plan.learning_rate, model.config.vocab_size)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -109,25 +120,40 @@ def train(
 
             speed = losses.computed / (time.monotonic() - began)
             metrics.add(step, epoch, losses.mean, _perplexity(losses), rate, norm, round(speed, 1))
-            losses_now["training_loss"] = losses.mean
+            watch.training_loss = losses.mean
             step += 1
             task.note(f"loss {losses.mean:.4f}, {speed:.0f} tokens a second")
             task.advance()
-            if place == steps_an_epoch - 1 and watched:
+            improved = False
+            if watched and (step % every == 0 or step == steps):
                 losses = _validate(model, watched, objective, plan)
                 validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
-                losses_now["validation_loss"] = losses.mean
-            if time.monotonic() - saved_at >= plan.checkpoint_seconds and step < steps:
+                improved = watch.validated(losses, step)
+            # The best weights are part of a checkpoint, so what is kept and where the run stands are never at odds.
+            due = step < steps and time.monotonic() - saved_at >= plan.checkpoint_seconds
+            if due or (improved and plan.keep == "best"):
                 save()
                 saved_at = time.monotonic()
+    if step < steps:
+        progress.say(
+            f"training: ended after step {step} of {steps}: {watch.unimproved} validations without a lower loss than"
+            f" {watch.best_loss:.4g}, after step {watch.best_step}"
+        )
+    kept = watch.best_step or step if plan.keep == "best" else step
+    if kept != step:
+        progress.say(f"training: the weights after step {kept} are kept, the best of those validated")
+        checkpoints.load_best(folder, model)
     apart = [_validate(model, one, objective, plan).mean for one in validation if one] if len(validation) > 1 else []
     model.eval()
-    save_weights({name: p.detach() for name, p in model.named_parameters()}, folder / "weights.safetensors")
+    learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    save_weights(learned, folder / "weights.safetensors")
     for place_of_checkpoint in folder.glob("step-*"):
         shutil.rmtree(place_of_checkpoint)
     return {
-        "steps": steps,
-        **{name: None if math.isnan(value) else value for name, value in losses_now.items()},
+        "steps": step,
+        "kept_step": kept,
+        "training_loss": watch.training_loss,
+        "validation_loss": watch.best_loss if plan.keep == "best" else watch.validation_loss,
         "validation_losses": apart,
     }
 
@@ -168,14 +194,6 @@ def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
         raise NotYet(
             f"{type(model).__name__} computes something else when examples are packed (logits differ by"
             f" {difference:.3g}); this architecture cannot be trained yet"
-        )
-
-
-def _check_finite(losses: Losses, norm: float, step: int, plan: Training) -> None:
-    if not (math.isfinite(losses.objective) and math.isfinite(norm)):
-        raise TrainingDiverged(
-            f"step {step}: loss {losses.mean:g}, gradient norm {norm:g}; expected finite numbers."
-            f" Lower training.learning_rate (now {plan.learning_rate:g}) or lengthen training.warmup"
         )
 
 

@@ -1,0 +1,101 @@
+"""How much memory a training will take, told before its first step.
+
+Bytes are fp32's four. What a step holds at its peak, beside the weights: the gradients and AdamW's two moments of
+what learns, what the backward pass needs of the largest pack, and the head's logits a chunk at a time. The formula of
+the activations counts what autograd keeps in a layer of the Llama kind (two norms, attention, a gated feed-forward);
+`tests/training/test_memory.py` holds it against the allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limbeck.errors import InvalidInput
+from limbeck.models.packing import Pack, Tokens, pack, packs_of
+from limbeck.training.step import CHUNK_POSITIONS
+
+__all__ = ["Forecast", "check", "forecast"]
+
+FLOAT = 4
+"""Bytes."""
+LOGITS_HELD = 5
+"""Copies of a chunk's logits alive at once: themselves, log-softmax, its gradient, theirs, and one for an objective."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes."""
+
+    weights: int
+    gradients: int
+    moments: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of them, as if each were at its peak at the same time."""
+        return self.weights + self.gradients + self.moments + self.activations + self.logits
+
+    def __str__(self) -> str:
+        parts = ("weights", "gradients", "moments", "activations", "logits")
+        told = ", ".join(f"{name} {_size(getattr(self, name))}" for name in parts)
+        return f"about {_size(self.total)} of memory ({told})"
+
+
+def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_tokens: int) -> Forecast:
+    """What training ``model`` on batches of ``sequences`` takes."""
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    config = model.config
+    # Batches are drawn at random; one of the longest is no rarer than any other.
+    longest = sorted(sequences, key=lambda tokens: -len(tokens.ids))[:batch_size]
+    packs = [pack([longest[i] for i in members]) for members in packs_of(longest, pack_tokens)]
+    return Forecast(
+        weights=FLOAT * sum(p.numel() for p in model.parameters()),
+        gradients=FLOAT * learning,
+        moments=2 * FLOAT * learning,
+        activations=FLOAT * max((activations(config, one) for one in packs), default=0),
+        logits=FLOAT
+        * LOGITS_HELD
+        * config.vocab_size
+        * max((min(CHUNK_POSITIONS, len(one.targets_R)) for one in packs), default=0),
+    )
+
+
+def activations(config: Any, packed: Pack) -> int:
+    """Numbers kept for the backward pass of one pack by a decoder of the Llama kind.
+
+    A layer keeps of each token: its input and that of the feed-forward, each with its norm's two products (6 D); the
+    queries as they come, the attention's output and its order in the row (3 Q), and the feed-forward's gate, its
+    activation, the values beside it and their product (4 F). Attention keeps queries, and keys and values repeated to
+    as many heads, of every place it looks at: a segment looks at a copy of the whole shared prefix.
+    """
+    heads, width = config.num_attention_heads, config.hidden_size
+    queries = heads * (getattr(config, "head_dim", None) or width // heads)
+    looked_at = queried = 0
+    for group in packed.groups:
+        shared = group.stop - group.start
+        looked_at, queried = looked_at + shared, queried + shared
+        for block in group.blocks:
+            segments, length = block.rows_BL.shape
+            looked_at += segments * (shared + length)
+            queried += segments * length
+    layer = packed.tokens * (6 * width + 3 * queries + 4 * config.intermediate_size)
+    layer += queries * (2 * queried + 2 * looked_at)
+    return int(config.num_hidden_layers * layer + 4 * packed.tokens * width)
+
+
+def check(found: Forecast, bytes_there: int) -> None:
+    """Raise `InvalidInput` for a training that the machine's ``bytes_there`` cannot hold."""
+    if found.total > bytes_there:
+        raise InvalidInput(
+            f"training: needs {found}, and the machine has {_size(bytes_there)}; expected less."
+            " Lower training.pack_tokens (activations), keep training.freeze_embeddings (gradients and moments), or"
+            " choose a smaller student (student.shrink)"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
