@@ -220,6 +220,37 @@ def test_plain_text_is_read_and_what_was_gained_and_forgotten_is_told(tmp_path, 
     assert known["student before"]["perplexity"]["value"] == pytest.approx(after["perplexity"]["value"], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_every_kind_starts_from_a_model_of_ours(tmp_path, tiny_folder):
+    home, rows = tmp_path / "home", pairs(tmp_path / "pairs.jsonl", 16)
+    text = write_rows(tmp_path / "text.jsonl", [{"input": f"The kettle number {i} leaks."} for i in range(8)])
+    common = {
+        "training": {"epochs": 1, "batch_size": 8, "objective": {"cross_entropy": 1}},
+        "evaluation": {"latency_requests": 2, "baseline": False},
+        "synthesis": {"max_response_tokens": 4},
+        "export": {"gguf": "none"},
+    }
+
+    def job(name, start, prompts=rows, **more):
+        source = {"prompts": str(prompts), "minimum": 2, "held_out_share": 0.3}
+        return {"name": name, "source": source, "student": {"model": start}, **common, **more}
+
+    first = limbeck.fine_tune(job("first", str(tiny_folder)), home=home)
+    weights = file_digest(first.path / "model.safetensors")
+    reused = {"teacher": {"model": str(tiny_folder)}, "synthesis": {"max_response_tokens": 4, "use_responses": True}}
+    made = [
+        limbeck.fine_tune(job("tuned", "first"), home=home),
+        limbeck.pretrain(job("read", "first", text), home=home),
+        limbeck.distill(job("distilled", "first", **reused), home=home),
+    ]
+    for model in made:
+        assert model.base == "first"
+        assert file_digest(model.path / "model.safetensors") != weights
+        before = model.report["models"]["student before"]
+        assert before["parameters"] == first.lineage["parameters"]
+    assert len({file_digest(model.path / "model.safetensors") for model in made}) == 3
+
+
 class StopAfter(Silent):
     """Asks to stop once a task of that name has begun."""
 
