@@ -83,7 +83,13 @@ class Bench:
             },
             "student": {"model": self.given.model},
             "synthesis": {"max_response_tokens": 12},
-            "training": {"epochs": epochs, "learning_rate": self.given.learning_rate, "batch_size": 16, "seed": seed},
+            "training": {
+                "epochs": epochs,
+                "learning_rate": self.given.learning_rate,
+                "batch_size": 16,
+                "freeze_embeddings": self.given.freeze_embeddings,
+                "seed": seed,
+            },
             "evaluation": {"latency_requests": 2, "baseline": False},
             "export": {"gguf": "none"},
             **more,
@@ -109,13 +115,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=720)
     parser.add_argument("--held-out", type=int, default=240)
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--teacher-epochs", type=int, default=3)
+    parser.add_argument("--freeze-embeddings", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     given = parser.parse_args()
     bench = Bench(given)
 
     base = general(given.model, bench.settings)
-    teacher = bench.run("teacher", "fine-tuning", bench.labelled, max(given.epochs), 1000)
+    teacher = bench.run("teacher", "fine-tuning", bench.labelled, given.teacher_epochs, 1000)
     found: dict[str, Any] = {"base": base, "teacher": teacher, "arms": {arm: [] for arm in ARMS}}
     for seed in range(given.seeds):
         for epochs in given.epochs:

@@ -248,7 +248,8 @@ def test_every_kind_starts_from_a_model_of_ours(tmp_path, tiny_folder):
         assert file_digest(model.path / "model.safetensors") != weights
         before = model.report["models"]["student before"]
         assert before["parameters"] == first.lineage["parameters"]
-    assert len({file_digest(model.path / "model.safetensors") for model in made}) == 3
+    tuned, read, distilled = (file_digest(model.path / "model.safetensors") for model in made)
+    assert read != tuned == distilled  # where a distillation learns labels alone, it is a fine-tuning
 
 
 class StopAfter(Silent):

@@ -76,7 +76,7 @@ class Outputs:
         self.publish_report(recipe)
         for name in ("3-curation/kept.jsonl", "3-curation/dropped.jsonl"):
             self._copy(name, f"synthetic_data/{Path(name).name}")
-        for name in ("report.json", "report.html", "answers.jsonl"):
+        for name in ("report.json", "report.html", "answers.jsonl", "documents.jsonl"):
             self._copy(f"5-evaluation/{name}", f"evaluation/{name}")
         model = self._folder / "6-model"
         for path in sorted(model.rglob("*")):
