@@ -641,8 +641,10 @@ class Recipe(_Section):
     def lasting(self) -> dict[str, Any]:
         """What a job keeps when it is gone on with: all but how hard and how dearly the teacher may be asked."""
         values = self.dump()
-        for key in INCIDENTAL:
-            (values["teacher"] or {}).pop(key, None)
+        trial = values["trial"] or {"teachers": [], "judge": None}
+        for teacher in (values["teacher"], *trial["teachers"], trial["judge"]):
+            for key in INCIDENTAL:
+                (teacher or {}).pop(key, None)
         return values
 
     def dump(self) -> dict[str, Any]:

@@ -128,6 +128,15 @@ def test_what_was_under_way_in_a_killed_run_counts_at_its_worst(tmp_path):
     assert purse.spent.usd == pytest.approx(0.21)
 
 
+def test_several_teachers_of_a_job_share_its_budget(server, tmp_path):
+    one, other = (teacher_at(server, tmp_path, Budget(tokens=800)) for _ in range(2))
+    assert [a.text for a in ask(one, QUESTIONS[:4], SETTINGS, tmp_path / "a.sqlite")] == RIGHT[:4]
+    assert other.purse.spent == one.purse.spent and one.purse.spent.tokens == 4 * 39
+    with pytest.raises(BudgetReached):
+        ask(other, QUESTIONS[4:], SETTINGS, tmp_path / "a.sqlite")
+    assert one.purse.spent.tokens == other.purse.spent.tokens == server.billed <= 800
+
+
 def test_retry_after_is_honored_by_all_requests(server, tmp_path):
     server.faults.extend([None, (429, (("Retry-After", "120"),))])
     assert answered(server, tmp_path) == RIGHT

@@ -2,16 +2,19 @@
 
 Before a request goes out, the most it can take is reserved; when it has ended, what it took is written in its place.
 Both go to a journal in the job's folder first, a line each, so a job that is killed knows what it had under way, and
-counts it at its worst. The journal outlives the stages: a job that is gone on with has spent what it had spent.
+counts it at its worst. Several teachers of a job share the journal, which outlives the stages: a job that is gone on
+with has spent what it had spent.
 
-    {"request": 7, "reserved": {"tokens": 812, "usd": 0.0031}}
-    {"request": 7, "used": {"tokens": 164, "usd": 0.0006}}
+    {"request": "9f86d081884c", "reserved": {"tokens": 812, "usd": 0.0031}}
+    {"request": "9f86d081884c", "used": {"tokens": 164, "usd": 0.0006}}
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +51,28 @@ class Purse:
             raise InvalidInput("teacher.budget: a cap in US dollars needs teacher.prices: {input: …, output: …}")
         self.budget, self.prices = budget, prices
         self._path = None if folder is None else folder / JOURNAL
-        self._open: dict[int, Spent] = {}
+        self._read = 0
+        self._costs: dict[str, Spent] = {}
+        self._open: set[str] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._beyond = 0
         """Tokens by which requests took more than they can: a service that does so once is expected to again."""
-        self.spent, self.requests = Spent(), 0
-        if self._path is not None and self._path.exists():
-            self._recall(self._path)
+        self._total = Spent()
+        self._catch_up()
 
-    async def reserve(self, most: Usage) -> int:
-        """Set aside the most a request can take; gives its number. Waits for others to end where that may make room.
+    @property
+    def spent(self) -> Spent:
+        """What the job's requests took, those of earlier runs and of its other teachers too; open ones at worst."""
+        self._catch_up()
+        return self._total
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were."""
+        return len(self._costs)
+
+    async def reserve(self, most: Usage) -> str:
+        """Set aside the most a request can take; gives its name. Waits for others to end where that may make room.
 
         Raises `BudgetReached` where there is none, `InvalidInput` for a request that is beyond its own cap.
         """
@@ -77,17 +92,17 @@ class Purse:
             room = asyncio.get_running_loop().create_future()
             self._waiting.append(room)
             await room
-        self.requests += 1
-        self._write({"request": self.requests, "reserved": worst.__dict__})
-        self._open[self.requests] = worst
-        return self.requests
+        request = secrets.token_hex(6)
+        self._write({"request": request, "reserved": worst.__dict__})
+        self._open.add(request)
+        return request
 
-    def settle(self, request: int, used: Usage | None) -> None:
+    def settle(self, request: str, used: Usage | None) -> None:
         """A request has ended and took ``used``; None where nobody knows, and it counts at its worst."""
-        worst = self._open.pop(request)
+        self._open.remove(request)
+        worst = self._costs[request]
         cost = worst if used is None else self._cost(used)
         self._beyond += max(0, cost.tokens - worst.tokens)
-        self.spent += cost
         self._write({"request": request, "used": cost.__dict__})
         waiting, self._waiting = self._waiting, []
         for room in waiting:
@@ -95,12 +110,12 @@ class Purse:
                 room.set_result(None)
 
     def _too_much(self, worst: Spent) -> str | None:
-        total = sum(self._open.values(), self.spent + worst)
-        for name, cap, have, need, all_of_it in (
-            ("tokens", self.budget.tokens, self.spent.tokens, worst.tokens, total.tokens),
-            ("usd", self.budget.usd, self.spent.usd, worst.usd, total.usd),
+        spent = self.spent
+        for name, cap, have, need in (
+            ("tokens", self.budget.tokens, spent.tokens, worst.tokens),
+            ("usd", self.budget.usd, spent.usd, worst.usd),
         ):
-            if cap is not None and all_of_it > cap:
+            if cap is not None and have + need > cap:
                 return (
                     f"teacher.budget.{name} is {cap:,.6g}: {have:,.6g} are used, and the next request may take up to"
                     f" {need:,.6g}; what is answered is kept; raise teacher.budget.{name}"
@@ -110,24 +125,39 @@ class Purse:
     def _cost(self, usage: Usage) -> Spent:
         return Spent(usage.tokens, self.prices.cost(usage.prompt_tokens, usage.response_tokens) if self.prices else 0.0)
 
-    def _write(self, line: dict[str, Any]) -> None:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._path is None:
+            self._take(line)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            # A line that a killed run left half written is ended first.
+            file.write(b"\n" * self._is_cut_off() + json.dumps(line).encode() + b"\n")
+        self._catch_up()
 
-    def _recall(self, path: Path) -> None:
-        """Take up what earlier runs wrote. A line that was cut off counts as not written: its request had not ended."""
-        text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")
-        costs: dict[int, Spent] = {}
-        for line in text.splitlines():
+    def _is_cut_off(self) -> bool:
+        assert self._path is not None
+        return self._path.stat().st_size > self._read
+
+    def _catch_up(self) -> None:
+        """Take up what has been written since: by earlier runs, by other teachers of the job, by this one.
+
+        A line that was cut off counts as not written: its request had not been sent, or had not ended.
+        """
+        if self._path is None or not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._read += len(whole) + 1
+        for line in whole.splitlines():
             try:
-                row = json.loads(line)
-                costs[row["request"]] = Spent(**(row.get("used") or row["reserved"]))
+                self._take(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue
-        self.requests = max(costs, default=0)
-        self.spent = sum(costs.values(), Spent())
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        request, cost = line["request"], Spent(**(line.get("used") or line["reserved"]))
+        self._total += cost - self._costs.get(request, Spent())
+        self._costs[request] = cost
