@@ -251,6 +251,10 @@ class SoftLabels:
         """How many candidates each position has."""
         return int(self.top_ids_TK.shape[1])
 
+    def opened(self) -> SoftLabels:
+        """These labels as arrays in memory; others may lie packed in a file until then."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:

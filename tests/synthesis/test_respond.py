@@ -39,8 +39,9 @@ def test_answers_come_back_from_disk_as_the_teacher_gave_them(work, examples, ti
         assert one.answer.soft_labels.top_ids_TK.shape == (len(one.answer.token_ids), 5)
     given = [a for a in first if a.origin == "given"]
     assert given and all(a.answer.text == "leak" for a in given)
-    signals = load_file(work.folder / "2-synthesis" / "signals.safetensors")
-    assert signals["offsets"][-1] == len(signals["token_ids"]) == len(signals["top_ids"])
+    tokens = load_file(work.folder / "2-synthesis" / "tokens.safetensors")
+    rows = load_file(work.folder / "2-synthesis" / "signals.safetensors")["rows"]
+    assert tokens["offsets"][-1] == len(tokens["token_ids"]) == len(rows)
 
 
 @pytest.mark.row(27)

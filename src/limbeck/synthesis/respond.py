@@ -3,15 +3,9 @@
 What becomes of a label is the policy's to say (`policy`): it is kept and read, mended by the teacher, or left out and
 the teacher answers. What the teacher sees is `framing`'s. Its own answers may be refined (`refine`). Left in the
 folder: `policy.json`; `answers.jsonl`, one line an answer, with the label and what the answer was before it was mended;
-and `signals.safetensors` with the answers' tokens and soft labels, laid end to end:
-
-| tensor       | shape    | type    | meaning                                             |
-|--------------|----------|---------|-----------------------------------------------------|
-| offsets      | (n + 1,) | int64   | answer i has tokens offsets[i] to offsets[i + 1]    |
-| token_ids    | (N,)     | int32   | the answers' tokens                                 |
-| top_ids      | (N, K)   | int32   | the teacher's likeliest tokens                      |
-| top_logprobs | (N, K)   | float32 | their log-probabilities                             |
-| tail_logprob | (N,)     | float32 | log of the mass outside them                        |
+`tokens.safetensors` with the answers' tokens, laid end to end (``token_ids`` (N,), and ``offsets`` (n + 1,): answer i
+has the tokens offsets[i] to offsets[i + 1]); and, where there are any, `signals.safetensors` with the soft labels of
+those tokens, packed (`storage.signals`), and `signals.json` with what packing them cost.
 """
 
 from __future__ import annotations
@@ -27,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from limbeck.recipe import Synthesis
 from limbeck.records import Answer, AnsweredExample, Example, Origin, SoftLabels
+from limbeck.storage import signals
 from limbeck.storage.workspace import read_json, write_json, writing
 from limbeck.synthesis.instructions import IMPROVE
 from limbeck.synthesis.policy import Policy, decide
@@ -37,6 +32,7 @@ from limbeck.synthesis.trial import TRIAL
 __all__ = ["answer", "labels", "read_answers", "remarks"]
 
 STAGE = "2-synthesis"
+SIGNALS = "signals.safetensors"
 
 
 def answer(
@@ -46,6 +42,7 @@ def answer(
     asked = [example for example in examples if example.split != "held-out"]
     improve, work = plan.improve_instruction or IMPROVE, session.work
     inputs = {
+        "form": 2,  # of what is left in the folder
         "examples": work.digest_of("1-intake"),
         "teacher": session.teacher.fingerprint,
         "settings": asdict(session.settings),
@@ -83,18 +80,17 @@ def labels(examples: Sequence[Example]) -> list[AnsweredExample]:
 def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExample]:
     """Answers as `answer` wrote them, joined to their examples."""
     by_id = {example.id: example for example in examples}
-    signals = load_file(folder / "signals.safetensors")
-    offsets, k = signals["offsets"], signals["top_ids"].shape[1]
+    tokens = load_file(folder / "tokens.safetensors")
+    offsets, packed = tokens["offsets"].tolist(), folder / SIGNALS
+    told = signals.read(packed) if packed.exists() else None
     answered = []
     with (folder / "answers.jsonl").open(encoding="utf-8") as file:
         for i, row in enumerate(map(json.loads, file)):
-            own = slice(int(offsets[i]), int(offsets[i + 1]))
-            soft = None
-            if k and own.stop > own.start:
-                soft = SoftLabels(signals["top_ids"][own], signals["top_logprobs"][own], signals["tail_logprob"][own])
+            start, stop = offsets[i], offsets[i + 1]
+            soft = told.labels(start, stop) if told is not None and stop > start else None
             made = Answer(
                 row["text"],
-                tuple(signals["token_ids"][own].tolist()),
+                tuple(tokens["token_ids"][start:stop].tolist()),
                 row["finish_reason"],
                 row["prompt_tokens"],
                 soft,
@@ -144,22 +140,31 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
     soft = [a.soft_labels for a in answers if a.soft_labels is not None]
     # An answer that is text alone has no tokens, and so no rows here.
     whole = soft and all(a.soft_labels is not None for a in answers if a.token_ids)
-    k = soft[0].k if whole else 0
     lengths = [len(a.token_ids) for a in answers]
     save_file(
         {
             "offsets": np.cumsum([0, *lengths], dtype=np.int64),
             "token_ids": np.fromiter((t for a in answers for t in a.token_ids), np.int32),
-            "top_ids": np.concatenate([s.top_ids_TK for s in soft]) if whole else np.zeros((0, 0), np.int32),
-            "top_logprobs": np.concatenate([s.top_logprobs_TK for s in soft])
-            if whole
-            else np.zeros((0, 0), np.float32),
-            "tail_logprob": np.concatenate([s.tail_logprob_T for s in soft]) if whole else np.zeros(0, np.float32),
         },
-        folder / "signals.safetensors",
-        # One entry: safetensors writes several in another order each time, and the same data are the same file.
-        metadata={"teacher": json.dumps({"id": teacher.id, "fingerprint": teacher.fingerprint, "top_k": k})},
+        folder / "tokens.safetensors",
     )
+    if whole:
+        all_of_them = SoftLabels(
+            np.concatenate([s.top_ids_TK for s in soft]),
+            np.concatenate([s.top_logprobs_TK for s in soft]),
+            np.concatenate([s.tail_logprob_T for s in soft]),
+        )
+        told = {
+            "teacher": teacher.id,
+            "teacher_fingerprint": teacher.fingerprint,
+            "temperature": str(settings.captured_temperature),
+        }
+        cost = signals.write(folder / SIGNALS, all_of_them, told)
+        write_json(folder / "signals.json", {**told, **cost, "top_k": all_of_them.k})
+        session.work.progress.say(
+            f"signals: {cost['bytes_a_token']:.0f} bytes a response token; packing lost {cost['nats_lost']:.1e} nats"
+            f" (KL), and the top {all_of_them.k} leave {cost['mass_outside']:.2%} of the mass outside"
+        )
     with writing(folder / "answers.jsonl") as file:
         for one in made:
             row = {

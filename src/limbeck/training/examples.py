@@ -135,6 +135,8 @@ def sequences_of(
 def _joined(answers: Sequence[Answer]) -> SoftLabels:
     """The soft labels of several answers, end to end."""
     soft = [answer.soft_labels for answer in answers if answer.soft_labels is not None]
+    if len(soft) == 1:  # which may lie in a file still
+        return soft[0]
     return SoftLabels(
         np.concatenate([one.top_ids_TK for one in soft]),
         np.concatenate([one.top_logprobs_TK for one in soft]),

@@ -86,12 +86,15 @@ class Whole:
 
 
 def stack(soft: Sequence[SoftLabels]) -> Candidates:
-    """The soft labels of a pack's examples, one after another."""
+    """The soft labels of a pack's examples, one after another, scaled to sum to 1 (what was packed does so nearly)."""
+    soft = [one.opened() for one in soft]
     ids_RK = torch.from_numpy(np.concatenate([s.top_ids_TK for s in soft])).long()
     top_RK = torch.from_numpy(np.concatenate([s.top_logprobs_TK for s in soft]))
     tail_R = torch.from_numpy(np.concatenate([s.tail_logprob_T for s in soft]))
     foreign = bool((ids_RK == NOBODY).any() or top_RK.isneginf().any())
-    return Candidates(ids_RK, torch.cat([top_RK, tail_R[:, None]], dim=1).clamp(min=LOG_NOTHING), foreign)
+    logprobs_RB = torch.cat([top_RK, tail_R[:, None]], dim=1)
+    logprobs_RB = logprobs_RB - logprobs_RB.logsumexp(-1, keepdim=True)
+    return Candidates(ids_RK, logprobs_RB.clamp(min=LOG_NOTHING), foreign)
 
 
 def _folded(teacher_CB: Tensor, ids_CK: Tensor, absent_CK: Tensor) -> tuple[Tensor, Tensor]:
