@@ -1,16 +1,15 @@
-"""The report as one HTML page that needs nothing else: styles inside, plots as SVG, no script, no other host."""
+"""The report as a page: the verdict, the measurements, quality against latency, losses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from limbeck.evaluation.table import cells, columns
+from limbeck.page import render
 from limbeck.records import Report
 
 __all__ = ["page"]
@@ -21,20 +20,16 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 40
 
 def page(job: str, report: Report) -> str:
     """The page for one job's report."""
-    template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-    verdict = report.verdict[0].upper() + report.verdict[1:]
-    return (
-        Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        .from_string(template)
-        .render(
-            job=job,
-            report=report,
-            verdict=verdict,
-            columns=columns(report),
-            rows=[cells(part, measured) for part, measured in report.models.items()],
-            quality=Markup(_quality_plot(report)),  # noqa: S704 (made here, from numbers and escaped names)
-            losses=Markup(_loss_plot(report.details.get("loss_curve", {}))),  # noqa: S704
-        )
+    return render(
+        __package__ or "",
+        "page.html.j2",
+        job=job,
+        report=report,
+        verdict=report.verdict[0].upper() + report.verdict[1:],
+        columns=columns(report),
+        rows=[cells(part, measured) for part, measured in report.models.items()],
+        quality=Markup(_quality_plot(report)),  # noqa: S704 (made here, from numbers and escaped names)
+        losses=Markup(_loss_plot(report.details.get("loss_curve", {}))),  # noqa: S704
     )
 
 
