@@ -143,7 +143,7 @@ def main() -> None:
             rise, task, right = (mean(some, key) for key in ("perplexity", "task", "questions"))
             told = f"{100 * task:.1f}% of the task, general perplexity {100 * (rise / base['perplexity'] - 1):+.1f}%"
             print(
-                f"{arm}, {epochs} epochs: {told}, questions {100 * right:.1f}% ({100 * base['questions']:.1f}% before)"
+                f"{arm}, epochs {epochs}: {told}, questions {100 * right:.1f}% ({100 * base['questions']:.1f}% before)"
             )
 
 

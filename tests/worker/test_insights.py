@@ -6,7 +6,7 @@ import json
 import pytest
 from tests.factory import message, write_rows
 
-from limbeck.intake import collect
+from limbeck.intake import collect, collect_documents
 from limbeck.recipe import Recipe
 from limbeck.storage.workspace import Workspace
 from limbeck.worker.insights import insights
@@ -51,3 +51,13 @@ def test_a_row_whose_answer_is_dropped_says_why(tmp_path, recipe):
     assert rows[2][3].startswith("folded: the same prompt as line 1") and rows[3] == REFUSED
     assert rows[4] == ["prompts.jsonl", "4", "accepted", "its answer is not learned: empty"]
     assert rows[-2][2] == "passed"
+
+
+def test_documents_are_counted_by_their_own_bounds(tmp_path):
+    rows = write_rows(tmp_path / "text.jsonl", [{"input": "one text"}, {"input": "another"}, {"prompt": "a"}])
+    values = {"kind": "continued-pre-training", "name": "read", "student": {"model": "m"}}
+    recipe = Recipe.build({**values, "source": {"prompts": str(rows)}})
+    collect_documents(recipe, Workspace(tmp_path / "job"))
+    told = list(csv.reader(insights(tmp_path / "job", recipe).splitlines()))
+    assert told[3][:3] == ["text.jsonl", "3", "rejected"]
+    assert told[-2] == ["check", "2", "passed", "2 documents accepted; expected 1 to 100000"]

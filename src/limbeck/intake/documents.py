@@ -24,7 +24,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Document, Fault, Split
 from limbeck.storage.workspace import Workspace, file_digest, writing
 
-__all__ = ["TEXT_SUFFIXES", "check_documents", "collect_documents", "read_documents"]
+__all__ = ["MAXIMUM_DOCUMENTS", "TEXT_SUFFIXES", "check_documents", "collect_documents", "read_documents"]
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from limbeck.intake import Row, read_rows
 from limbeck.intake.collect import MAXIMUM_ROWS
+from limbeck.intake.documents import MAXIMUM_DOCUMENTS
 from limbeck.recipe import Recipe
 
 __all__ = ["insights"]
@@ -47,8 +48,10 @@ def insights(folder: Path, recipe: Recipe) -> str | None:
     accepted = sum(WAYS[status] == "accepted" for *_, status, _ in fates)
     prompts = {path.name for path in recipe.source.prompt_files}
     counted = sum(WAYS[status] == "accepted" for file, _, status, _ in fates if file in prompts)
-    passed = "passed" if recipe.minimum_rows <= counted <= MAXIMUM_ROWS else "failed"
-    bounds = f"{counted} prompts accepted; expected {recipe.minimum_rows} to {MAXIMUM_ROWS}"
+    read = recipe.kind == "continued-pre-training"
+    most = MAXIMUM_DOCUMENTS if read else MAXIMUM_ROWS
+    passed = "passed" if recipe.minimum_rows <= counted <= most else "failed"
+    bounds = f"{counted} {'documents' if read else 'prompts'} accepted; expected {recipe.minimum_rows} to {most}"
     writer.writerow(("check", counted, passed, bounds))
     writer.writerow(("total", len(fates), "accepted", accepted))
     return out.getvalue()
