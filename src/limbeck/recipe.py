@@ -79,7 +79,9 @@ class Source(_Section):
     validation: tuple[Path, ...] = ()
     """JSONL whose loss is watched while training, each file's apart; without it, a share of `prompts` is set aside."""
     golden: Path | None = None
-    """JSONL of pairs put before the teacher as demonstrations, and learned."""
+    """JSONL of pairs put before the teacher as demonstrations."""
+    learn_golden: bool = True
+    """Whether the golden pairs are learned too, with their own answers."""
     system: Annotated[str, Field(min_length=1)] | None = None
     """A system prompt for rows that have none."""
     droppable: tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] | None = None

@@ -141,3 +141,6 @@ def test_golden_pairs_are_learned_with_their_own_answers(tmp_path, recipe):
     assert not [e for e in examples if e.label == "held out"]
     rows = [json.loads(line) for line in (tmp_path / "job/1-intake/examples.jsonl").read_text().splitlines()]
     assert {"whole", "messages"} <= set(rows[0])
+    shown_only = recipe.model_copy(update={"source": recipe.source.model_copy(update={"learn_golden": False})})
+    examples = collect(shown_only, Workspace(tmp_path / "other"))
+    assert not [e for e in examples if e.file == "golden.jsonl" or e.label == "five"]

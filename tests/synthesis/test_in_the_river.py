@@ -41,7 +41,8 @@ def test_what_was_tried_and_decided_is_told_and_the_teacher_examined_as_it_taugh
     policy = json.loads((job / "2-synthesis" / "policy.json").read_text())
     assert made.lineage["taught_by"] == chosen["chosen"] and len(chosen["candidates"]) == 2
     report = json.loads((job / "5-evaluation" / "report.json").read_text())
-    learned, tried, decided = report["details"]["said"]
+    said = report["details"]["said"]
+    learned, tried, decided = (next(s for s in said if part in s) for part in ("were learned", "teacher: ", "labels: "))
     assert "labels as they were given" in learned and tried == chosen["sentence"]
     assert decided == f"labels: {policy['labels']}, as the recipe says" == "labels: improve, as the recipe says"
     page = (job / "5-evaluation" / "report.html").read_text()

@@ -2,14 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from tests.factory import message
 from tests.synthesis.sessions import answer, example, rows, workspace
 
 from limbeck.models.loading import load
-from limbeck.records import GenerationSettings
+from limbeck.records import Answer, GenerationSettings, SoftLabels
 from limbeck.synthesis.instructions import IMPROVE
-from limbeck.synthesis.policy import SAMPLE, _judged
+from limbeck.synthesis.policy import SAMPLE, _gain, _judged
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -109,12 +110,36 @@ def test_auto_measures_labels_against_a_teacher_that_knows(work, taught_folder, 
 
 
 def test_labels_that_fit_are_kept_though_the_teacher_words_its_own_otherwise():
-    measured = {"sample": 50, "labels": 90, "blank": 0.0, "agreement": 0.1, "shape": 1.0, "fit": 0.95}
+    measured = {
+        "sample": 50,
+        "labels": 90,
+        "blank": 0.0,
+        "unfinished": 0.1,
+        "agreement": 0.1,
+        "shape": 1.0,
+        "fit": 0.95,
+    }
     assert _judged(measured).labels == "keep"
     assert _judged({**measured, "shape": 0.2}).labels == "improve"
     assert _judged({**measured, "fit": 0.55}).labels == "ignore"
     assert _judged({**measured, "fit": None}).labels == "ignore"
+    assert _judged({**measured, "fit": 0.5, "unfinished": 0.6}).labels == "keep"
     assert _judged({**measured, "fit": None, "agreement": 0.3}).labels == "improve"
+
+
+def test_a_token_that_is_likely_in_neither_place_says_nothing():
+    def read(tail, *logprobs):
+        ids = np.array([[7, 8], [9, 8]], np.int32)
+        top = np.array([[logprobs[0], -9.0], [logprobs[1], -9.0]], np.float32)
+        return Answer("x y", (7, 5), "stop", 1, SoftLabels(ids, top, np.array([-9.0, tail], np.float32)))
+
+    assert _gain(read(-0.1, -1.0, -2.0), read(-5.0, -3.0, -2.0)) == pytest.approx(2.0)
+    assert _gain(read(-0.1, -1.0, -2.0), Answer("x y", (7, 5), "stop", 1)) is None
+
+
+def test_a_teacher_that_does_not_finish_its_own_answers_is_no_measure(work):
+    answer([example(f"drip {i}", "leak") for i in range(9)], ScriptedTeacher(lambda t: "rambling"), work, labels="auto")
+    assert policy(work)["labels"] == "keep" and "it is no measure of them" in policy(work)["reason"]
 
 
 def test_a_teacher_that_cannot_be_read_is_judged_by_agreement_alone(work):

@@ -175,7 +175,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
 
     examples: dict[str, Example] = {}
     golden: set[str] = set()
-    if source.golden is not None:
+    if source.golden is not None and source.learn_golden:
         for row in _valid(read_rows(source.golden, source.droppable), source.golden.name, fates, faults):
             if row.prompt.normalized_id in guarded:
                 fates.append((source.golden.name, row.line, "guarded", "the same as a held-out prompt"))

@@ -13,12 +13,14 @@ room for improvement, include the labels; poor ones, leave out. What is measured
 Agreement alone would call good labels poor under a teacher that answers otherwise. Fit does not: a label is likelier
 after the prompt it belongs to as soon as the teacher understands anything of the task (this is the sign of a difference
 of pointwise mutual information; Church and Hanks 1990). It needs a teacher that can be read; without, agreement decides
-alone. Under a teacher that understands nothing, good labels and bad look the same, and the advice says so.
+alone. Under a teacher that understands nothing, good labels and bad look the same: one that does not bring its own
+answers to an end is no measure, and otherwise the advice says so.
 
 | found, in this order                               | policy  |
 |----------------------------------------------------|---------|
 | no label                                           | keep    |
 | half or more blank                                 | ignore  |
+| half or more of the teacher's own unfinished       | keep    |
 | agreement at least 0.8                             | keep    |
 | agreement below 0.4 and fit below 0.65             | ignore  |
 | (without fit) agreement below 0.2                  | ignore  |
@@ -36,8 +38,8 @@ from typing import Literal
 
 import numpy as np
 
-from limbeck.records import Example
-from limbeck.synthesis.session import Session, likelihood
+from limbeck.records import Answer, Example
+from limbeck.synthesis.session import Session, token_logprobs
 
 __all__ = ["Labels", "Policy", "decide"]
 
@@ -46,7 +48,7 @@ Labels = Literal["keep", "improve", "ignore"]
 SAMPLE = 50
 """Labels measured: a share is then known to 7 points (one standard error), which tells the bounds below apart."""
 
-BLANK, AGREE, DISAGREE, DISAGREE_UNREAD = 0.5, 0.8, 0.4, 0.2
+BLANK, UNFINISHED, AGREE, DISAGREE, DISAGREE_UNREAD = 0.5, 0.5, 0.8, 0.4, 0.2
 FITS, UNFIT, SHAPED = 0.9, 0.65, 0.8
 """`UNFIT` is two standard errors above chance on a whole sample."""
 
@@ -89,6 +91,7 @@ def decide(
         **counts,
         "sample": len(sample),
         "blank": float(np.mean([_is_blank(label) for label, _ in said])),
+        "unfinished": float(np.mean([answer.finish_reason == "length" or _is_blank(answer.text) for answer in own])),
         "agreement": float(np.mean([agree(text, label) for label, text in said])),
         "shape": float(np.mean([_shape(label) == _shape(text) for label, text in said])),
         "fit": _fit(sample, session),
@@ -98,13 +101,19 @@ def decide(
 
 def _judged(measured: Mapping[str, float | int | None]) -> Policy:
     """The table at the top of this file."""
-    blank, agreement, shape, fit = (float(measured[name] or 0.0) for name in ("blank", "agreement", "shape", "fit"))
+    blank, unfinished, agreement, shape, fit = (
+        float(measured[name] or 0.0) for name in ("blank", "unfinished", "agreement", "shape", "fit")
+    )
     read = measured["fit"] is not None
     figures = f"agreement with the teacher {agreement:.0%}"
     figures += f", likelier after its own prompt than after another's {fit:.0%}" if read else ", not to be read by it"
     figures = f"a sample of {measured['sample']} of {measured['labels']} labels: {figures}"
     if blank >= BLANK:
         return Policy("ignore", f"{figures}; {blank:.0%} of them say nothing, so they are left out", "", measured)
+    if unfinished >= UNFINISHED:
+        advice = "it may not know the task, or want more synthesis.max_response_tokens"
+        why = f"{unfinished:.0%} of the teacher's own answers are cut off or empty, so it is no measure of them"
+        return Policy("keep", f"{figures}; {why}", advice, measured)
     if agreement >= AGREE:
         return Policy("keep", f"{figures}; the teacher says the same", "", measured)
     if (agreement < DISAGREE and fit < UNFIT) if read else agreement < DISAGREE_UNREAD:
@@ -147,9 +156,21 @@ def _fit(sample: Sequence[Example], session: Session) -> float | None:
     question = session.framing.question
     own = session.put([question(one, one.label) for one, _ in pairs], "reading labels of a sample")
     swapped = session.put([question(other, one.label) for one, other in pairs], "reading them elsewhere")
-    likelihoods = [(likelihood(here), likelihood(there)) for here, there in zip(own, swapped, strict=True)]
-    wins = [0.5 * ((here >= there) + (here > there)) for here, there in likelihoods if here and there]
-    return float(np.mean(wins)) if wins and len(wins) == len(pairs) else None
+    gains = [_gain(here, there) for here, there in zip(own, swapped, strict=True)]
+    known = [0.5 + 0.5 * float(np.sign(gain)) for gain in gains if gain is not None]
+    return float(np.mean(known)) if known and len(known) == len(gains) else None
+
+
+def _gain(here: Answer, there: Answer) -> float | None:
+    """By how much one text is likelier in one place than in another, over its tokens; None where it was not read.
+
+    A token that is among the likeliest in neither place says nothing.
+    """
+    first, second = token_logprobs(here), token_logprobs(there)
+    if first is None or second is None:
+        return None
+    (here_T, seen_here_T), (there_T, seen_there_T) = first, second
+    return float(np.where(seen_here_T | seen_there_T, here_T - there_T, 0.0).sum())
 
 
 def _another(sample: Sequence[Example], place: int) -> Example | None:

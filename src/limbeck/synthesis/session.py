@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from limbeck.records import Answer, Example, GenerationSettings, Question
 from limbeck.storage.workspace import Workspace
 from limbeck.synthesis.framing import Framing
 from limbeck.teachers import Teacher, ask
 
-__all__ = ["Session", "likelihood"]
+__all__ = ["Session", "likelihood", "token_logprobs"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,20 @@ class Session:
 
 
 def likelihood(answer: Answer) -> float | None:
-    """The log-probability of an answer that was read; of a token outside the likeliest, all those outside together."""
+    """The log-probability of an answer that was read; None where its teacher cannot be read."""
+    found = token_logprobs(answer)
+    return None if found is None else float(found[0].sum())
+
+
+def token_logprobs(answer: Answer) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+    """The log-probability of each token, and whether it is among the likeliest.
+
+    For one that is not, that of all those outside together: more than its own.
+    """
     soft = answer.soft_labels
     if soft is None:
         return None
-    ids_T1 = np.asarray(answer.token_ids)[:, None]
-    found_TK = soft.top_ids_TK == ids_T1
+    found_TK = soft.top_ids_TK == np.asarray(answer.token_ids)[:, None]
+    seen_T = found_TK.any(axis=1)
     inside_T = np.where(found_TK, soft.top_logprobs_TK, -np.inf).max(axis=1)
-    return float(np.where(found_TK.any(axis=1), inside_T, soft.tail_logprob_T).sum())
+    return np.where(seen_T, inside_T, soft.tail_logprob_T), seen_T
