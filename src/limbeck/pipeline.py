@@ -477,7 +477,7 @@ def _compare(
         settings.answers,
         work,
         inputs,
-        synthesis.remarks(work.folder, kept),
+        [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder)],
     )
 
 

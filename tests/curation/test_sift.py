@@ -82,6 +82,8 @@ def test_every_rule_asked_for_is_counted_and_told(work):
         "masked": 0,
     }
     assert "4 answers kept, 3 balance, 1 contamination" in said[-1]
+    (remark,) = curation.remarks(work.folder)
+    assert remark.startswith("9 of 13 answers were dropped: 3 balance, 1 contamination, 1 label")
     told = {row["verdict"]: row["detail"] for row in read(work, "dropped.jsonl")}
     assert told["near-duplicate"] == "100% like p.jsonl line 1"
     assert told["contamination"] == 'has "that the new toaster smells" in common with a held-out prompt'

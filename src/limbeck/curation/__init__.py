@@ -8,6 +8,6 @@ the pipeline hands in (`asking`).
 
 from limbeck.curation.asking import Asking
 from limbeck.curation.sieve import judge
-from limbeck.curation.sift import sift
+from limbeck.curation.sift import remarks, sift
 
-__all__ = ["Asking", "judge", "sift"]
+__all__ = ["Asking", "judge", "remarks", "sift"]

@@ -18,9 +18,9 @@ from limbeck.curation.sieve import Sieve
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Curation
 from limbeck.records import AnsweredExample, Example, GenerationSettings, Verdict, digest
-from limbeck.storage.workspace import Workspace, write_json, writing
+from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 
-__all__ = ["sift"]
+__all__ = ["remarks", "sift"]
 
 STAGE = "3-curation"
 
@@ -68,6 +68,19 @@ def sift(
             " (truncated answers: raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference)"
         )
     return [one for one, verdict in sieve.all if verdict.keep]
+
+
+def remarks(job: Path) -> list[str]:
+    """What a report should say of the answers that were not learned; nothing where all were."""
+    path = job / STAGE / "summary.json"
+    summary = read_json(path) if path.exists() else {"dropped": {}, "masked": 0}
+    counts = ", ".join(f"{count:,} {rule}" for rule, count in summary["dropped"].items())
+    said = (
+        [f"{sum(summary['dropped'].values()):,} of {summary['answers']:,} answers were dropped: {counts}"]
+        if counts
+        else []
+    )
+    return said + ([f"{summary['masked']:,} had personal data or secrets masked"] if summary["masked"] else [])
 
 
 def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, asking: Asking) -> dict[str, object]:
