@@ -29,6 +29,7 @@ from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
 from limbeck.inference.parity import Parity
+from limbeck.models import adapters
 from limbeck.models.catalog import find
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
@@ -420,14 +421,23 @@ def _learn(
         "threads": torch.get_num_threads(),
     }
 
+    adapter = recipe.student.adapter
+    if adapter is not None:
+        inputs["adapter"] = adapter.model_dump(mode="json")
+        adapters.attach(student.model, adapter, recipe.training.seed)
+
     def make(folder: Path) -> None:
         losses = training.train(
             student.model, train, validation, objective, recipe.training, folder, work.progress, work.stop, sampling
         )
+        if adapter is not None and adapter.keep:
+            adapters.save(student.model, str(student.source.path), folder / "adapter")
         write_json(folder / "losses.json", losses)
 
     folder = work.step("4-training", inputs, make)
     training.load_trained(student.model, folder)
+    if adapter is not None:
+        adapters.merge(student.model)
 
 
 def _sampling(

@@ -29,6 +29,7 @@ from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.records import GenerationSettings, Quantization
 
 __all__ = [
+    "Adapter",
     "Budget",
     "Curation",
     "Evaluation",
@@ -247,12 +248,36 @@ class Shrink(_Section):
     """How many layers to keep (evenly spread, first and last among them), or which."""
 
 
+class Adapter(_Section):
+    """Small matrices that learn beside frozen weights, in place of the weights themselves."""
+
+    kind: Literal["lora", "dora", "qlora"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    """What is learned is added alpha / rank times."""
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Which linear layers: all but the head, or those of these names (`[q_proj, v_proj]`)."""
+    keep: bool = False
+    """Write the adapter by itself too, beside the model it is merged into."""
+
+
 class Student(_Section):
     """Who learns."""
 
     model: Annotated[str, Field(min_length=1)] | None = None
     """What it starts from; in a distillation, the teacher when nothing is said."""
     shrink: Shrink | None = None
+    adapter: Adapter | None = None
+    """Without it all weights learn."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Student:
+        if self.adapter is not None and self.adapter.keep and self.shrink is not None:
+            raise ValueError(
+                "adapter.keep: an adapter is for the model it was trained on, and the one that shrink cuts is kept"
+                " nowhere else; drop one of the two"
+            )
+        return self
 
 
 class Refine(_Section):
@@ -555,6 +580,8 @@ class Recipe(_Section):
             raise ValueError(
                 "student.model: missing; a teacher over the network has no weights here for a student to start from"
             )
+        if self.student.adapter is not None and not self.training.freeze_embeddings:
+            raise ValueError("training.freeze_embeddings: beside student.adapter all weights are frozen; drop it")
         if not (self.source.validation or self.source.validation_share):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:
@@ -605,7 +632,12 @@ class Recipe(_Section):
         return self.training.objective is not None and self.training.objective.auto
 
     def check_kind(self) -> None:
-        """Raise `NotYet` for a kind the river cannot run."""
+        """Raise `NotYet` for a kind, of job or of adapter, that cannot be run."""
+        if self.student.adapter is not None and self.student.adapter.kind == "qlora":
+            raise NotYet(
+                "student.adapter.kind: qlora trains beside weights of 4 bits, whose kernels need a CUDA device, and"
+                " training here is on CPU in fp32; use lora or dora"
+            )
         if self.kind not in RUNNABLE:
             raise NotYet(f"kind: {self.kind} cannot be run yet; expected {' or '.join(RUNNABLE)}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +63,9 @@ def register(
 
     def make(folder: Path) -> None:
         loading.save(student.model, student.renderer.tokenizer, folder)
+        # In a folder of its own: beside an adapter_config.json transformers would load the adapter's base instead.
+        if (adapter := work.folder / "4-training" / "adapter").exists():
+            shutil.copytree(adapter, folder / "adapter")
         exported = _export(student, folder, exporting, prompts, settings, work)
         whole = {
             "name": name,

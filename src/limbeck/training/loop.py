@@ -67,7 +67,8 @@ def train(
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
-    model.get_input_embeddings().weight.requires_grad_(not plan.freeze_embeddings)
+    if plan.freeze_embeddings:
+        model.get_input_embeddings().weight.requires_grad_(False)
     optimizer = _optimizer(model, plan)
     watched = [example for one in validation for example in one]
     if not watched and (plan.patience or plan.keep == "best"):

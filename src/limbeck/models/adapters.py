@@ -1,0 +1,77 @@
+"""A student that learns small matrices beside its frozen weights: LoRA (Hu et al. 2021, arXiv:2106.09685) and DoRA
+(Liu et al. 2024, arXiv:2402.09353), by PEFT.
+
+The adapter is put into the model's own linear layers, so the model stays what it is to everybody else: packing, the
+loop, checkpoints. It begins as nothing (B is 0), so a student with a new adapter computes what its base does. `merge`
+adds what was learned to the weights and takes the adapter out again: W + alpha/rank · B A, and for DoRA each output's
+row of that scaled to its learned length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from limbeck.errors import InvalidRecipe
+from limbeck.recipe import Adapter
+
+__all__ = ["attach", "merge", "save"]
+
+
+def attach(model: Any, adapter: Adapter, seed: int) -> None:
+    """Put a new adapter into ``model``; of its parameters, the adapter's alone learn from now on.
+
+    The same ``seed`` draws the same A. Raises `InvalidRecipe` for targets the model does not have.
+    """
+    # Here, not above: PEFT takes seconds to import, and few jobs want it.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        target_modules=targets,
+        use_dora=adapter.kind == "dora",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        linear = {name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+        raise InvalidRecipe(
+            "student.adapter.targets", [f"{error}; expected all-linear, or some of {', '.join(sorted(linear))}"]
+        ) from None
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def save(model: Any, base: str, folder: Path) -> None:
+    """Write the adapter in ``model`` to ``folder`` as PEFT reads it: for the model ``base``, as that is without it."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {f"base_model.model.{name}": value.detach().contiguous() for name, value in weights.items()},
+        folder / "adapter_model.safetensors",
+    )
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base
+    config.inference_mode = True
+    config.save_pretrained(folder)
+
+
+def merge(model: Any) -> None:
+    """Add the adapter in ``model`` to its weights, and take it out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge(safe_merge=True)
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    del model.peft_config
