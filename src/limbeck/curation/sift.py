@@ -73,13 +73,12 @@ def sift(
 def remarks(job: Path) -> list[str]:
     """What a report should say of the answers that were not learned; nothing where all were."""
     path = job / STAGE / "summary.json"
-    summary = read_json(path) if path.exists() else {"dropped": {}, "masked": 0}
-    counts = ", ".join(f"{count:,} {rule}" for rule, count in summary["dropped"].items())
-    said = (
-        [f"{sum(summary['dropped'].values()):,} of {summary['answers']:,} answers were dropped: {counts}"]
-        if counts
-        else []
-    )
+    if not path.exists():
+        return []
+    summary = read_json(path)
+    dropped = summary["dropped"]
+    counts = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
+    said = [f"{sum(dropped.values()):,} of {summary['answers']:,} answers were dropped: {counts}"] if counts else []
     return said + ([f"{summary['masked']:,} had personal data or secrets masked"] if summary["masked"] else [])
 
 
