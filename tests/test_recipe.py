@@ -112,6 +112,14 @@ def test_a_dumped_recipe_reads_back_the_same(write):
     assert Recipe.build(json.loads(json.dumps(recipe.dump()))) == recipe
 
 
+def test_draws_are_for_what_is_linear_in_the_teacher(write):
+    assert Recipe.read(write(GOOD + "synthesis: {draws: 50}")).asking.draws_captured == 50
+    told = faults(
+        GOOD.replace("{learning_rate: 1e-3}", "{objective: {reverse_kl: 1}}") + "synthesis: {draws: 50}", write
+    )
+    assert any("draws: training.objective.reverse_kl cannot be told from tokens drawn" in fault for fault in told)
+
+
 def test_auto_is_a_word_and_reads_back_the_same(write):
     recipe = Recipe.read(write(GOOD.replace("{learning_rate: 1e-3}", "{objective: auto}")))
     assert recipe.training.objective.auto and recipe.objective.forward_kl == 1.0

@@ -296,6 +296,8 @@ class Synthesis(_Section):
     seed: int = 0
     top_k: Annotated[int, Field(ge=1, le=1024)] = 32
     """Candidates kept at each position of an answer, with their log-probabilities."""
+    draws: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Keep so many tokens drawn from each distribution instead: unbiased where the likeliest few are not."""
     demonstrations: Annotated[int, Field(ge=0, le=64)] = 10
     """The most golden pairs put before each prompt."""
     golden_choice: Literal["first", "similar"] = "first"
@@ -586,6 +588,8 @@ class Recipe(_Section):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:
                     raise ValueError(f"training.{key}: nothing is validated; expected source.validation_share above 0")
+        if self.synthesis.draws:
+            self._check_draws()
         if self.synthesis.use_responses and self.objective.signalled:
             raise ValueError(
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
@@ -626,6 +630,21 @@ class Recipe(_Section):
         soft = self.kind == "distillation" and not self.synthesis.use_responses
         return Objective(forward_kl=1.0) if soft else Objective(cross_entropy=1.0)
 
+    def _check_draws(self) -> None:
+        """Draws are an unbiased estimate of what is linear in the teacher's distribution, and of nothing else."""
+        other = [name for name in self.objective.signalled if name != "forward_kl"]
+        if other:
+            raise ValueError(
+                f"synthesis.draws: training.objective.{other[0]} cannot be told from tokens drawn, only forward_kl can;"
+                " drop synthesis.draws"
+            )
+        if any(one.remote for one in self.tried):
+            raise ValueError("synthesis.draws: a teacher over the network tells its likeliest tokens alone; drop it")
+        if self.synthesis.labels == "auto":
+            raise ValueError(
+                "synthesis.draws: labels are judged by their likelihood, which draws do not tell; drop one"
+            )
+
     @property
     def auto(self) -> bool:
         """Whether the objective is chosen by what the models and the answers bear."""
@@ -664,8 +683,9 @@ class Recipe(_Section):
         s = self.synthesis
         softened = self.objective.temperature
         # Over the network distributions are asked for only where they are learned from: not every service tells them.
-        captured = s.top_k if self.objective.divergences or not any(one.remote for one in self.tried) else 0
-        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, captured, softened)
+        captured = s.top_k if self.objective.signalled or not any(one.remote for one in self.tried) else 0
+        drawn = s.draws or 0
+        return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, captured, softened, drawn)
 
     @property
     def examining(self) -> GenerationSettings:

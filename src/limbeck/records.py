@@ -194,6 +194,8 @@ class GenerationSettings:
     """How many of the most likely tokens are kept at each position, with their log-probabilities; 0 keeps none."""
     captured_temperature: float = 1.0
     """At which their distribution is kept, whatever the temperature the answer is made at."""
+    draws_captured: int = 0
+    """How many tokens are drawn from the distribution and kept, in place of the most likely; 0 draws none."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,10 @@ class Question:
     def key(self, model: str, settings: GenerationSettings) -> str:
         """The hash under which the answer is stored: of the model, the question and the settings."""
         told = asdict(settings)
-        if settings.captured_temperature == 1.0:  # as it was before there was another: what is stored stays known
-            del told["captured_temperature"]
+        # As it was before these were known: what is stored stays known.
+        for key, unsaid in (("captured_temperature", 1.0), ("draws_captured", 0)):
+            if told[key] == unsaid:
+                del told[key]
         asked: dict[str, Any] = {
             "model": model,
             "prompt": self.prompt.id,
@@ -234,7 +238,8 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """A teacher's distributions over T response tokens: its K likeliest tokens, and the mass it gave to the rest.
+    """A teacher's distributions over T response tokens: its K likeliest tokens, and the mass it gave to the rest; or K
+    tokens drawn from each, with repetition, that stand for 1/K each and leave no rest.
 
     They belong to the token ids of the answer they travel with, and are never re-tokenized. They are those of one
     temperature: the tail at another cannot be told from them.

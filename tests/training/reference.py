@@ -63,11 +63,6 @@ def divergence(name, logits, teacher_logits, k, temperature=1.0, beta=0.5, skew=
     return DIVERGENCES[name](merge(p, top), merge(softmax(logits, temperature), top), beta=beta, skew=skew)
 
 
-def drawn_kl(logits, teacher_logits, drawn, temperature=1.0):
-    p, q = softmax(teacher_logits, temperature), softmax(logits, temperature)
-    return kl(p, np.ones_like(p)) - sum(np.log(q[i]) for i in drawn) / len(drawn)
-
-
 def universal(logits, teacher_logits, k, temperature=1.0):
     p = softmax(teacher_logits, temperature)
     q = softmax(logits, temperature)

@@ -28,7 +28,7 @@ def folders(tmp_path_factory):
     return teacher, other
 
 
-def distill(folders, tmp_path, objective, student=None):
+def distill(folders, tmp_path, objective, student=None, **synthesis):
     heard = Heard()
     model = limbeck.distill(
         {
@@ -37,7 +37,7 @@ def distill(folders, tmp_path, objective, student=None):
             "source": {"prompts": str(pairs(tmp_path / "p.jsonl", 24, labelled=True)), "minimum": 10},
             "teacher": {"model": str(folders[0])},
             "student": {"model": str(student)} if student else {"shrink": {"layers": 1}},
-            "synthesis": {"max_response_tokens": 16, "top_k": 8},
+            "synthesis": {"max_response_tokens": 16, "top_k": 8, **synthesis},
             "training": {"objective": objective, "epochs": 1, "batch_size": 8},
             "evaluation": {"latency_requests": 2, "baseline": False, "max_response_tokens": 4},
             "export": {"gguf": "none"},
@@ -53,6 +53,12 @@ def test_a_student_that_writes_its_own_batches(folders, tmp_path):
     objective = {"reverse_kl": 1, "on_policy": {"share": 1, "max_response_tokens": 3}, "temperature": 2}
     _, losses = distill(folders, tmp_path, objective)
     assert losses["steps"] == 3 and 0 < losses["training_loss"] < 50
+
+
+def test_tokens_drawn_from_the_teacher(folders, tmp_path):
+    said, losses = distill(folders, tmp_path, {"forward_kl": 1, "temperature": 2}, draws=20)
+    assert losses["steps"] == 3
+    assert any("leave 0.00% of the mass outside" in line for line in said)
 
 
 def test_a_student_of_other_tokens_learns_where_both_cut_alike_and_says_how_much(folders, tmp_path):

@@ -11,6 +11,7 @@ key. Who needs the same bits twice plans the same batches twice.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
 from limbeck.records import Answer, GenerationSettings, SoftLabels
 
-__all__ = ["Engine", "common_prefix", "soft_labels_of"]
+__all__ = ["Engine", "common_prefix", "drawn_labels_of", "soft_labels_of"]
 
 COMPACT_BELOW = 0.75
 """Finished rows are taken out of a batch when fewer than this share of its rows still run."""
@@ -69,8 +70,13 @@ class Engine:
         top_k: int,
         pack_tokens: int = 2048,
         temperature: float = 1.0,
+        draws: int = 0,
+        seed: int = 0,
     ) -> list[Answer]:
-        """The distributions with which the model reads given responses, by one teacher-forced pass."""
+        """The distributions with which the model reads given responses, by one teacher-forced pass.
+
+        Of each the ``top_k`` likeliest tokens are kept, or ``draws`` tokens drawn from it.
+        """
         sequences = [Tokens((*p, *r), len(p)) for p, r in zip(prompts, responses, strict=True)]
         answers: list[Answer | None] = [None] * len(sequences)
         with torch.inference_mode():
@@ -80,7 +86,13 @@ class Engine:
                 start = 0
                 for i in chosen:
                     ids = tuple(responses[i])
-                    soft = soft_labels_of(logits_RV[start : start + len(ids)], top_k, temperature) if top_k else None
+                    own_TV = logits_RV[start : start + len(ids)]
+                    soft = None
+                    if draws:
+                        key = " ".join(map(str, (*prompts[i], "|", *ids)))
+                        soft = drawn_labels_of(own_TV, draws, temperature, _seeded(seed, f"draws {key}"))
+                    elif top_k:
+                        soft = soft_labels_of(own_TV, top_k, temperature)
                     reason = "stop" if ids and ids[-1] in self.renderer.stop_ids else "length"
                     answers[i] = Answer(self.renderer.text(ids), ids, reason, len(prompts[i]), soft)  # type: ignore[arg-type]
                     start += len(ids)
@@ -186,11 +198,24 @@ def soft_labels_of(logits_TV: Tensor, k: int, temperature: float = 1.0) -> SoftL
     return SoftLabels(ids_TK.to(torch.int32).numpy(), top_TK.numpy(), (log_rest_T1 - log_total_T1)[:, 0].numpy())
 
 
+def drawn_labels_of(logits_TV: Tensor, draws: int, temperature: float, generator: torch.Generator) -> SoftLabels:
+    """Tokens drawn from each row's softened distribution, with repetition, each standing for its share of the draws.
+
+    Random sampling distillation (arXiv:2503.16870) with the distribution itself as the proposal, for which all
+    importance weights are equal. The expected distribution is the teacher's own, which that of its top k is not.
+    """
+    probabilities_TV = (logits_TV.double() / temperature).softmax(-1)
+    ids_TN = torch.multinomial(probabilities_TV, draws, replacement=True, generator=generator).sort(-1).values
+    share_TN = np.full(tuple(ids_TN.shape), -math.log(draws), np.float32)
+    return SoftLabels(ids_TN.to(torch.int32).numpy(), share_TN, np.full(len(ids_TN), -np.inf, np.float32))
+
+
 @dataclass
 class _RowState:
     tokens: list[int]
     soft: list[SoftLabels]
     generator: torch.Generator | None
+    drawing: torch.Generator
     room: int
     done: bool = False
 
@@ -210,7 +235,13 @@ class _Run:
         self.lengths = [len(p) for p in prompts]
         room = engine.loaded.context_tokens
         self.rows = [
-            _RowState([], [], _generator(settings, key), min(settings.max_tokens, room - len(p)))
+            _RowState(
+                [],
+                [],
+                _generator(settings, key),
+                _seeded(settings.seed, f"draws {key}"),
+                min(settings.max_tokens, room - len(p)),
+            )
             for p, key in zip(prompts, keys, strict=True)
         ]
         self.alive = list(range(len(prompts)))
@@ -257,8 +288,9 @@ class _Run:
         return made
 
     def _choose(self) -> Tensor:
-        captured = self.settings.top_k_captured
-        soft = soft_labels_of(self.logits_BV, captured, self.settings.captured_temperature) if captured else None
+        captured, draws = self.settings.top_k_captured, self.settings.draws_captured
+        softened = self.settings.captured_temperature
+        soft = soft_labels_of(self.logits_BV, captured, softened) if captured and not draws else None
         chosen = self.logits_BV.argmax(-1)
         for place, row in enumerate(self.alive):
             state = self.rows[row]
@@ -266,7 +298,9 @@ class _Run:
                 continue
             if state.generator is not None:
                 chosen[place] = _sample(self.logits_BV[place], self.settings, state.generator)
-            if soft is not None:
+            if draws:
+                state.soft.append(drawn_labels_of(self.logits_BV[place : place + 1], draws, softened, state.drawing))
+            elif soft is not None:
                 at = slice(place, place + 1)
                 state.soft.append(SoftLabels(soft.top_ids_TK[at], soft.top_logprobs_TK[at], soft.tail_logprob_T[at]))
         return chosen
@@ -275,8 +309,13 @@ class _Run:
 def _generator(settings: GenerationSettings, key: str) -> torch.Generator | None:
     if settings.temperature == 0:
         return None
-    seed = hashlib.sha256(f"{settings.seed} {key}".encode()).digest()[:8]
-    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+    return _seeded(settings.seed, key)
+
+
+def _seeded(seed: int, key: str) -> torch.Generator:
+    """A generator of its own for each seed and key."""
+    hashed = hashlib.sha256(f"{seed} {key}".encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(hashed, "little") >> 1)
 
 
 def _sample(logits_V: Tensor, settings: GenerationSettings, generator: torch.Generator) -> Tensor:

@@ -76,7 +76,7 @@ class Layout:
         return -(-(self.k * (self.low_bits + self.grid_bits) + self.high_bits + 16) // 8)
 
     def pack(self, soft: SoftLabels) -> Bytes:
-        """Rows, (T, B). The K candidates of a token are different tokens of the vocabulary."""
+        """Rows, (T, B). A token may be several of the K, as it is where they were drawn."""
         ids_TK = soft.top_ids_TK.astype(np.int64)
         order_TK = ids_TK.argsort(axis=1, kind="stable")
         ids_TK = np.take_along_axis(ids_TK, order_TK, axis=1)

@@ -62,6 +62,8 @@ class LocalTeacher:
                     responses,
                     settings.top_k_captured,
                     temperature=settings.captured_temperature,
+                    draws=settings.draws_captured,
+                    seed=settings.seed,
                 )
                 yield list(zip(wanted, found, strict=True))
 

@@ -1,6 +1,6 @@
 """What a student minimizes: one small function an objective, each giving one loss a response position.
 
-Legend: R response positions, V vocabulary, K teacher candidates, N draws, B buckets, D hidden width. All logarithms are
+Legend: R response positions, V vocabulary, K teacher candidates, B buckets, D hidden width. All logarithms are
 natural.
 
 A divergence compares teacher p and student q, both as log-probabilities of the same B buckets: every token by itself
@@ -22,7 +22,6 @@ from torch import Tensor
 
 __all__ = [
     "cross_entropy",
-    "drawn_kl",
     "forward_kl",
     "hidden_distance",
     "jensen_shannon",
@@ -70,17 +69,6 @@ def skewed_forward_kl(teacher_RB: Tensor, student_RB: Tensor, skew: float) -> Te
 def skewed_reverse_kl(teacher_RB: Tensor, student_RB: Tensor, skew: float) -> Tensor:
     """KL(q ‖ skew q + (1 - skew) p), (R,): DistiLLM (arXiv:2402.03898)."""
     return forward_kl(student_RB, _mixture(student_RB, teacher_RB, skew))
-
-
-def drawn_kl(logits_RV: Tensor, drawn_RN: Tensor, entropy_R: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(p ‖ q) from N tokens drawn from p and p's entropy H: -H - (1/N) sum of log q(drawn), (R,).
-
-    Its expectation over the draws is the whole KL(p ‖ q), and so is its gradient's: unlike the likeliest K it is not
-    biased towards them (random sampling distillation, arXiv:2503.16870; the proposal is p itself, for which all
-    importance weights are 1/N).
-    """
-    scaled_RV = logits_RV / temperature if temperature != 1.0 else logits_RV
-    return -entropy_R - (scaled_RV.gather(-1, drawn_RN).mean(-1) - scaled_RV.logsumexp(-1))
 
 
 def universal(teacher_RB: Tensor, logits_RV: Tensor, temperature: float = 1.0) -> Tensor:
