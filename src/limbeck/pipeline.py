@@ -310,6 +310,11 @@ def _check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, r
     if not recipe.objective.signalled:
         return
     objective = next(iter(recipe.objective.signalled))
+    if recipe.objective.on_policy is not None:
+        raise InvalidInput(
+            f"training.objective.on_policy: {teacher.id} is not in this process to read what the student writes; use"
+            f" training.objective: {{{objective}: 1}}, which learns from its own answers"
+        )
     if recipe.objective.temperature != 1.0:
         raise InvalidInput(
             f"training.objective.temperature: {teacher.id} tells its likeliest tokens alone, which cannot be softened;"

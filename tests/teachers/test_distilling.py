@@ -142,6 +142,13 @@ def test_another_tokenizer_is_refused_before_anything_is_asked(tmp_path, recipe,
     assert not server.seen
 
 
+def test_on_policy_learning_is_refused_before_anything_is_asked(tmp_path, recipe, server):
+    recipe["training"]["objective"] = {"forward_kl": 1, "on_policy": {"share": 0.5}}
+    with pytest.raises(InvalidInput, match=r"on_policy.*not in this process.*forward_kl: 1"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert not server.seen
+
+
 def test_our_own_tokens_are_found_by_their_bytes_alone(tiny_folder, tmp_path):
     telling = Telling(tiny_folder, tmp_path)
     assert isinstance(telling.renderer, Renderer)
