@@ -18,11 +18,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import aiohttp
+from pydantic_core import from_json, to_json
 
 from limbeck.errors import InvalidInput, LimbeckError, ModelFailed, ModelTimedOut
 from limbeck.inference.process import Process
 from limbeck.serving.base import Done, Generate, Piece, TokenLogprob
+from limbeck.serving.exchange import BrokenOff, Stalled, exchange
 from limbeck.serving.stops import Stops
 
 __all__ = ["CompletionReplica", "NeverAsked"]
@@ -44,12 +45,7 @@ class CompletionReplica:
         """``stall_seconds``: a process that says nothing for so long is taken to hang."""
         self.process = process
         self._stall_seconds = stall_seconds
-        self._session = aiohttp.ClientSession(
-            f"http://127.0.0.1:{process.port}",
-            headers={"Authorization": f"Bearer {process.key}"},
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=None, sock_read=stall_seconds),
-        )
+        self._closed = False
 
     @property
     def alive(self) -> bool:
@@ -63,7 +59,7 @@ class CompletionReplica:
 
     async def close(self) -> None:
         """End the process; answers under way break off."""
-        await self._session.close()
+        self._closed = True
         await self.process.close()
 
     async def generate(self, asked: Generate) -> AsyncGenerator[Piece | Done, None]:
@@ -113,30 +109,30 @@ class CompletionReplica:
         }
 
     async def _events(self, request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        if not self.alive or self._session.closed:
+        if not self.alive or self._closed:
             raise NeverAsked(f"{self.process.what}: its process has ended")
+        body, headers = to_json(request), {"Authorization": f"Bearer {self.process.key}"}
         try:
-            async with self._session.post("/completion", data=json.dumps(request).encode()) as response:
-                if response.status != 200:
-                    raise self._refusal(await response.read())
+            async with exchange(self.process.port, "/completion", headers, body, self._stall_seconds) as answer:
+                if await answer.wait_for_head() != 200:
+                    raise self._refusal(await answer.read_all())
                 waiting = b""
-                async for chunk in response.content.iter_any():
+                while chunk := await answer.read():
                     *lines, waiting = (waiting + chunk).split(_EVENT_END)
                     for line in lines:
-                        event = json.loads(line.partition(b": ")[2])
+                        event = from_json(line.partition(b": ")[2])
                         if "error" in event:
                             raise self._refusal(line.partition(b": ")[2])
                         yield event
                         if event["stop"]:
                             return
-        except aiohttp.ClientConnectorError:
-            failure = await self.process.failure()
-            raise NeverAsked(str(failure)) from None
-        except aiohttp.SocketTimeoutError:
+        except ConnectionRefusedError:
+            raise NeverAsked(str(await self.process.failure())) from None
+        except Stalled:
             raise ModelTimedOut(
                 f"{self.process.what}: not a token for {self._stall_seconds:g} seconds; the answer was given up"
             ) from None
-        except aiohttp.ClientError:
+        except (BrokenOff, OSError):
             raise await self.process.failure() from None
         raise await self.process.failure()
 
