@@ -204,11 +204,16 @@ class Watch(threading.Thread):
         return bool(ended) and ended >= self.seen.keys() | expected
 
 
+LABOR = "limbeck.worker.labor"
+"""What a child's command line has before its parent and its job's ARN."""
+
+
 def processes(word: str) -> Iterator[tuple[int, list[str]]]:
     """The processes that have ``word`` in their command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = path.read_bytes().decode(errors="replace").split("\0")
+            # A forked child's title is one text, a command's words are apart.
+            command = path.read_bytes().decode(errors="replace").replace("\0", " ").split()
         except OSError:
             continue
         if any(word in part for part in command):
@@ -220,11 +225,11 @@ def strike(service: Service, dice: random.Random, deaths: dict[tuple[int, str], 
     home = str(service.home)
     victim = dice.choice(("worker", "child", "child", "server"))
     mine = list(processes(home))
-    children = [(pid, command) for pid, command in mine if "limbeck.worker.labor" in command]
+    children = [(pid, command) for pid, command in mine if LABOR in command]
     doing = ", ".join(_stage(service.home, command) for _, command in children) or "nothing"
     if victim == "child":
         for pid, command in children:
-            arn, parent = command[3], int(command[4])
+            arn, parent = _arn(command), int(command[command.index(LABOR) + 1])
             if deaths.get((parent, arn), 0) < CHILD_DEATHS:
                 deaths[parent, arn] = deaths.get((parent, arn), 0) + 1
                 os.kill(pid, signal.SIGKILL)
@@ -244,9 +249,13 @@ def strike(service: Service, dice: random.Random, deaths: dict[tuple[int, str], 
     return f"{victim}, {doing}"
 
 
+def _arn(command: list[str]) -> str:
+    return command[command.index(LABOR) + 2]
+
+
 def _stage(home: Path, command: list[str]) -> str:
     """What a child is at: its job's kind and, of a customization, the last stage begun."""
-    arn = command[3]
+    arn = _arn(command)
     with closing(sqlite3.connect(f"file:{home / 'limbeck.sqlite'}?mode=ro", uri=True)) as database:
         (name,) = database.execute("select name from resources where arn = ?", (arn,)).fetchone()
     stages = sorted((home / "jobs" / name).glob("[1-6]-*")) if "customization" in arn else []

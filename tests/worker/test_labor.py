@@ -39,7 +39,7 @@ def put(ledger, kind="model-import-job", status="InProgress", **facts):
 
 
 def child(settings):
-    command = [sys.executable, "-m", "limbeck.worker.labor", ARN, str(os.getpid()), str(settings.home)]
+    command = [sys.executable, "-m", "limbeck.worker.labor", str(os.getpid()), ARN, str(settings.home)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 

@@ -1,6 +1,6 @@
 """The child: does one job, and writes into its row how it goes and how it ended.
 
-    python -m limbeck.worker.labor ARN PARENT HOME
+    python -m limbeck.worker.labor PARENT ARN HOME
 
 Ends with status 0 when the row says how the job ended, with 130 when it stopped as asked. Anything else is a crash,
 and the parent begins it again: every kind of job goes on from what is on disk. A second child of one job, begun by a
@@ -49,14 +49,14 @@ Work = Callable[[Row, Bench], tuple[str, Mapping[str, Any], str | None]]
 """Does a job; gives the status it ends in, facts to add, and the ARN of a model it made."""
 
 
-def main(arn: str, parent: int, home: Path) -> int:
-    """Do the job ``arn``."""
+def main(parent: int, arn: str, home: str) -> int:
+    """Do the job ``arn``, as a child of the process ``parent``."""
     die_with_parent(parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings = Settings.read(home)
+    settings = Settings.read(Path(home))
     ledger = Ledger(engine_of(settings.database))
     with log_of(arn, settings).open("ab") as alone:
         while not _locked(alone):
@@ -124,4 +124,4 @@ def _work(kind: str) -> Work:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

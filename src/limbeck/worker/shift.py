@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from limbeck.jobs.child import GRACE_SECONDS, die_with_parent, supervise
+from limbeck.jobs.child import GRACE_SECONDS, Child, die_with_parent, fork, spawn, supervise
 from limbeck.jobs.queue import Laborers, Queue, open_database
 from limbeck.jobs.stopping import end_waiting
 from limbeck.settings import Settings
 from limbeck.storage.ledger import Ledger
+from limbeck.worker import labor
 from limbeck.worker.ending import fail, is_due, log_of
 from limbeck.worker.sweeping import sweep
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 QUEUES = {"jobs": 1, "hosting": 2}
 """How many jobs of each queue one worker does at once. A job computes on all threads; making ready is light."""
+
+TRAINING = "model-customization-job"
+"""The kind of job that needs torch."""
 
 TOUCH_SECONDS = 15.0
 """How often a job under way is touched, so that whoever polls sees that it lives."""
@@ -125,14 +129,21 @@ class Shift:
                 touched = time.monotonic()
                 self._ledger.change(arn)
 
-        command = [sys.executable, "-m", "limbeck.worker.labor", arn, str(os.getpid()), str(self._settings.home)]
         with self._lock:
             self._children += 1
         try:
-            return supervise(command, log_of(arn, self._settings), is_wanted, touch)
+            return supervise(self._begin(arn), is_wanted, touch)
         finally:
             with self._lock:
                 self._children -= 1
+
+    def _begin(self, arn: str) -> Child:
+        """A job that trains is forked from a process that has torch loaded; the others do without."""
+        home, told = str(self._settings.home), log_of(arn, self._settings)
+        command = [sys.executable, "-m", labor.__name__, str(os.getpid()), arn, home]
+        if f":{TRAINING}/" not in arn:
+            return spawn(command, told)
+        return fork(labor.main, [arn, home], told, "limbeck.pipeline", " ".join(command[2:]))
 
 
 if __name__ == "__main__":
