@@ -81,21 +81,22 @@ class Shift:
             self._ledger.change(arn, "Stopped", ("Stopping",), end=True)
 
     def _see_through(self, arn: str) -> None:
-        status = 0
-        for attempt in range(ATTEMPTS):
-            if not self._is_left(arn):
-                return
-            if attempt:
-                log.warning("job %s: its process ended with status %d; begun again", arn, status)
+        deaths = 0
+        while self._is_left(arn):
             status = self._child(arn)
             if self._over():
                 threading.Event().wait()  # to return would tell the queue that the job is done
-        if not self._is_left(arn):
-            return
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        cause = " (out of memory?)" if status == -signal.SIGKILL else ""
-        where = log_of(arn, self._settings).relative_to(self._settings.home)
-        fail(arn, f"the process doing the job {how}{cause}, {ATTEMPTS} times in a row; see {where}", self._ledger)
+            if status == 0:  # ended well; what is left was asked for meanwhile, as the update of a deployment is
+                continue
+            deaths += 1
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            log.warning("job %s: its process %s, the %d. time", arn, how, deaths)
+            if deaths == ATTEMPTS and self._is_left(arn):
+                cause = " (out of memory?)" if status == -signal.SIGKILL else ""
+                where = log_of(arn, self._settings).relative_to(self._settings.home)
+                fail(
+                    arn, f"the process doing the job {how}{cause}, {ATTEMPTS} times in a row; see {where}", self._ledger
+                )
 
     def _is_left(self, arn: str) -> bool:
         """Whether something is to be done for a row: not if it ended, and not if it should stop, which it then has."""
