@@ -99,7 +99,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher
     known = taught_by if isinstance(taught_by, LoadedModel) else None
     base = known if known and not recipe.student.model else load(recipe.student.model or chosen.model, settings)
-    student = begin(base, recipe.student.shrink, recipe.name)
+    student = _begun(base, recipe, examples)
     _check_tokens(teacher, student, recipe)
     _advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
@@ -126,9 +126,9 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     """Labelled pairs in, a registered model out that has learned them."""
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
-    student = begin(base, recipe.student.shrink, recipe.name)
-
     examples = intake.collect(recipe, work)
+    student = _begun(base, recipe, examples)
+
     _advise(recipe, student, None, None, work)
     asking = _asking(recipe, None, synthesis.Framing(), settings, work)
     kept = curation.sift(synthesis.labels(examples), examples, work, recipe.curation, asking)
@@ -142,12 +142,12 @@ def pretrain(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel
     """Plain text in, a registered model out that has read it, with what it read better and what it forgot."""
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
-    student = begin(base, recipe.student.shrink, recipe.name)
-
     documents = intake.collect_documents(recipe, work)
+    student = _begun(base, recipe, documents)
+
     _advise(recipe, student, None, None, work)
     _read(documents, student, recipe, work)
-    before, after = _untouched(base, recipe), _trained(student, work)
+    before, after = _begun(base, recipe, documents), _trained(student, work)
     plan, inputs = recipe.evaluation, {"weights": _weights_digest(work), "student": before.fingerprint}
     report = compare_reading(before, after, documents, plan, recipe.training.pack_tokens, work, inputs)
     return _register(student, base.id, base.id, {}, report, [], recipe, settings, work)
@@ -479,7 +479,7 @@ def _compare(
     """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
     candidates = [
         *before,
-        Candidate("student before", _untouched(base, recipe)),
+        Candidate("student before", _begun(base, recipe, examples)),
         Candidate("student after", _trained(student, work)),
     ]
     inputs = {"weights": _weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
@@ -496,9 +496,10 @@ def _compare(
     )
 
 
-def _untouched(base: LoadedModel, recipe: Recipe) -> LoadedModel:
-    """The student as it was before its first step."""
-    return begin(base, recipe.student.shrink, recipe.name)
+def _begun(base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document]) -> LoadedModel:
+    """The student as it is before its first step."""
+    learned = (row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train")
+    return begin(base, recipe.student.shrink, recipe.name, learned)
 
 
 def _trained(student: LoadedModel, work: Workspace) -> LoadedModel:

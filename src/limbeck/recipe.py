@@ -244,8 +244,28 @@ class Trial(_Section):
 class Shrink(_Section):
     """How a student is cut from a larger model."""
 
-    layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...]
-    """How many layers to keep (evenly spread, first and last among them), or which."""
+    layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """How many layers to keep, or which."""
+    choose: Literal["even", "importance"] = "even"
+    """Which layers, where their number is given: evenly spread with the first and last among them, or those that change
+    most of what passes through them, measured on a sample of the prompts."""
+    feed_forward: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of each layer's feed-forward neurons to keep: the most active ones on the sample."""
+    heads: Annotated[int, Field(ge=1)] | None = None
+    """Attention heads to keep in each layer, in the groups that share keys and values."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Shrink:
+        if self.layers is None and self.feed_forward is None and self.heads is None:
+            raise ValueError("nothing is cut; expected layers, feed_forward or heads, for example {layers: 6}")
+        if self.choose == "importance" and not isinstance(self.layers, int):
+            raise ValueError("choose: importance would change nothing; expected layers: a number beside it")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether importance decides what is kept."""
+        return self.choose == "importance" or self.feed_forward is not None or self.heads is not None
 
 
 class Adapter(_Section):

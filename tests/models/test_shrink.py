@@ -1,8 +1,28 @@
+import json
+
 import pytest
 import torch
+from tests.factory import pairs
+from transformers import AutoModelForCausalLM
 
+import limbeck
 from limbeck.errors import InvalidRecipe
-from limbeck.models.shrink import choose_layers, keep_layers
+from limbeck.inference.engine import Engine
+from limbeck.inference.export import export
+from limbeck.models.importance import measure
+from limbeck.models.loading import load, save
+from limbeck.models.shrink import Cut, choose, choose_layers, cut, keep_layers
+from limbeck.models.students import begin
+from limbeck.recipe import Recipe, Shrink
+from limbeck.records import Message, Prompt
+
+SAMPLE = [range(3, 40), range(100, 160), range(7, 300, 7)]
+IDS = torch.arange(3, 40)[None]
+
+
+def said(model):
+    with torch.no_grad():
+        return model.eval()(IDS).logits
 
 
 def test_layers_are_spread_evenly_with_the_first_and_the_last():
@@ -38,3 +58,85 @@ def test_kept_layers_keep_their_weights_and_are_copies(tiny):
         kept.add_(1.0)
     assert not torch.equal(kept, original)
     assert tiny.model.config.num_hidden_layers == 4
+
+
+def test_a_layer_that_does_nothing_is_the_least_important(tiny):
+    with torch.no_grad():
+        for projection in (tiny.model.model.layers[1].self_attn.o_proj, tiny.model.model.layers[1].mlp.down_proj):
+            projection.weight.zero_()
+    found = measure(tiny.model, SAMPLE)
+    assert found.layers[1].abs() < 1e-3 < found.layers[[0, 2, 3]].min()
+    kept = choose(Shrink(layers=3, choose="importance"), tiny.model, SAMPLE)
+    assert kept == Cut((0, 2, 3))
+    assert torch.allclose(said(cut(tiny.model, kept)), said(tiny.model), atol=1e-5)
+
+
+def test_neurons_and_heads_that_do_nothing_are_dropped_and_no_logit_changes(tiny):
+    """A third of the neurons, and one of the two groups of heads, are silenced, others in each layer."""
+    silent = [set(range(layer % 3, 96, 3)) if layer % 2 else set(range(32)) for layer in range(4)]
+    with torch.no_grad():
+        for layer, block in enumerate(tiny.model.model.layers):
+            block.mlp.up_proj.weight[sorted(silent[layer])] = 0
+            group = layer % 2
+            block.self_attn.v_proj.weight[8 * group : 8 * group + 8] = 0
+    kept = choose(Shrink(feed_forward=0.66, heads=3), tiny.model, SAMPLE)
+    assert kept.groups == ((1,), (0,), (1,), (0,))
+    assert [set(range(96)) - set(neurons) for neurons in kept.neurons] == silent
+    student = cut(tiny.model, kept)
+    widths = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    assert [getattr(student.config, name) for name in widths] == [64, 3, 1, 8]
+    assert torch.allclose(said(student), said(tiny.model), atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 4, 9])
+def test_heads_that_part_a_group_are_refused_with_those_that_can_be(tiny, heads):
+    with pytest.raises(InvalidRecipe, match=rf"student\.shrink\.heads: found {heads}; 3 heads share .* one of 3, 6"):
+        choose(Shrink(heads=heads), tiny.model, SAMPLE)
+
+
+def test_a_narrow_student_loads_anywhere_and_is_the_same_as_gguf(tiny, settings, tmp_path):
+    prompts = [Prompt((Message("user", "my kettle leaks"),)), Prompt((Message("user", "still covered?"),))]
+    wish = Shrink(layers=2, choose="importance", feed_forward=0.4, heads=3)
+    student = begin(tiny, wish, "narrow", prompts)
+    assert student.fingerprint == begin(tiny, wish, "narrow", prompts).fingerprint != tiny.fingerprint
+    save(student.model, student.renderer.tokenizer, tmp_path / "narrow")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "narrow")
+    assert torch.equal(said(plain), said(student.model))
+    loaded = load(str(tmp_path / "narrow"), settings)
+    assert loaded.parameters == student.parameters < 0.6 * tiny.parameters
+    parity = export(Engine(loaded), tmp_path / "narrow", "f32", [loaded.renderer.prompt(p) for p in prompts], 1)
+    assert parity.equal_texts == 1.0 and parity.largest_difference < 1e-3
+
+
+def test_a_wish_that_cuts_nothing_is_refused():
+    job = {"kind": "fine-tuning", "name": "a", "source": {"prompts": "p.jsonl"}}
+    for shrink, fault in (
+        ({}, "nothing is cut"),
+        ({"choose": "importance"}, "nothing is cut"),
+        ({"layers": [0, 1], "choose": "importance"}, "choose: importance would change nothing"),
+    ):
+        with pytest.raises(InvalidRecipe, match=fault):
+            Recipe.build({**job, "student": {"model": "m", "shrink": shrink}})
+
+
+def test_a_job_cuts_by_its_own_prompts_and_examines_the_same_cut_untrained(tmp_path, tiny_folder):
+    made = limbeck.fine_tune(
+        {
+            "kind": "fine-tuning",
+            "name": "narrow",
+            "source": {"prompts": str(pairs(tmp_path / "pairs.jsonl", 16))},
+            "student": {
+                "model": str(tiny_folder),
+                "shrink": {"layers": 2, "choose": "importance", "feed_forward": 0.4, "heads": 3},
+            },
+            "synthesis": {"max_response_tokens": 4},
+            "training": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-9, "warmup": 0.0, "weight_decay": 0.0},
+            "evaluation": {"latency_requests": 2, "baseline": False},
+            "export": {"gguf": "none"},
+        },
+        home=tmp_path / "home",
+    )
+    config = json.loads((made.path / "config.json").read_text())
+    assert [config[name] for name in ("num_hidden_layers", "intermediate_size", "num_attention_heads")] == [2, 32, 3]
+    report = json.loads((made.path / "lineage.json").read_text())["lineage"]["report"]["models"]
+    assert report["student before"]["exact_match"] == report["student after"]["exact_match"]

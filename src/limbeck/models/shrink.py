@@ -1,6 +1,9 @@
-"""A student cut from a larger model by keeping a choice of its layers.
+"""A student cut from a larger model: fewer layers, and each of them narrower.
 
-Embeddings, the final norm and the head are kept whole; the kept layers keep their weights and close ranks.
+Embeddings, norms and the head are kept whole, and what is kept of a layer keeps its weights. Layers close ranks;
+neurons and heads are dropped with their rows and columns, heads in groups that share keys and values, so that every
+layer keeps the same number of each and any engine can load the model. Which are kept is given, or measured
+(`importance`).
 """
 
 from __future__ import annotations
@@ -8,13 +11,22 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidRecipe, NotYet
+from limbeck.models.importance import measure
+from limbeck.recipe import Shrink
 
-__all__ = ["choose_layers", "keep_layers"]
+__all__ = ["Cut", "choose", "choose_layers", "cut", "keep_layers"]
+
+BLOCK = 32
+"""Feed-forward widths stay multiples of this: what GGUF's quantizations take at a time."""
+ATTENTION_PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 
 
 def choose_layers(wish: int | Sequence[int], depth: int) -> tuple[int, ...]:
@@ -37,21 +49,67 @@ def choose_layers(wish: int | Sequence[int], depth: int) -> tuple[int, ...]:
     return chosen
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What is kept."""
+
+    layers: tuple[int, ...]
+    """Numbers from 0, rising."""
+    neurons: tuple[tuple[int, ...], ...] | None = None
+    """Of each kept layer its feed-forward neurons, rising; None keeps all."""
+    groups: tuple[tuple[int, ...], ...] | None = None
+    """Of each kept layer its groups of heads, rising; None keeps all."""
+
+
+def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]]) -> Cut:
+    """What ``shrink`` keeps of ``model``; importance is measured on ``sample``. Raises `InvalidRecipe`."""
+    config = model.config
+    depth, wish = config.num_hidden_layers, shrink.layers
+    layers = choose_layers(depth if wish is None else wish, depth)
+    if not shrink.measured:
+        return Cut(layers)
+    neurons = _count_of_neurons(shrink, config)
+    groups = _count_of_groups(shrink, config)
+    found = measure(model, _checked(model, sample))
+    if shrink.choose == "importance":
+        layers = _largest(found.layers, len(layers))
+    by_group = found.heads.reshape(depth, config.num_key_value_heads, -1).sum(-1)
+    return Cut(
+        layers,
+        None if neurons is None else tuple(_largest(found.neurons[layer], neurons) for layer in layers),
+        None if groups is None else tuple(_largest(by_group[layer], groups) for layer in layers),
+    )
+
+
 def keep_layers(model: Any, layers: Sequence[int]) -> Any:
     """A new model with only ``layers`` of ``model``'s decoder (numbers from 0, rising). Weights are copied."""
+    return cut(model, Cut(tuple(layers)))
+
+
+def cut(model: Any, kept: Cut) -> Any:
+    """A new model of what is ``kept`` of ``model``. Weights are copied."""
     config = copy.deepcopy(model.config)
-    config.num_hidden_layers = len(layers)
+    config.num_hidden_layers = len(kept.layers)
     if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in layers]
-    position = {layer: place for place, layer in enumerate(layers)}
-    pattern = re.compile(r"^(.*\.layers\.)(\d+)(\..*)$")
+        config.layer_types = [config.layer_types[layer] for layer in kept.layers]
+    if kept.neurons is not None:
+        config.intermediate_size = len(kept.neurons[0])
+    heads, sharing = config.num_attention_heads, config.num_attention_heads // config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if kept.groups is not None:
+        config.head_dim = width  # no longer what the hidden width and the heads would say
+        config.num_key_value_heads = len(kept.groups[0])
+        config.num_attention_heads = sharing * len(kept.groups[0])
+    position = {layer: place for place, layer in enumerate(kept.layers)}
+    pattern = re.compile(r"^(.*\.layers\.)(\d+)\.(.*)$")
     weights = {}
     for name, tensor in model.state_dict().items():
         found = pattern.match(name)
         if found is None:
             weights[name] = tensor
-        elif int(found[2]) in position:
-            weights[f"{found[1]}{position[int(found[2])]}{found[3]}"] = tensor
+        elif (place := position.get(int(found[2]))) is not None:
+            narrow = _narrowed(tensor, found[3], kept, place, width, sharing)
+            weights[f"{found[1]}{place}.{found[3]}"] = narrow
     student = AutoModelForCausalLM.from_config(
         config, dtype=model.dtype, attn_implementation=config._attn_implementation
     )
@@ -59,3 +117,58 @@ def keep_layers(model: Any, layers: Sequence[int]) -> Any:
     student.get_input_embeddings().padding_idx = model.get_input_embeddings().padding_idx
     student.generation_config = copy.deepcopy(model.generation_config)
     return student.eval()
+
+
+def _narrowed(tensor: Tensor, name: str, kept: Cut, place: int, width: int, sharing: int) -> Tensor:
+    """The rows or columns of a layer's ``tensor`` that are kept; a bias is a row's."""
+    module = name.rpartition(".")[0]
+    columns = module in ("mlp.down_proj", "self_attn.o_proj")
+    if columns and name.endswith(".bias"):
+        return tensor
+    if kept.neurons is not None and module in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
+        return tensor.index_select(1 if columns else 0, torch.tensor(kept.neurons[place]))
+    if kept.groups is not None and module in ATTENTION_PROJECTIONS:
+        of_group = width * (sharing if module in ("self_attn.q_proj", "self_attn.o_proj") else 1)
+        parts = [range(group * of_group, (group + 1) * of_group) for group in kept.groups[place]]
+        return tensor.index_select(1 if columns else 0, torch.tensor([at for part in parts for at in part]))
+    return tensor
+
+
+def _largest(values: Tensor, count: int) -> tuple[int, ...]:
+    """The places of the ``count`` largest, rising; of equals the first."""
+    return tuple(sorted(values.argsort(descending=True, stable=True)[:count].tolist()))
+
+
+def _count_of_neurons(shrink: Shrink, config: Any) -> int | None:
+    if shrink.feed_forward is None:
+        return None
+    whole = int(config.intermediate_size)
+    step = BLOCK if whole % BLOCK == 0 else 1
+    return max(step, round(shrink.feed_forward * whole / step) * step)
+
+
+def _count_of_groups(shrink: Shrink, config: Any) -> int | None:
+    if shrink.heads is None:
+        return None
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    sharing = heads // groups
+    if shrink.heads % sharing or shrink.heads > heads:
+        expected = ", ".join(str(sharing * count) for count in range(1, groups + 1))
+        raise InvalidRecipe(
+            "student.shrink.heads",
+            [f"found {shrink.heads}; {sharing} heads share their keys and values here, so expected one of {expected}"],
+        )
+    return int(shrink.heads // sharing)
+
+
+def _checked(model: Any, sample: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    names = {name.partition(".layers.0.")[2] for name, _ in model.named_modules()}
+    missing = sorted({"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", *ATTENTION_PROJECTIONS} - names)
+    if missing:
+        raise NotYet(
+            f"student.shrink: {type(model).__name__} has no {missing[0]}; its parts cannot be measured yet, expected"
+            " layers alone, evenly spread or listed"
+        )
+    if not sample:
+        raise InvalidRecipe("student.shrink", ["nothing to measure importance on; expected rows to train on"])
+    return sample

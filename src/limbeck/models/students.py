@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from limbeck.models.catalog import ModelSource, Prices
 from limbeck.models.loading import LoadedModel
-from limbeck.models.shrink import choose_layers, keep_layers
+from limbeck.models.shrink import choose, cut
 from limbeck.recipe import Shrink
-from limbeck.records import digest
+from limbeck.records import Prompt, digest
 
 __all__ = ["begin", "working_parameters"]
 
 
-def begin(base: LoadedModel, shrink: Shrink | None, name: str) -> LoadedModel:
-    """A student that starts as ``base``, or as the layers of it that ``shrink`` keeps. ``base`` is left as it is.
+SAMPLE_TEXTS, SAMPLE_TOKENS = 32, 256
+"""What importance is measured on, at most: some 8,000 tokens, seconds on a small model."""
 
-    Its prices are its base's, scaled by the share of weights that work on each token.
+
+def begin(base: LoadedModel, shrink: Shrink | None, name: str, prompts: Iterable[Prompt] = ()) -> LoadedModel:
+    """A student that starts as ``base``, or as what ``shrink`` keeps of it. ``base`` is left as it is.
+
+    Importance, where ``shrink`` asks for it, is measured on the first of ``prompts``; the same prompts make the same
+    cut. Its prices are its base's, scaled by the share of weights that work on each token.
     """
-    layers = None if shrink is None else choose_layers(shrink.layers, base.model.config.num_hidden_layers)
-    model = copy.deepcopy(base.model) if layers is None else keep_layers(base.model, layers)
+    kept = None
+    if shrink is not None:
+        texts = islice(prompts, SAMPLE_TEXTS) if shrink.measured else ()
+        kept = choose(shrink, base.model, [base.renderer.prompt(prompt)[:SAMPLE_TOKENS] for prompt in texts])
+    model = copy.deepcopy(base.model) if kept is None else cut(base.model, kept)
     share = working_parameters(model) / working_parameters(base.model)
     prices = base.source.prices and Prices(
         input=base.source.prices.input * share, output=base.source.prices.output * share
     )
     source = ModelSource(name, base.source.path, prices)
-    return LoadedModel(name, model, base.renderer, source, digest([base.fingerprint, layers]))
+    narrower = [] if shrink is None or kept is None or not shrink.measured else [kept.neurons, kept.groups]
+    fingerprint = digest([base.fingerprint, None if kept is None else kept.layers, *narrower])
+    return LoadedModel(name, model, base.renderer, source, fingerprint)
 
 
 def working_parameters(model: Any) -> int:
