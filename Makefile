@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-hosting bench-service soak clean
+.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-hosting bench-service bench-logs soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -59,6 +59,10 @@ bench-hosting: $(VENV)/ready
 # What the control plane bears, over ten thousand jobs on one core.
 bench-service: $(VENV)/ready
 	$(BIN)/python benchmarks/control_plane.py
+
+# A million logged requests, filtered, folded and written as rows, against bare DuckDB.
+bench-logs: $(VENV)/ready
+	$(BIN)/python benchmarks/logs.py
 
 # kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
 soak: $(VENV)/ready

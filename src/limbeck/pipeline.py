@@ -50,6 +50,7 @@ from limbeck.records import (
     digest,
 )
 from limbeck.settings import Settings
+from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
 from limbeck.teachers.estimate import estimate, prices_of
 from limbeck.teachers.finding import llama_teacher, remote_teacher
@@ -78,15 +79,18 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     Raises `Conflict` for a name that is taken or a recipe that is not the one the job began with, `NotYet` for a
     kind that cannot be run, `Stopped` when asked to stop, and what the stages raise.
     """
+    asked = recipe
     recipe.check_kind()
     _check_job(recipe, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
     for name in recipe.models:
         find(name, settings)
+    objects = open_objects(settings) if recipe.source.logs else None
+    recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop, settings.threads)
     intake.check(recipe)
     torch.set_num_threads(settings.threads)
     with work.locked():
-        write_json(work.folder / "recipe.json", recipe.dump())
+        write_json(work.folder / "recipe.json", asked.dump())
         return KINDS[recipe.kind](recipe, work, settings)
 
 

@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from limbeck.errors import InvalidRecipe, NotYet
+from limbeck.filters import filter_faults
 from limbeck.records import GenerationSettings, Quantization
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Export",
     "Judge",
     "Kind",
+    "Logs",
     "Objective",
     "Prices",
     "Recipe",
@@ -70,11 +72,35 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class Logs(_Section):
+    """Which records of an invocation log are learned from."""
+
+    uri: Annotated[str, Field(min_length=1)]
+    """A folder that holds AWSLogs, or s3://BUCKET/PREFIX."""
+    filter: dict[str, Any] | None = None
+    """Of request metadata, as the API has it: equals, notEquals, andAll or orAll."""
+    use_responses: bool = False
+    """Take the responses of one model as they are; without it the prompts of all models are answered anew."""
+    model: str | None = None
+    """Whose responses: a modelId exactly as the log has it; by default `teacher.model`."""
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """The most different prompts to take; which, their content decides."""
+
+    @field_validator("filter")
+    @classmethod
+    def _as_the_api_has_it(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and (faults := filter_faults(value)):
+            raise ValueError("; ".join(faults))
+        return value
+
+
 class Source(_Section):
     """Where the rows come from and how they are divided."""
 
-    prompts: Path | Annotated[tuple[Path, ...], Field(min_length=1)]
+    prompts: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
     """JSONL, one file or several: prompts, with or without their answers."""
+    logs: Logs | None = None
+    """Invocation logs, whose records are rows beside those of `prompts`, or instead of them."""
     held_out: Path | None = None
     """JSONL to examine the student on; without it, a share of `prompts` is held out."""
     validation: tuple[Path, ...] = ()
@@ -97,7 +123,13 @@ class Source(_Section):
     @property
     def prompt_files(self) -> tuple[Path, ...]:
         """The files of `prompts`, however many."""
-        return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts
+        return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts or ()
+
+    @model_validator(mode="after")
+    def _something(self) -> Source:
+        if self.prompts is None and self.logs is None:
+            raise ValueError("prompts: missing; expected a file of JSONL, or logs: {uri: …}")
+        return self
 
 
 class Prices(_Section):
@@ -590,8 +622,26 @@ class Recipe(_Section):
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _logged_responses_are_used(cls, values: Any) -> Any:
+        """A distillation that takes a log's responses asks no teacher."""
+        try:
+            taken = values["kind"] == "distillation" and values["source"]["logs"]["use_responses"] is True
+        except (KeyError, TypeError):
+            return values
+        plan = values.get("synthesis") or {}
+        return {**values, "synthesis": {"use_responses": True, **plan}} if taken and isinstance(plan, dict) else values
+
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
+        logs = self.source.logs
+        if logs is not None and logs.use_responses and logs.model is None and self.teacher is None:
+            raise ValueError("source.logs.model: missing; expected the modelId whose responses are taken")
+        if logs is not None and logs.use_responses and self.kind == "distillation" and not self.synthesis.use_responses:
+            raise ValueError("source.logs.use_responses: the teacher is not asked; drop synthesis.use_responses")
+        if logs is not None and not logs.use_responses and self.kind == "fine-tuning":
+            raise ValueError("source.logs.use_responses: false; fine-tuning learns from labels, so say true and model")
         if self.kind == "distillation" and self.teacher is None and self.trial is None:
             raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
         if self.teacher is not None and self.trial is not None:
@@ -679,6 +729,14 @@ class Recipe(_Section):
             )
         if self.kind not in RUNNABLE:
             raise NotYet(f"kind: {self.kind} cannot be run yet; expected {' or '.join(RUNNABLE)}")
+
+    @property
+    def responses_of(self) -> str | None:
+        """The model whose logged responses are learned; None where none are."""
+        logs = self.source.logs
+        if logs is None or not logs.use_responses:
+            return None
+        return logs.model or (self.teacher.model if self.teacher else None)
 
     @property
     def tried(self) -> tuple[Teacher, ...]:
@@ -794,6 +852,9 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
                 source[key] = _anchored(found, folder)
             elif isinstance(found, list):
                 source[key] = [_anchored(path, folder) if isinstance(path, str) else path for path in found]
+        logs = source.get("logs")
+        if isinstance(logs, dict) and isinstance(logs.get("uri"), str) and not logs["uri"].startswith("s3://"):
+            logs["uri"] = _anchored(logs["uri"], folder)
     curation = values.get("curation")
     if isinstance(curation, dict) and isinstance(curation.get("json_schema"), str):
         curation["json_schema"] = _anchored(curation["json_schema"], folder)

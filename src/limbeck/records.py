@@ -151,6 +151,8 @@ class Example:
     """What the caller of a logged request sent with it."""
     whole: Prompt | None = None
     """The prompt with the parts that only the teacher sees; None where there are none."""
+    others: tuple[Mapping[str, str], ...] = ()
+    """The metadata of its copies, where it is another than the first one's."""
 
     @property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 Verbs that need torch are forked from a process that has it, but for those here that a signal or a terminal meets.
 """
 
+import gzip
 import json
 import os
 import pty
@@ -47,6 +48,32 @@ TEN_FAULTS = [
     '{"schemaVersion": "bedrock-conversion-2024", "messages": [{"role": "user", "content": [{"text": "a"}]}]}',
     '{"schemaVersion": "bedrock-conversation-2024", "messages": [{"role": "user", "content": [{"image": {}}]}]}',
 ]
+
+
+def test_logs_are_looked_at_before_a_job_is_made_of_them(limbeck, tmp_path):
+    said = [{"messages": [{"role": "user", "content": [{"text": text}]}]} for text in ("a", "b", "a", "c")]
+    records = [
+        {
+            "schemaType": "ModelInvocationLog",
+            "modelId": "m",
+            "input": {"inputBodyJson": body},
+            "requestMetadata": {"at": str(at)},
+        }
+        for at, body in enumerate(said)
+    ]
+    (tmp_path / "log").mkdir()
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "log" / "a.json.gz").write_bytes(gzip.compress(lines.encode()))
+    asked = json.dumps({"notEquals": {"at": "3"}})
+    done = limbeck("logs", "log", "--filter", asked, "--to", "rows.jsonl", "--json")
+    counts = {"taken": 2, "the same prompt as an earlier record": 1, "does not fit the filters": 1}
+    assert (done.returncode, json.loads(done.stdout)) == (0, counts)
+    assert "2 rows, 2 valid" in limbeck("validate", "rows.jsonl").stderr
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
+    (tmp_path / "r.yaml").write_text("{kind: distillation, name: a, source: {logs: {uri: log}}, teacher: {model: m}}")
+    assert "4 records: 3 taken, 1 the same prompt as an earlier record" in limbeck("validate", "r.yaml").stderr
+    twice = limbeck("logs", "log", "--filter", '{"equals": {"a": "b", "c": "d"}}')
+    assert (twice.returncode, "--filter: equals: found 2 pairs" in twice.stderr) == (2, True)
 
 
 def test_a_file_with_ten_faults_gets_ten_lines_and_nothing_else(limbeck, tmp_path):

@@ -13,6 +13,7 @@ from limbeck.models.catalog import find
 from limbeck.models.sizes import parameters
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
+from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace
 
 __all__ = ["advice_on", "lines"]
@@ -22,9 +23,11 @@ MARKS = {"fine": "  ", "consider": "? ", "mind": "! "}
 
 def advice_on(recipe: Recipe, settings: Settings) -> tuple[Counts, list[Advice]]:
     """The counts of a recipe's data and models, and the advice on them. Reads all rows, leaves nothing."""
-    intake.check(recipe)
     with TemporaryDirectory(prefix="limbeck-") as folder:
         work = Workspace(Path(folder) / recipe.name)
+        objects = open_objects(settings) if recipe.source.logs else None
+        recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop)
+        intake.check(recipe)
         intake.collect(recipe, work)
         counted = intake.read_counts(work.folder / "1-intake")
     teacher = recipe.teacher.model if recipe.teacher else None

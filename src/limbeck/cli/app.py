@@ -23,6 +23,7 @@ from limbeck.cli import data
 from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.cli.forecast import forecast
+from limbeck.cli.surveying import parsed_filter, survey_logs
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
 from limbeck.models.catalog import catalog, custom_models
@@ -320,6 +321,10 @@ def validate(
     if file.suffix in (".yaml", ".yml"):
         recipe = Recipe.read(file)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
+        if recipe.source.logs is not None:
+            logs = recipe.source.logs
+            counts = survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read())
+            _tell_counts(logs.uri, counts)
         return
     census = survey(file)
     for fault in census.faults:
@@ -328,6 +333,27 @@ def validate(
     rows = f"{census.rows} rows, {census.valid} valid ({valid})"
     tell.print(f"{file.name}: {rows}", markup=False, highlight=False)
     if census.faults or not census.valid:
+        raise typer.Exit(2)
+
+
+@app.command()
+def logs(
+    uri: Annotated[str, typer.Argument(help="A folder that holds AWSLogs, or s3://BUCKET/PREFIX.")],
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help='As the API has it, for example {"equals": {"team": "desk"}}.')
+    ] = None,
+    responses_of: Annotated[str | None, typer.Option(help="Take the responses of exactly this modelId.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Write the rows here, and beside it what was passed over.")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Say how many records of invocation logs can be learned from and why the others cannot; write them as rows."""
+    counts = survey_logs(uri, parsed_filter(filter_), responses_of, to, Settings.read(home))
+    if as_json:
+        _print_json(counts)
+    else:
+        _tell_counts(uri, counts)
+    if not counts.get("taken"):
         raise typer.Exit(2)
 
 
@@ -538,6 +564,11 @@ def _system_prompt_of(model: str, settings: Settings) -> str | None:
             found = known.lineage["recipe"]["source"]["system"]
             return str(found) if found else None
     return None
+
+
+def _tell_counts(uri: str, counts: dict[str, int]) -> None:
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+    tell.print(f"{uri}: {sum(counts.values()):,} records: {told}", markup=False, highlight=False)
 
 
 def _print_json(value: Any) -> None:

@@ -191,7 +191,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
             if row.prompt.normalized_id in golden:
                 split = "train"
             if row.prompt.normalized_id in guarded:
-                fates.append((path.name, row.line, "guarded", "the same as a held-out prompt"))
+                fates.append((row.file, row.line, "guarded", "the same as a held-out prompt"))
             elif recipe.kind == "fine-tuning" and row.label is None:
                 fates.append((path.name, row.line, "refused", "no answer to learn from"))
                 faults.append(Fault(path.name, row.line, "messages", "no assistant turn", "an answer to learn from"))
@@ -212,8 +212,10 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     given = {path.name for path in source.prompt_files}
     counts = count([*held_out.values(), *examples.values()], given, contradictions, len(golden_pairs(source)))
     write_counts(folder, counts)
-    for name in dict.fromkeys(file for file, *_ in fates):
-        fate = Counter(status for file, _, status, _ in fates if file == name)
+    logged = {example.file for example in examples.values() if example.origin == "log"}
+    told_as = {file: "the logs" if file in logged else file for file, *_ in fates}
+    for name in dict.fromkeys(told_as.values()):
+        fate = Counter(status for file, _, status, _ in fates if told_as[file] == name)
         others = ", ".join(f"{number} {status}" for status, number in sorted(fate.items()) if status != "accepted")
         told = f"{fate['accepted']} of {fate.total()} rows of {name} accepted"
         progress.say(f"intake: {told}, {others} (1-intake/report.csv says why)" if others else f"intake: {told}")
@@ -235,8 +237,9 @@ def _example(row: Row, source: Source, split: Split, file: str) -> Example:
     prompt, whole = row.prompt, row.whole
     if source.system:
         prompt, whole = prompt.with_system(source.system), whole and whole.with_system(source.system)
-    metadata = dict(row.metadata[0]) if row.metadata else {}
-    return Example(prompt, row.label, split, file, row.line, row.copies, row.origin, metadata=metadata, whole=whole)
+    first, *others = row.metadata or ({},)
+    place = (row.file if row.origin == "log" else file, row.line, row.copies, row.origin)
+    return Example(prompt, row.label, split, *place, metadata=dict(first), whole=whole, others=tuple(others))
 
 
 def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int, str, str]]) -> None:
@@ -251,8 +254,14 @@ def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int
         reason += f', {ANOTHER} ("{new.label[:60]}"); that of line {known.line} is kept'
     if new.whole != known.whole:
         reason += f", with another droppable part; that of line {known.line} is kept"
+    sent = [one for one in (known.metadata, *known.others, new.metadata, *new.others) if one]
+    different = [one for at, one in enumerate(sent) if one not in sent[:at]]
     examples[new.id] = replace(
-        known, copies=known.copies + 1, label=known.label if known.label is not None else new.label
+        known,
+        metadata=different[0] if different else {},
+        others=tuple(different[1:]),
+        copies=known.copies + new.copies,
+        label=known.label if known.label is not None else new.label,
     )
     fates.append((new.file, new.line, "folded", reason))
 
@@ -270,6 +279,7 @@ def _to_json(example: Example) -> dict[str, Any]:
         "origin": example.origin,
         "parent": example.parent,
         "metadata": dict(example.metadata),
+        "others": list(example.others),
     }
 
 
@@ -293,4 +303,5 @@ def _from_json(row: dict[str, Any]) -> Example:
         row["parent"],
         row["metadata"],
         row["whole"] and _prompt(row["whole"]),
+        tuple(row["others"]),
     )

@@ -21,15 +21,15 @@ from typing import Any
 
 import duckdb
 
-from limbeck.filters import fits
 from limbeck.intake.log_files import LogFiles
 from limbeck.intake.log_records import Asked, LogRecords, opened
 from limbeck.intake.rows import Row
 from limbeck.progress import Progress, Silent, StopSignal
-from limbeck.records import Message, Prompt
+from limbeck.recipe import Recipe
+from limbeck.records import Message, Prompt, digest
 from limbeck.storage.objects import Objects
 
-__all__ = ["Asked", "LogTable", "extract_logs", "fits", "read_logs"]
+__all__ = ["Asked", "LogTable", "bring_logs", "extract_logs", "read_logs"]
 
 
 class LogTable:
@@ -66,13 +66,14 @@ class LogTable:
                 )
 
     def write_rows(self, path: Path) -> None:
-        """The rows as chat, a line each: messages, the label as the last of them, and the first record's metadata."""
+        """The rows as chat, a line each: messages, the label as the last, metadata, and where it was logged."""
         self._copy(
             "select list_concat("
             " list_transform(from_json(asked, '[[\"VARCHAR\"]]'), lambda turn: {'role': turn[1], 'content': turn[2]}),"
             " case when answered is null then [] else [{'role': 'assistant', 'content': substring(answered, 2)}] end"
-            " ) as messages, sent[1]::json as metadata"
-            " from folded join records using (pos) order by pos",
+            " ) as messages, sent[1]::json as metadata,"
+            " {'file': name, 'line': pos - first + 1, 'copies': copies, 'others': sent[2:]::json[]} as log"
+            " from folded join records using (pos) join places using (file) order by pos",
             path,
             "format json",
         )
@@ -125,12 +126,35 @@ def read_logs(
         yield LogTable(database, files)
 
 
+def bring_logs(
+    recipe: Recipe, folder: Path, objects: Objects | None, progress: Progress, stop: StopSignal, threads: int = 1
+) -> Recipe:
+    """The recipe with the rows of its logs among its prompt files; as it is, if it has none.
+
+    They are read once and then lie in ``folder``: a log that grows changes no job that has begun.
+    """
+    logs = recipe.source.logs
+    if logs is None:
+        return recipe
+    asked = Asked(logs.filter, recipe.responses_of, logs.sample)
+    path = folder / digest([logs.uri, asked.filters, asked.responses_of, asked.most])[:12] / "logs.jsonl"
+    if not path.exists():
+        counts = extract_logs(
+            objects, logs.uri, path, *vars(asked).values(), threads=threads, progress=progress, stop=stop
+        )
+        told = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+        progress.say(f"invocation logs: {told} ({path.with_suffix('.csv')} says why)")
+    source = recipe.source.model_copy(update={"prompts": (*recipe.source.prompt_files, path)})
+    return recipe.model_copy(update={"source": source})
+
+
 def extract_logs(
     objects: Objects | None,
     uri: str,
     path: Path,
     filters: Mapping[str, Any] | None = None,
     responses_of: str | None = None,
+    most: int | None = None,
     *,
     threads: int = 1,
     progress: Progress | None = None,
@@ -142,7 +166,7 @@ def extract_logs(
     only prompts are, of any model. Beside ``path`` a `.csv` says of each record that was not taken why.
     Raises `InvalidInput` if no log is there.
     """
-    asked = Asked(filters, responses_of)
+    asked = Asked(filters, responses_of, most)
     with read_logs(LogFiles(uri, objects), asked, path.parent, threads, progress, stop) as table:
         table.write_rows(path)
         table.write_passed_over(path.with_suffix(".csv"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
     if not faults.found:
         _check_turns(messages, faults)
     context = faults.text("context", row["context"]) if "context" in row else ""
-    metadata = _read_metadata(row, faults)
+    metadata = [one for at, one in enumerate([row.get("metadata"), *_others(row)]) if _is_metadata(one, at, faults)]
+    logged = _read_log(row, faults)
     if faults.found:
         return faults.found
     label = messages.pop().text if messages[-1].role == "assistant" else None
@@ -111,7 +112,10 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
             prompt = without(prompt, marks)
         except InvalidInput as error:
             return faults.add("messages", str(error), f"{marks[0]}…{marks[1]} around a part of a turn").found
-    return Row(prompt, label, number, whole if whole != prompt else None, file, metadata=metadata)
+    made = Row(prompt, label, number, whole if whole != prompt else None, file, metadata=tuple(metadata))
+    if logged is None:
+        return made
+    return replace(made, file=logged["file"], line=logged["line"], copies=logged["copies"], origin="log")
 
 
 class _Faults:
@@ -187,7 +191,7 @@ def _read_block(block: Any, where: str, faults: _Faults) -> str:
 
 
 def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
-    faults.unknown("", row, ("messages", "context", "metadata"))
+    faults.unknown("", row, ("messages", "context", "metadata", "log"))
     messages = []
     for at, turn in _turns(row, faults):
         role = _read_role(turn, at, ("system", "user", "assistant"), faults)
@@ -195,12 +199,30 @@ def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
     return messages
 
 
-def _read_metadata(row: dict[str, Any], faults: _Faults) -> tuple[Mapping[str, str], ...]:
-    found = row.get("metadata") or {}
-    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
-        return (found,) if found else ()
-    faults.add("metadata", _described(found), "keys with text")
-    return ()
+def _others(row: dict[str, Any]) -> list[Any]:
+    logged = row.get("log")
+    others = logged.get("others") if isinstance(logged, dict) else None
+    return others if isinstance(others, list) else []
+
+
+def _is_metadata(found: Any, at: int, faults: _Faults) -> bool:
+    """Whether there is metadata; a fault where it is something else."""
+    if not isinstance(found or {}, dict) or not all(isinstance(value, str) for value in (found or {}).values()):
+        faults.add(f"log.others[{at - 1}]" if at else "metadata", _described(found), "keys with text")
+        return False
+    return bool(found)
+
+
+def _read_log(row: dict[str, Any], faults: _Faults) -> dict[str, Any] | None:
+    """Where a row that was made from logged records stood, and how many of them there were."""
+    logged = row.get("log")
+    if logged is None:
+        return None
+    wanted = {"file": str, "line": int, "copies": int}
+    if not isinstance(logged, dict) or any(type(logged.get(key)) is not kind for key, kind in wanted.items()):
+        faults.add("log", _described(logged), '{"file": text, "line": number, "copies": number}')
+        return None
+    return logged
 
 
 def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:

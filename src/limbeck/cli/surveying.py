@@ -1,0 +1,42 @@
+"""`limbeck logs`: what invocation logs hold, before a job is made of them. Opens without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from limbeck.errors import InvalidInput
+from limbeck.filters import filter_faults
+from limbeck.intake import extract_logs
+from limbeck.settings import Settings
+from limbeck.storage.objects import open_objects
+
+__all__ = ["parsed_filter", "survey_logs"]
+
+
+def parsed_filter(text: str | None) -> dict[str, Any] | None:
+    """A filter from JSON. Raises `InvalidInput` with all that is wrong with it."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f'--filter: not JSON ({error}); expected for example {{"equals": {{"team": "desk"}}}}'
+        ) from None
+    if faults := filter_faults(found):
+        raise InvalidInput("\n".join(f"--filter: {fault}" for fault in faults))
+    return dict(found)
+
+
+def survey_logs(
+    uri: str, filters: Mapping[str, Any] | None, responses_of: str | None, to: Path | None, settings: Settings
+) -> dict[str, int]:
+    """How many records became what; with ``to`` the rows are kept there, with what was passed over beside it."""
+    objects = open_objects(settings) if uri.startswith("s3://") else None
+    with TemporaryDirectory(prefix="limbeck-") as folder:
+        path = to or Path(folder) / "logs.jsonl"
+        return dict(extract_logs(objects, uri, path, filters, responses_of, threads=settings.threads))
