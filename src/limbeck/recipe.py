@@ -640,6 +640,8 @@ class Recipe(_Section):
             raise ValueError("source.logs.model: missing; expected the modelId whose responses are taken")
         if logs is not None and logs.use_responses and self.kind == "distillation" and not self.synthesis.use_responses:
             raise ValueError("source.logs.use_responses: the teacher is not asked; drop synthesis.use_responses")
+        if logs is not None and self.kind == "continued-pre-training":
+            raise ValueError("source.logs: continued pre-training reads plain text; give source.prompts")
         if logs is not None and not logs.use_responses and self.kind == "fine-tuning":
             raise ValueError("source.logs.use_responses: false; fine-tuning learns from labels, so say true and model")
         if self.kind == "distillation" and self.teacher is None and self.trial is None:
