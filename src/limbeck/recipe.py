@@ -32,6 +32,7 @@ from limbeck.records import GenerationSettings, Quantization
 __all__ = [
     "Adapter",
     "Budget",
+    "Columns",
     "Curation",
     "Evaluation",
     "Export",
@@ -94,6 +95,15 @@ class Logs(_Section):
         return value
 
 
+class Columns(_Section):
+    """Which columns of a table are what."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    completion: Annotated[str, Field(min_length=1)] | None = None
+    system: Annotated[str, Field(min_length=1)] | None = None
+    context: Annotated[str, Field(min_length=1)] | None = None
+
+
 class Source(_Section):
     """Where the rows come from and how they are divided."""
 
@@ -101,6 +111,8 @@ class Source(_Section):
     """JSONL, one file or several: prompts, with or without their answers."""
     logs: Logs | None = None
     """Invocation logs, whose records are rows beside those of `prompts`, or instead of them."""
+    columns: Columns | None = None
+    """Of tables, files that end in .csv or .parquet; by default the columns of those very names."""
     held_out: Path | None = None
     """JSONL to examine the student on; without it, a share of `prompts` is held out."""
     validation: tuple[Path, ...] = ()
@@ -124,6 +136,11 @@ class Source(_Section):
     def prompt_files(self) -> tuple[Path, ...]:
         """The files of `prompts`, however many."""
         return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts or ()
+
+    @property
+    def named_columns(self) -> dict[str, str] | None:
+        """The columns that were named, by what they are."""
+        return None if self.columns is None else self.columns.model_dump(exclude_none=True)
 
     @model_validator(mode="after")
     def _something(self) -> Source:

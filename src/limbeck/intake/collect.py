@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ class Census:
     faults: list[Fault] = field(default_factory=list)
 
 
-def survey(path: Path, marks: Marks | None = None) -> Census:
-    """Read a whole file and count; nothing is written. ``marks`` are those of droppable parts."""
+def survey(path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None) -> Census:
+    """Read a whole file and count; nothing is written. ``marks`` are of droppable parts, ``columns`` of a table."""
     census = Census(path.name)
     seen: set[str] = set()
-    for row in read_rows(path, marks):
+    for row in read_rows(path, marks, columns):
         census.rows += 1
         if isinstance(row, list):
             census.faults += row
@@ -91,7 +91,7 @@ def check(recipe: Recipe) -> list[Census]:
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
             problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
             continue
-        censuses.append(survey(path, source.droppable))
+        censuses.append(survey(path, source.droppable, source.named_columns))
     if problems:
         raise InvalidInput("\n".join(problems))
     main = censuses[: len(source.prompt_files)]
@@ -143,7 +143,7 @@ def golden_pairs(source: Source) -> list[tuple[str, str]]:
     if source.golden is None:
         return []
     pairs: dict[str, tuple[str, str]] = {}
-    for row in read_rows(source.golden, source.droppable):
+    for row in read_rows(source.golden, source.droppable, source.named_columns):
         if isinstance(row, Row) and row.label is not None:
             pairs.setdefault(row.prompt.id, (row.prompt.messages[-1].text, row.label))
     return list(pairs.values())
@@ -169,14 +169,18 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     faults: list[Fault] = []
 
     if source.held_out is not None:
-        for row in _valid(read_rows(source.held_out, source.droppable), source.held_out.name, fates, faults):
+        for row in _valid(
+            read_rows(source.held_out, source.droppable, source.named_columns), source.held_out.name, fates, faults
+        ):
             _fold(held_out, _example(row, source, "held-out", source.held_out.name), fates)
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
     examples: dict[str, Example] = {}
     golden: set[str] = set()
     if source.golden is not None and source.learn_golden:
-        for row in _valid(read_rows(source.golden, source.droppable), source.golden.name, fates, faults):
+        for row in _valid(
+            read_rows(source.golden, source.droppable, source.named_columns), source.golden.name, fates, faults
+        ):
             if row.prompt.normalized_id in guarded:
                 fates.append((source.golden.name, row.line, "guarded", "the same as a held-out prompt"))
             else:
@@ -184,7 +188,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
                 _fold(examples, _example(row, source, "train", source.golden.name), fates)
     watched = [(path, True) for path in source.validation]
     for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
-        for row in _valid(read_rows(path, source.droppable), path.name, fates, faults):
+        for row in _valid(read_rows(path, source.droppable, source.named_columns), path.name, fates, faults):
             share = 0.0 if source.held_out is not None else source.held_out_share
             set_aside = 0.0 if source.validation else source.validation_share
             split = "validation" if is_validation else split_of(row.prompt, share, set_aside)

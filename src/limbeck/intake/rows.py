@@ -8,6 +8,9 @@ Three shapes, told apart row by row by their keys:
 
 A conversation that ends with the assistant is a labelled pair: its last turn is the label. What only the teacher is to
 see stands in ``"context"`` beside the last two shapes, or in any of them between two marks (`droppable`).
+
+Rows as other services export them are turned into chat first (`exports`); a file that ends in `.csv` or `.parquet` is a
+table (`tables`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Any
 
 from limbeck.errors import InvalidInput
 from limbeck.intake.droppable import Marks, with_context, without
+from limbeck.intake.exports import as_chat
+from limbeck.intake.tables import TABLES, read_table
 from limbeck.records import Fault, Message, Origin, Prompt, Role
 
 __all__ = ["MAXIMUM_LINE_BYTES", "SCHEMA_VERSION", "Row", "parse_row", "read_rows"]
@@ -49,13 +54,23 @@ class Row:
     """Whether the copies had different labels; the first one's is kept."""
 
 
-def read_rows(path: Path, marks: Marks | None = None) -> Iterator[Row | list[Fault]]:
+def read_rows(
+    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None
+) -> Iterator[Row | list[Fault]]:
     """The rows of a file in order, one line in memory at a time; a faulty row comes as its list of faults.
 
     What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Raises `InvalidInput` if
     the file cannot be opened.
     """
     name = path.name
+    if path.suffix in TABLES:
+        for number, cells in read_table(path, columns):
+            faults = _Faults(name, number)
+            if isinstance(cells, str):
+                yield faults.add("row", *cells.split("; expected ")).found
+            else:
+                yield _understood(_chat(cells), faults, marks)
+        return
     try:
         file = path.open("rb")
     except OSError as error:
@@ -86,7 +101,12 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
         return faults.add("line", "nesting without end", "one JSON object a line").found
     if not isinstance(row, dict):
         return faults.add("line", _described(row), "a JSON object").found
+    return _understood(as_chat(row, faults.add), faults, marks)
 
+
+def _understood(row: dict[str, Any], faults: _Faults, marks: Marks | None) -> Row | list[Fault]:
+    """The row that an object is, or every fault found in it."""
+    file, number = faults.file, faults.line
     if "schemaVersion" in row or isinstance(row.get("system"), list) or _has_content_blocks(row):
         messages = _read_bedrock(row, faults)
     elif "messages" in row:
@@ -116,6 +136,15 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
     if logged is None:
         return made
     return replace(made, file=logged["file"], line=logged["line"], copies=logged["copies"], origin="log")
+
+
+def _chat(cells: Mapping[str, str]) -> dict[str, Any]:
+    """A row of a table, as a pair or, with a system prompt, as chat."""
+    if "system" not in cells:
+        return dict(cells)
+    turns = [("system", cells["system"]), ("user", cells.get("prompt")), ("assistant", cells.get("completion"))]
+    messages = [{"role": role, "content": text} for role, text in turns if text is not None or role == "user"]
+    return {"messages": messages, **({"context": cells["context"]} if "context" in cells else {})}
 
 
 class _Faults:

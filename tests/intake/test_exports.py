@@ -1,0 +1,140 @@
+"""Rows of other services and tables: each told apart, each fault named."""
+
+import json
+
+import duckdb
+import pytest
+
+from limbeck.errors import InvalidInput, InvalidRecipe
+from limbeck.intake import collect, survey
+from limbeck.intake.rows import Row, parse_row, read_rows
+from limbeck.recipe import Recipe
+from limbeck.storage.workspace import Workspace
+
+ASKED = {"role": "user", "content": "Why?"}
+SAID = {"role": "assistant", "content": "Because."}
+BRIEF = {"role": "system", "content": "Be short."}
+TOOL = {"type": "function", "function": {"name": "call", "parameters": {}}}
+STORED = {
+    "object": "chat.completion",
+    "id": "chatcmpl-1",
+    "created": 1738960610,
+    "model": "gpt-4o",
+    "request_id": "req_1",
+    "choices": [{"index": 0, "message": {**SAID, "tool_calls": None}, "finish_reason": "stop"}],
+    "metadata": {"team": "desk"},
+    "usage": {"total_tokens": 31},
+}
+
+SHAPES = {
+    "OpenAI stored completions": {**STORED, "messages": [{"id": "chatcmpl-1-0", "name": None, **BRIEF}, ASKED]},
+    "OpenAI fine-tuning": {"messages": [BRIEF, ASKED, {**SAID, "weight": 1}]},
+    "OpenPipe": {"messages": [BRIEF, ASKED, SAID], "tools": None, "tool_choice": None, "split": "TRAIN"},
+    "Kiln, for OpenAI": {"messages": [BRIEF, ASKED, SAID]},
+    "Kiln, for chat templates": {"conversations": [BRIEF, ASKED, SAID]},
+    "ShareGPT": {"conversations": [
+        {"from": "system", "value": "Be short."}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."},
+    ]},
+}  # fmt: skip
+
+
+def parse(row):
+    return parse_row(json.dumps(row).encode(), "rows.jsonl", 7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_shape_gives_the_same_conversation(shape):
+    row = parse(SHAPES[shape])
+    assert isinstance(row, Row), row
+    assert [(turn.role, turn.text) for turn in row.prompt.messages] == [("system", "Be short."), ("user", "Why?")]
+    assert row.label == "Because."
+    assert row.metadata == (({"team": "desk"},) if "stored" in shape else ())
+
+
+def test_an_answer_of_no_weight_is_no_label():
+    row = parse({"messages": [ASKED, {**SAID, "weight": 0}]})
+    assert (row.label, len(row.prompt.messages)) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (STORED, "messages: found nothing; expected what was asked, as GET /chat/completions/ID/messages gives it"),
+        ({**STORED, "messages": [ASKED], "choices": []}, "choices: found no message"),
+        ({**STORED, "messages": [ASKED], "colour": 1}, "colour: found an unknown key"),
+        ({"messages": [ASKED, SAID], "tools": [TOOL]}, "tools: found functions; expected none"),
+        ({**STORED, "messages": [ASKED], "tools": [TOOL]}, "tools: found functions"),
+        (
+            {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
+            "tool_calls: found an unknown",
+        ),
+        ({"messages": [ASKED, {**SAID, "weight": 2}]}, "messages[1].weight: found 2; expected 0 or 1"),
+        ({"messages": [{**ASKED, "weight": 1}, SAID]}, "messages[0].weight"),
+        ({"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]}, "say training.answers: last"),
+        ({"conversations": 5}, "conversations: found no list"),
+        ({"conversations": [{"from": "bing", "value": "x"}]}, "conversations[0].from: found 'bing'"),
+        ({"conversations": [ASKED, SAID], "id": 4}, "id: found an unknown key"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(row, said):
+    told = "; ".join(map(str, parse(row)))
+    assert told.startswith("rows.jsonl line 7: ") and said in told
+
+
+def table(path, header, rows):
+    quoted = [",".join('"{}"'.format(cell.replace('"', '""')) for cell in row) for row in rows]
+    path.write_text("\n".join([",".join(header), *quoted]) + "\n", encoding="utf-8-sig")
+    return path
+
+
+def test_a_table_is_read_by_the_names_of_its_columns(tmp_path):
+    rows = [["Why?", 'Say "x",\nthen y.', "Be short."], ["Why not?", "", ""]]
+    csv = table(tmp_path / "t.csv", ["prompt", "completion", "system"], rows)
+    first, second = read_rows(csv)
+    assert [(turn.role, turn.text) for turn in first.prompt.messages] == [("system", "Be short."), ("user", "Why?")]
+    assert (first.label, first.line) == ('Say "x",\nthen y.', 3)
+    assert (second.label, second.prompt.system, second.line) == (None, None, 4)
+
+    parquet = tmp_path / "t.parquet"
+    duckdb.execute(f"copy (from read_csv('{csv}', header = true, all_varchar = true)) to '{parquet}'")
+    assert [(row.prompt, row.label) for row in read_rows(parquet)] == [
+        (row.prompt, row.label) for row in (first, second)
+    ]
+
+
+def test_columns_are_named_in_the_recipe(tmp_path):
+    csv = table(tmp_path / "t.csv", ["id", "Question?", "gold"], [[str(at), f"ask {at}", "yes"] for at in range(5)])
+    with pytest.raises(InvalidInput, match=r"t\.csv: no column prompt among id, Question\?, gold; say which is which"):
+        survey(csv)
+    source = {"prompts": str(csv), "columns": {"prompt": "Question?", "completion": "gold"}, "held_out_share": 0}
+    asked = {"kind": "distillation", "name": "job", "source": source, "teacher": {"model": "t"}}
+    found = collect(Recipe.build(asked), Workspace(tmp_path / "job"))
+    assert [(one.prompt.messages[0].text, one.label, one.line) for one in found] == [
+        (f"ask {at}", "yes", at + 2) for at in range(5)
+    ]
+    with pytest.raises(InvalidRecipe, match=r"source\.columns\.answer: unknown key"):
+        Recipe.build({**asked, "source": {**source, "columns": {"prompt": "a", "answer": "b"}}})
+
+
+def test_a_row_of_another_width_is_a_fault_and_no_more(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("prompt,completion\na,b\nc\nd,e,f\n\n  ,x\ng,\n")
+    rows = list(read_rows(path))
+    assert [str(row[0]) if isinstance(row, list) else row.prompt.messages[0].text for row in rows] == [
+        "a",
+        "t.csv line 3: row: found 1 fields; expected 2, as in the header",
+        "t.csv line 4: row: found 3 fields; expected 2, as in the header",
+        "t.csv line 6: prompt: found empty text; expected text",
+        "g",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"prompt\n\xff\xfe\n"), ("t.csv", b'prompt\n"x')]
+)
+def test_what_is_no_table_is_told(tmp_path, name, raw):
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(InvalidInput, match=name):
+        list(read_rows(tmp_path / name))
+    with pytest.raises(InvalidInput, match=r"no\.(csv|parquet)"):
+        list(read_rows(tmp_path / f"no{name[1:]}"))
