@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from limbeck import intake
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
+from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace
 from limbeck.teachers.estimate import Estimate, estimate
 
@@ -16,7 +17,10 @@ __all__ = ["forecast"]
 
 def forecast(recipe: Recipe, settings: Settings) -> Estimate:
     """The estimate for a distillation. Reads all rows, leaves nothing, asks nobody. Raises what intake raises."""
-    intake.check(recipe)
     with TemporaryDirectory(prefix="limbeck-") as folder:
-        examples = intake.collect(recipe, Workspace(Path(folder) / recipe.name))
+        work = Workspace(Path(folder) / recipe.name)
+        objects = open_objects(settings) if recipe.source.logs else None
+        recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop)
+        intake.check(recipe)
+        examples = intake.collect(recipe, work)
     return estimate(recipe, examples, intake.golden_pairs(recipe.source), settings)

@@ -307,5 +307,5 @@ def _from_json(row: dict[str, Any]) -> Example:
         row["parent"],
         row["metadata"],
         row["whole"] and _prompt(row["whole"]),
-        tuple(row["others"]),
+        tuple(row.get("others", ())),
     )
