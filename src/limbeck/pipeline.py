@@ -33,8 +33,8 @@ from limbeck.models import adapters
 from limbeck.models.catalog import find
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
-from limbeck.models.students import begin, renamed
-from limbeck.recipe import Evaluation, Objective, Recipe, Teacher
+from limbeck.models.students import begin, renamed, within
+from limbeck.recipe import Evaluation, Objective, Recipe, Shrink, Teacher
 from limbeck.records import (
     Answer,
     AnsweredExample,
@@ -103,7 +103,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher
     known = taught_by if isinstance(taught_by, LoadedModel) else None
     base = known if known and not recipe.student.model else load(recipe.student.model or chosen.model, settings)
-    student = _begun(base, recipe, examples)
+    student = _begun(base, recipe, examples, work)
     _check_tokens(teacher, student, recipe)
     _advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
@@ -131,7 +131,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
     examples = intake.collect(recipe, work)
-    student = _begun(base, recipe, examples)
+    student = _begun(base, recipe, examples, work)
 
     _advise(recipe, student, None, None, work)
     asking = _asking(recipe, None, synthesis.Framing(), settings, work)
@@ -147,11 +147,11 @@ def pretrain(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
     documents = intake.collect_documents(recipe, work)
-    student = _begun(base, recipe, documents)
+    student = _begun(base, recipe, documents, work)
 
     _advise(recipe, student, None, None, work)
     _read(documents, student, recipe, work)
-    before, after = _begun(base, recipe, documents), _trained(student, work)
+    before, after = _begun(base, recipe, documents, work), _trained(student, work)
     plan, inputs = recipe.evaluation, {"weights": _weights_digest(work), "student": before.fingerprint}
     report = compare_reading(before, after, documents, plan, recipe.training.pack_tokens, work, inputs)
     return _register(student, base.id, base.id, {}, report, [], recipe, settings, work)
@@ -483,7 +483,7 @@ def _compare(
     """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
     candidates = [
         *before,
-        Candidate("student before", _begun(base, recipe, examples)),
+        Candidate("student before", _begun(base, recipe, examples, work)),
         Candidate("student after", _trained(student, work)),
     ]
     inputs = {"weights": _weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
@@ -500,10 +500,21 @@ def _compare(
     )
 
 
-def _begun(base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document]) -> LoadedModel:
-    """The student as it is before its first step."""
-    learned = (row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train")
-    return begin(base, recipe.student.shrink, recipe.name, learned)
+def _begun(
+    base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document], work: Workspace
+) -> LoadedModel:
+    """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again."""
+    learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train"]
+    shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
+    if shrink is not None and shrink.budget:
+        if not chosen.exists():
+            candidates = within(base, shrink, learned)
+            for one in candidates:
+                work.progress.say(f"shrink: {one}")
+            told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
+            write_json(chosen, {"chosen": told[0]["shrink"], "candidates": told})
+        shrink = Shrink.model_validate(read_json(chosen)["chosen"])
+    return begin(base, shrink, recipe.name, learned)
 
 
 def _trained(student: LoadedModel, work: Workspace) -> LoadedModel:

@@ -302,11 +302,24 @@ class Shrink(_Section):
     """Share of each layer's feed-forward neurons to keep: the most active ones on the sample."""
     heads: Annotated[int, Field(ge=1)] | None = None
     """Attention heads to keep in each layer, in the groups that share keys and values."""
+    parameters: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """A budget instead: the most weights, as a share of the larger model's; what is cut for it is chosen."""
+    latency: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """A budget instead: the longest time an answer may take, as a share of the larger model's, measured here."""
 
     @model_validator(mode="after")
     def _whole(self) -> Shrink:
-        if self.layers is None and self.feed_forward is None and self.heads is None:
-            raise ValueError("nothing is cut; expected layers, feed_forward or heads, for example {layers: 6}")
+        shapes = [name for name in ("layers", "feed_forward", "heads") if getattr(self, name) is not None]
+        budgets = [name for name in ("parameters", "latency") if getattr(self, name) is not None]
+        if not shapes and not budgets:
+            raise ValueError(
+                "nothing is cut; expected layers, feed_forward or heads, for example {layers: 6}, or a budget, for"
+                " example {parameters: 0.3}"
+            )
+        if len(budgets) > 1 or (budgets and (shapes or self.choose == "importance")):
+            raise ValueError(f"{budgets[0]}: a budget chooses for itself; expected no other key beside it")
+        if budgets:
+            return self
         if self.choose == "importance" and not isinstance(self.layers, int):
             raise ValueError("choose: importance would change nothing; expected layers: a number beside it")
         return self
@@ -314,7 +327,12 @@ class Shrink(_Section):
     @property
     def measured(self) -> bool:
         """Whether importance decides what is kept."""
-        return self.choose == "importance" or self.feed_forward is not None or self.heads is not None
+        return self.choose == "importance" or self.feed_forward is not None or self.heads is not None or self.budget
+
+    @property
+    def budget(self) -> bool:
+        """Whether what is cut is still to be chosen."""
+        return self.parameters is not None or self.latency is not None
 
 
 class Adapter(_Section):

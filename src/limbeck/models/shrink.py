@@ -22,7 +22,7 @@ from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.models.importance import measure
 from limbeck.recipe import Shrink
 
-__all__ = ["Cut", "choose", "choose_layers", "cut", "keep_layers"]
+__all__ = ["Cut", "choose", "choose_layers", "cut", "keep_layers", "neurons_kept"]
 
 BLOCK = 32
 """Feed-forward widths stay multiples of this: what GGUF's quantizations take at a time."""
@@ -68,7 +68,7 @@ def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]]) -> Cut:
     layers = choose_layers(depth if wish is None else wish, depth)
     if not shrink.measured:
         return Cut(layers)
-    neurons = _count_of_neurons(shrink, config)
+    neurons = neurons_kept(shrink, config)
     groups = _count_of_groups(shrink, config)
     found = measure(model, _checked(model, sample))
     if shrink.choose == "importance":
@@ -139,7 +139,8 @@ def _largest(values: Tensor, count: int) -> tuple[int, ...]:
     return tuple(sorted(values.argsort(descending=True, stable=True)[:count].tolist()))
 
 
-def _count_of_neurons(shrink: Shrink, config: Any) -> int | None:
+def neurons_kept(shrink: Shrink, config: Any) -> int | None:
+    """How many feed-forward neurons of each layer ``shrink`` keeps; None for all."""
     if shrink.feed_forward is None:
         return None
     whole = int(config.intermediate_size)

@@ -8,13 +8,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from limbeck.models.budget import Candidate, candidates
 from limbeck.models.catalog import ModelSource, Prices
 from limbeck.models.loading import LoadedModel
 from limbeck.models.shrink import choose, cut
 from limbeck.recipe import Shrink
 from limbeck.records import Prompt, digest
 
-__all__ = ["begin", "working_parameters"]
+__all__ = ["begin", "within", "working_parameters"]
 
 
 SAMPLE_TEXTS, SAMPLE_TOKENS = 32, 256
@@ -29,8 +30,7 @@ def begin(base: LoadedModel, shrink: Shrink | None, name: str, prompts: Iterable
     """
     kept = None
     if shrink is not None:
-        texts = islice(prompts, SAMPLE_TEXTS) if shrink.measured else ()
-        kept = choose(shrink, base.model, [base.renderer.prompt(prompt)[:SAMPLE_TOKENS] for prompt in texts])
+        kept = choose(shrink, base.model, _sample(base, prompts) if shrink.measured else ())
     model = copy.deepcopy(base.model) if kept is None else cut(base.model, kept)
     share = working_parameters(model) / working_parameters(base.model)
     prices = base.source.prices and Prices(
@@ -42,11 +42,20 @@ def begin(base: LoadedModel, shrink: Shrink | None, name: str, prompts: Iterable
     return LoadedModel(name, model, base.renderer, source, fingerprint)
 
 
+def within(base: LoadedModel, budget: Shrink, prompts: Iterable[Prompt]) -> list[Candidate]:
+    """The cuts of ``base`` that were made and measured for ``budget``, the one to take first."""
+    return candidates(budget, base.model, _sample(base, prompts))
+
+
 def working_parameters(model: Any) -> int:
     """Weights that a token is multiplied with: all but an input embedding that is not also the head."""
     whole: int = sum(p.numel() for p in model.parameters())
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     return whole if tied else whole - int(model.get_input_embeddings().weight.numel())
+
+
+def _sample(base: LoadedModel, prompts: Iterable[Prompt]) -> list[list[int]]:
+    return [base.renderer.prompt(prompt)[:SAMPLE_TOKENS] for prompt in islice(prompts, SAMPLE_TEXTS)]
 
 
 def renamed(model: LoadedModel, fingerprint: str) -> LoadedModel:
