@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-hosting bench-service bench-logs soak clean
+.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-answering bench-hosting bench-service bench-logs soak clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -51,6 +51,10 @@ layers: $(VENV)/ready
 # Our training loop against TRL's GKDTrainer, on the same examples, student and teacher.
 bench-training: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/training.py
+
+# Answering in bulk: our engine against transformers.generate, llama.cpp and CTranslate2, on the same prompts.
+bench-answering: $(VENV)/ready-bench
+	$(BIN)/python benchmarks/answering.py
 
 # Our path to a hosted model against bare llama.cpp, on the same process.
 bench-hosting: $(VENV)/ready
