@@ -55,11 +55,13 @@ def test_every_job_that_has_it_is_listed(models):
 def test_forget_finds_rows_by_their_metadata(models):
     path = models.jobs / "first" / "3-curation" / "kept.jsonl"
     kept = [json.loads(line) for line in path.read_text().splitlines()]
-    kept[0]["metadata"] = {"user": "ada=1"}
+    kept[0]["metadata"], kept[0]["others"] = {"user": "ada=1"}, [{"user": "bob"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in kept))
     (fate,) = fates(matching("user=ada=1"), models)
     assert fate.row["id"] == kept[0]["id"]
-    assert not list(fates(matching("user=bob"), models))
+    # The same prompt came from another, too, and was folded into it.
+    assert [fate.row["id"] for fate in fates(matching("user=bob"), models)] == [kept[0]["id"]]
+    assert not list(fates(matching("user=eve"), models))
 
 
 def test_what_is_no_id_or_nobodys_is_told(models):

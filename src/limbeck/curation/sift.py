@@ -104,6 +104,7 @@ def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, aski
         "line": example.line,
         "copies": example.copies,
         "metadata": dict(example.metadata),
+        "others": [dict(one) for one in example.others],
         "messages": [{"role": m.role, "text": m.text} for m in shown.example.prompt.messages],
         "response": shown.answer.text,
         "label": shown.example.label,

@@ -31,6 +31,7 @@ COLUMNS = {
     "settings": "MAP(VARCHAR, DOUBLE)",
     "scores": "MAP(VARCHAR, DOUBLE)",
     "metadata": "MAP(VARCHAR, VARCHAR)",
+    "others": "MAP(VARCHAR, VARCHAR)[]",
     "messages": "STRUCT(role VARCHAR, text VARCHAR)[]",
 }
 

@@ -55,7 +55,8 @@ def matching(what: str) -> Callable[[Row], bool]:
     key, equals, value = what.partition("=")
     if not equals:
         return _named(what)
-    return lambda row: (row["metadata"] or {}).get(key) == value
+    # A prompt that several sent is one row; each of them may ask for it to be forgotten.
+    return lambda row: any(sent.get(key) == value for sent in (row["metadata"] or {}, *(row["others"] or ())))
 
 
 def fates(meant: Callable[[Row], bool], settings: Settings) -> Iterator[Fate]:

@@ -40,6 +40,7 @@ KEYS = (
     "line",
     "copies",
     "metadata",
+    "others",
     "messages",
     "finish_reason",
     "prompt_tokens",
