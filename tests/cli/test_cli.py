@@ -307,7 +307,7 @@ def test_a_fault_of_ours_is_told_without_a_trace_and_kept_for_a_report(limbeck, 
     probe = (
         "import sys, limbeck.pipeline\n"
         "def broken(*a, **k): raise ZeroDivisionError('secret detail')\n"
-        "limbeck.pipeline.distill = broken\n"
+        "limbeck.pipeline.KINDS['distillation'] = broken\n"
         f"sys.argv = ['limbeck', 'distill', {str(path)!r}]\n"
         "from limbeck.cli import main; main()"
     )
