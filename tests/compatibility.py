@@ -58,7 +58,7 @@ ROWS = {
     19: Row("More than 15,000 prompts refused"),
     20: Row("Golden examples: demonstrations for the teacher, their labels kept"),
     21: Row("Labels kept, improved or ignored, as one wishes", True),
-    22: Row("Prompts made from prompts", missing=SYNTHESIS),
+    22: Row("Prompts made from prompts"),
     23: Row("A distillation from logs: prompts of any model, answered anew"),
     24: Row("A distillation from logs: the teacher's responses reused, no other model's"),
     25: Row("Filters of request metadata: equals, notEquals, andAll, orAll"),

@@ -108,6 +108,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     _advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
 
+    examples = synthesis.augment(examples, session, recipe.synthesis)
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:

@@ -31,6 +31,7 @@ from limbeck.records import GenerationSettings, Quantization
 
 __all__ = [
     "Adapter",
+    "Augment",
     "Budget",
     "Columns",
     "Curation",
@@ -58,6 +59,9 @@ Kind = Literal["distillation", "fine-tuning", "continued-pre-training"]
 
 MINIMUM_ROWS: Mapping[Kind, int] = {"distillation": 100, "fine-tuning": 8, "continued-pre-training": 1}
 """The fewest valid rows a job is run on: what Amazon Bedrock asks for."""
+
+MINIMUM_DESCRIBED = 3
+"""The fewest where the teacher is told what the prompts are for, and writes others."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
@@ -374,6 +378,31 @@ class Refine(_Section):
     """What is to be mended: "Be concise; answer in JSON"."""
 
 
+Method = Literal["similar", "paraphrase", "vary", "evolve"]
+Attribute = Literal["intent", "tone", "length", "difficulty"]
+
+
+class Augment(_Section):
+    """Prompts that the teacher writes like those given, which are learned beside them."""
+
+    to: Annotated[int, Field(ge=1, le=15_000)]
+    """How many prompts are to be learned from, those given included."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("similar", "paraphrase", "vary", "evolve")
+    """In turn: others of the kind, the same in other words, one attribute changed, made harder or broader."""
+    attributes: Annotated[tuple[Attribute, ...], Field(min_length=1)] = ("intent", "tone", "length", "difficulty")
+    """What `vary` changes, one at a time."""
+    languages: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """What `vary` also changes the language to, as the teacher is told it: German."""
+    task: Annotated[str, Field(min_length=1)] | None = None
+    """What the prompts are for, in a sentence or two, told to the teacher; with it a few given prompts are enough."""
+    near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+    """Refuse what is as alike as this to another prompt, given, held out or made (Jaccard, words and their pairs)."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
+    """The longest reply; in a list of several that is cut off, the last one is lost."""
+
+
 class Synthesis(_Section):
     """How the teacher is asked."""
 
@@ -394,6 +423,8 @@ class Synthesis(_Section):
     improve_instruction: Annotated[str, Field(min_length=1)] | None = None
     """How the teacher is asked to mend a label; by default as `synthesis/instructions.py` has it."""
     refine: Refine | None = None
+    augment: Augment | None = None
+    """By default only the prompts that were given are learned from."""
     teacher_system: Annotated[str, Field(min_length=1)] | None = None
     """Instructions for the teacher alone, in place of a prompt's system prompt: the student does not see them."""
     use_responses: bool = False
@@ -707,6 +738,8 @@ class Recipe(_Section):
                 "synthesis.use_responses: the teacher is not asked, so it can neither mend answers nor give others;"
                 " drop synthesis.labels and synthesis.refine"
             )
+        if self.synthesis.augment is not None and (self.synthesis.use_responses or self.kind != "distillation"):
+            raise ValueError("synthesis.augment: only a distillation whose teacher answers can make prompts; drop it")
         if self.synthesis.use_responses or self.kind != "distillation":
             without = "there is no teacher that could be asked"
             if self.curation.votes is not None:
@@ -790,7 +823,9 @@ class Recipe(_Section):
     @property
     def minimum_rows(self) -> int:
         """The fewest valid rows this job accepts."""
-        return self.source.minimum or MINIMUM_ROWS[self.kind]
+        augment = self.synthesis.augment
+        described = augment is not None and augment.task is not None
+        return self.source.minimum or (MINIMUM_DESCRIBED if described else MINIMUM_ROWS[self.kind])
 
     @property
     def asking(self) -> GenerationSettings:

@@ -153,6 +153,8 @@ class Example:
     """The prompt with the parts that only the teacher sees; None where there are none."""
     others: tuple[Mapping[str, str], ...] = ()
     """The metadata of its copies, where it is another than the first one's."""
+    method: str | None = None
+    """How the teacher was asked for this prompt, where it wrote it."""
 
     @property
     def id(self) -> str:

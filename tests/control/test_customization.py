@@ -1,4 +1,4 @@
-"""What a request says of labels reaches the job's recipe."""
+"""What a request says of labels, and of prompts to be made, reaches the job's recipe."""
 
 import pytest
 from tests.homes import STUDENT, TEACHER, tiny_home
@@ -9,11 +9,15 @@ from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 
 
-@pytest.mark.row(21)
-def test_the_label_policy_of_a_request_is_that_of_its_recipe(tmp_path, tiny_folder):
+@pytest.fixture
+def desk(tmp_path, tiny_folder):
     settings = Settings(tiny_home(tmp_path / "home", tiny_folder), threads=1)
-    desk = Desk(settings, None, None, None)  # the catalog is all that is looked at
-    asked = {
+    return Desk(settings, None, None, None)  # the catalog is all that is looked at
+
+
+@pytest.fixture
+def asked():
+    return {
         "jobName": "desk",
         "customModelName": "desk",
         "baseModelIdentifier": STUDENT,
@@ -24,8 +28,21 @@ def test_the_label_policy_of_a_request_is_that_of_its_recipe(tmp_path, tiny_fold
         "trainingDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"},
         "hyperParameters": {"labels": "improve"},
     }
+
+
+@pytest.mark.row(21)
+def test_the_label_policy_of_a_request_is_that_of_its_recipe(asked, desk):
     assert _recipe(asked, desk).synthesis.labels == "improve"
     assert _recipe({**asked, "hyperParameters": {}}, desk).synthesis.labels == "keep"
     logs = {"invocationLogsConfig": {"invocationLogSource": {"s3Uri": "s3://desk/logs"}, "usePromptResponse": True}}
     with pytest.raises(InvalidInput, match="the teacher is not asked, so it can neither mend answers"):
         _recipe({**asked, "trainingDataConfig": logs}, desk)
+
+
+@pytest.mark.row(22)
+def test_a_request_says_how_many_prompts_are_learned_from(asked, desk):
+    assert _recipe({**asked, "hyperParameters": {"augmentTo": "1000"}}, desk).synthesis.augment.to == 1000
+    assert _recipe(asked, desk).synthesis.augment is None
+    logs = {"invocationLogsConfig": {"invocationLogSource": {"s3Uri": "s3://desk/logs"}, "usePromptResponse": True}}
+    with pytest.raises(InvalidInput, match=r"synthesis.augment: only a distillation whose teacher answers"):
+        _recipe({**asked, "trainingDataConfig": logs, "hyperParameters": {"augmentTo": "1000"}}, desk)

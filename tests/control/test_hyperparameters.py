@@ -75,3 +75,13 @@ def test_a_distillation_says_what_becomes_of_labels():
         checked("DISTILLATION", {"labels": "drop"})
     with pytest.raises(InvalidInput, match="labels: unknown"):
         checked("FINE_TUNING", {"labels": "keep"})
+
+
+@pytest.mark.row(22)
+def test_a_distillation_says_how_many_prompts_it_learns_from():
+    assert checked("DISTILLATION", {"augmentTo": "15000"}) == {"augmentTo": "15000"}
+    for wrong in ("0", "15001", "many"):
+        with pytest.raises(InvalidInput, match=f'augmentTo: found "{wrong}"; expected a whole number from 1 to 15000'):
+            checked("DISTILLATION", {"augmentTo": wrong})
+    with pytest.raises(InvalidInput, match="augmentTo: unknown"):
+        checked("FINE_TUNING", {"augmentTo": "200"})

@@ -3,7 +3,8 @@
 import random
 
 from limbeck.curation.balance import surplus
-from limbeck.curation.duplicates import contaminated, near_duplicates, shingles, similarity
+from limbeck.curation.duplicates import contaminated, near_duplicates
+from limbeck.likeness import shingles, similarity
 from limbeck.records import Message, Prompt
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from limbeck import intake
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present
 from limbeck.control.hosting import find_imported
-from limbeck.control.hyperparameters import DRY_RUN, RESUME, checked, chosen
+from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
 from limbeck.jobs.stopping import end_waiting
@@ -272,6 +272,8 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         values["synthesis"]["use_responses"] = logs.get("usePromptResponse", False)
         if "labels" in numbers:
             values["synthesis"]["labels"] = numbers["labels"]
+        if AUGMENT in numbers:
+            values["synthesis"]["augment"] = {"to": int(float(numbers[AUGMENT]))}
         if numbers.get("objective"):
             values["training"]["objective"] = {numbers["objective"]: 1.0}
     try:

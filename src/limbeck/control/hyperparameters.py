@@ -1,4 +1,4 @@
-"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and four of our own.
+"""A job's hyperparameters: names, ranges and defaults as Amazon Bedrock has them, and five of our own.
 
 | name                      | values                          | default                                |
 |---------------------------|---------------------------------|----------------------------------------|
@@ -8,6 +8,7 @@
 | `batchSize`               | 1 to 512                        | 32                                     |
 | `objective`               | `forward_kl`, `cross_entropy`   | `forward_kl` (distillation only)       |
 | `labels`                  | `keep`, `improve`, `ignore`, `auto` | `keep` (distillation only)         |
+| `augmentTo`               | 1 to 15000 prompts to learn from | those given (distillation only)       |
 | `resumeFrom`              | a job that was stopped          | begin anew                             |
 | `dryRun`                  | `true`: say what it would take  | make the job (distillation only)       |
 
@@ -24,10 +25,13 @@ from collections.abc import Mapping
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Training
 
-__all__ = ["DRY_RUN", "RESUME", "checked", "chosen"]
+__all__ = ["AUGMENT", "DRY_RUN", "RESUME", "checked", "chosen"]
 
 RESUME = "resumeFrom"
 """Names the job, stopped or failed, that this one goes on with."""
+
+AUGMENT = "augmentTo"
+"""How many prompts a distillation learns from, those included that its teacher writes like the given ones."""
 
 DRY_RUN = "dryRun"
 """Asks what a distillation would take, and makes none."""
@@ -49,6 +53,7 @@ def checked(kind: str, given: Mapping[str, str]) -> dict[str, str]:
         "learningRate": (1e-6, 1e-2 if distilled else 1e-4),
         "learningRateWarmupSteps": (0, 100),
         "batchSize": (1, 512),
+        **({AUGMENT: (1, 15_000)} if distilled else {}),
     }
     known = [*ranges, *((*CHOICES, DRY_RUN) if distilled else ()), RESUME]
     faults = []

@@ -9,20 +9,18 @@ short, and one word changed in ten leaves them alike by 0.7, where with the usua
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.likeness import Shingles, shingles, similarity
 from limbeck.records import Prompt, normalize
 
-__all__ = ["contaminated", "near_duplicates", "shingles", "similarity"]
+__all__ = ["contaminated", "near_duplicates"]
 
 PERMUTATIONS = 128
-Shingles = frozenset[int]
 
 
 def near_duplicates(texts: Sequence[str], threshold: float, seed: int = 0) -> dict[int, tuple[int, float]]:
@@ -59,18 +57,6 @@ def contaminated(prompts: Sequence[Prompt], held_out: Iterable[Prompt], words: i
         if shared is not None:
             found[place] = " ".join(shared)
     return found
-
-
-def shingles(text: str) -> Shingles:
-    """A text as a set of hashes, of its words and of its pairs of neighbors."""
-    words = normalize(text).split()
-    pairs = (f"{one} {other}" for one, other in itertools.pairwise(words))
-    return frozenset(zlib.crc32(part.encode()) for part in (*words, *pairs))
-
-
-def similarity(one: Shingles, other: Shingles) -> float:
-    """Jaccard: what two sets share, of all they have."""
-    return len(one & other) / len(one | other) if one or other else 1.0
 
 
 def _signatures(sets: Sequence[Shingles], seed: int) -> npt.NDArray[np.uint32]:

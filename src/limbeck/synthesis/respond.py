@@ -23,6 +23,7 @@ from limbeck.recipe import Synthesis
 from limbeck.records import Answer, AnsweredExample, Example, Origin, SoftLabels
 from limbeck.storage import signals
 from limbeck.storage.workspace import read_json, write_json, writing
+from limbeck.synthesis.augment import AUGMENTED
 from limbeck.synthesis.instructions import IMPROVE
 from limbeck.synthesis.policy import Policy, decide
 from limbeck.synthesis.refine import mend
@@ -50,6 +51,7 @@ def answer(
         "labels": plan.labels,
         "improve": improve,
         "refine": plan.refine and plan.refine.instruction,
+        **({"augmented": work.digest_of(AUGMENTED)} if plan.augment is not None else {}),
     }
 
     def make(folder: Path) -> None:
@@ -114,6 +116,8 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
     ]
     if (job / TRIAL / "trial.json").exists():
         said.append(read_json(job / TRIAL / "trial.json")["sentence"])
+    if (job / AUGMENTED / "summary.json").exists():
+        said.append(read_json(job / AUGMENTED / "summary.json")["sentence"])
     if (job / STAGE / "cost.json").exists():
         said.append(read_json(job / STAGE / "cost.json")["sentence"])
     if (job / STAGE / "policy.json").exists():

@@ -1,12 +1,13 @@
 """A job's examples, a row each: where it came from, what was answered, and the verdict.
 
-Read from `1-intake/examples.jsonl`, `2-synthesis/answers.jsonl`, `3-curation/kept.jsonl` and `dropped.jsonl`; of a job
-under way, from those it has so far. Of an example without a verdict `verdict` is "held-out", if it is for the
-examination, else "none yet".
+Read from `1-intake/examples.jsonl`, `2-augmented/examples.jsonl`, `2-synthesis/answers.jsonl`, `3-curation/kept.jsonl`
+and `dropped.jsonl`; of a job under way, from those it has so far. Of an example without a verdict `verdict` is
+"held-out", if it is for the examination, else "none yet".
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ KEYS = (
     "scores",
     "prompt_origin",
     "prompt_parent",
+    "prompt_method",
     "file",
     "line",
     "copies",
@@ -68,7 +70,8 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
             source = str(parent) if parent in asked and row["id"] not in asked else row["id"]  # masked: another id
             judged |= {row["id"], source}
             yield _row(row, asked.get(source, {}))
-    for row in read_lines(job / "1-intake" / "examples.jsonl"):
+    asked_for = (read_lines(job / stage / "examples.jsonl") for stage in ("1-intake", "2-augmented"))
+    for row in itertools.chain.from_iterable(asked_for):
         if row["id"] not in judged:
             answer = asked.get(row["id"], {})
             about = {
@@ -79,6 +82,7 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
                 "response": answer.get("text"),
                 "prompt_origin": row.get("origin"),
                 "prompt_parent": row.get("parent"),
+                "prompt_method": row.get("method"),
                 "verdict": "held-out" if row["split"] == "held-out" else "none yet",
             }
             yield _row(about, answer)

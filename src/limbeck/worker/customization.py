@@ -30,6 +30,7 @@ __all__ = ["customize"]
 
 STAGE_NAMES = {
     "1-intake": "validationDetails",
+    "2-augmented": "dataProcessingDetails",
     "2-synthesis": "dataProcessingDetails",
     "2-teachers": "dataProcessingDetails",
     "3-curation": "dataProcessingDetails",

@@ -1,0 +1,57 @@
+"""How alike two texts are: Jaccard similarity of their words and pairs of neighbors. Nothing here knows where from.
+
+`Seen` finds the one most like a text among all it has been shown, exactly: sets as alike as a bound t share at least
+t·|A| parts, hence one of any |A| - t·|A| + 1 parts of A; only those that hold one of A's rarest are compared (prefix
+filtering; Chaudhuri et al. 2006, ICDE).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+
+from limbeck.records import normalize
+
+__all__ = ["Seen", "Shingles", "shingles", "similarity"]
+
+Shingles = frozenset[int]
+
+
+def shingles(text: str) -> Shingles:
+    """A text as a set of hashes, of its words and of its pairs of neighbors."""
+    words = normalize(text).split()
+    pairs = (f"{one} {other}" for one, other in itertools.pairwise(words))
+    return frozenset(zlib.crc32(part.encode()) for part in (*words, *pairs))
+
+
+def similarity(one: Shingles, other: Shingles) -> float:
+    """Jaccard: what two sets share, of all they have."""
+    return len(one & other) / len(one | other) if one or other else 1.0
+
+
+class Seen:
+    """Texts, and which of them a new one is like."""
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+        """From this similarity two texts count as alike."""
+        self._sets: list[Shingles] = []
+        self._holders: dict[int, list[int]] = {}
+
+    def add(self, text: str) -> None:
+        """Remember one more; its place is how many there were before it."""
+        own = shingles(text)
+        for part in own:
+            self._holders.setdefault(part, []).append(len(self._sets))
+        self._sets.append(own)
+
+    def nearest(self, text: str) -> tuple[int, float] | None:
+        """The place of the text most like this one, the first of equals, and their similarity; None below the bound."""
+        own = shingles(text)
+        rarest = sorted(own, key=lambda part: (len(self._holders.get(part, ())), part))
+        # A hair is taken off, so that a product such as 0.7 · 10 that comes out above 7 leaves nobody out.
+        probes = rarest[: len(own) - math.ceil(self.bound * len(own) - 1e-9) + 1]
+        candidates = {place for part in probes for place in self._holders.get(part, ())}
+        best = max(((similarity(own, self._sets[place]), -place) for place in candidates), default=(0.0, 0))
+        return (-best[1], best[0]) if best[0] >= self.bound else None
