@@ -108,7 +108,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     _advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
 
-    examples = synthesis.augment(examples, session, recipe.synthesis)
+    examples = synthesis.augment(examples, _writing(recipe, session, settings), recipe.synthesis)
     if recipe.synthesis.use_responses:
         answered = synthesis.labels(examples)
     else:
@@ -231,6 +231,14 @@ def _teacher(
     judge = partial(opened, recipe.trial.judge, synthesis.Framing()) if recipe.trial.judge else None
     plan = (recipe.trial.rows, recipe.synthesis.seed, token_f1, work)
     return candidates[synthesis.choose_teacher(sessions, judge, examples, *plan)]
+
+
+def _writing(recipe: Recipe, session: synthesis.Session, settings: Settings) -> synthesis.Session:
+    """Who is asked for similar prompts: the teacher, or the writer that the recipe names."""
+    plan = recipe.synthesis.augment
+    if plan is None or plan.writer is None:
+        return session
+    return replace(session, teacher=_opened(plan.writer, recipe, settings, session.work))
 
 
 def _framing(recipe: Recipe) -> synthesis.Framing:

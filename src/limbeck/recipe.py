@@ -397,6 +397,8 @@ class Augment(_Section):
     """What the prompts are for, in a sentence or two, told to the teacher; with it a few given prompts are enough."""
     near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
     """Refuse what is as alike as this to another prompt, given, held out or made (Jaccard, words and their pairs)."""
+    writer: Teacher | None = None
+    """Who writes them, where not the teacher: one tuned to answer with labels writes nothing else."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
@@ -817,7 +819,8 @@ class Recipe(_Section):
     def models(self) -> tuple[str, ...]:
         """The names of all models that are loaded here, as the catalog knows them."""
         tried = (*self.trial.teachers, self.trial.judge) if self.trial else ()
-        named = [teacher.model for teacher in (self.teacher, *tried) if teacher and not teacher.remote]
+        writer = self.synthesis.augment and self.synthesis.augment.writer
+        named = [teacher.model for teacher in (self.teacher, *tried, writer) if teacher and not teacher.remote]
         return tuple(named) if self.student.model is None else (*named, self.student.model)
 
     @property
@@ -846,7 +849,8 @@ class Recipe(_Section):
         """What a job keeps when it is gone on with: all but how hard and how dearly the teacher may be asked."""
         values = self.dump()
         trial = values["trial"] or {"teachers": [], "judge": None}
-        for teacher in (values["teacher"], *trial["teachers"], trial["judge"]):
+        writer = (values["synthesis"]["augment"] or {}).get("writer")
+        for teacher in (values["teacher"], *trial["teachers"], trial["judge"], writer):
             for key in INCIDENTAL:
                 (teacher or {}).pop(key, None)
         return values
@@ -933,7 +937,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     judge = curation.get("judge") if isinstance(curation, dict) else None
     trial = values.get("trial")
     tried = [*(trial.get("teachers") or []), trial.get("judge")] if isinstance(trial, dict) else []
-    for chosen in (values.get("teacher"), values.get("student"), judge, *tried):
+    synthesis = values.get("synthesis")
+    augment = synthesis.get("augment") if isinstance(synthesis, dict) else None
+    writer = augment.get("writer") if isinstance(augment, dict) else None
+    for chosen in (values.get("teacher"), values.get("student"), judge, *tried, writer):
         if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
             chosen["model"] = str((folder / chosen["model"]).resolve())
 

@@ -61,6 +61,19 @@ def test_labels_are_not_asked_for_and_say_how_long_answers_are(recipe, settings,
     assert ignored.answered == 120 - ignored.examined
 
 
+def test_prompts_that_the_teacher_is_to_write_are_foreseen(recipe, settings):
+    plain = forecast(Recipe.build(recipe), settings)
+    plan = {"synthesis": {"max_response_tokens": 50, "augment": {"to": 1000, "max_tokens": 100}}}
+    found = forecast(Recipe.build({**recipe, **plan}), settings)
+    made = 1000 - plain.answered
+    assert (found.rows, found.answered, found.examined) == (120, 1000, plain.examined)
+    each = plain.prompt_tokens / 120
+    assert found.prompt_tokens == pytest.approx(plain.prompt_tokens + made * (2 * each + 60), rel=0.02)
+    assert found.response_tokens.high == plain.response_tokens.high + made * (50 + 100)
+    assert found.response_tokens.low == pytest.approx(plain.response_tokens.low + made * (5 + each), rel=0.02)
+    assert found.usd.high > plain.usd.high and found.seconds.low > plain.seconds.low
+
+
 @pytest.mark.row(70)
 def test_the_command_prints_the_estimate_for_a_model_here_and_for_a_service(recipe, tmp_path, tiny_folder):
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))

@@ -1,4 +1,4 @@
-"""Similar prompts: the teacher writes others like those given, until there are as many as wanted or it has no more.
+"""Similar prompts: the teacher, or a writer in its place, writes others like those given, as many as wanted or it can.
 
 In rounds of `ROUND` questions (`methods`), spread evenly over clusters of the given prompts and over the methods. What
 `admission` lets in is an example of origin "augmented", whose parent is the given prompt it was made from, without a
@@ -57,7 +57,7 @@ def augment(examples: Sequence[Example], session: Session, plan: Synthesis) -> l
         "form": 1,  # of what is asked and of what is left in the folder
         "examples": work.digest_of("1-intake"),
         "teacher": session.teacher.fingerprint,
-        "plan": wanted.model_dump(mode="json"),
+        "plan": wanted.model_dump(mode="json", exclude={"writer"}),
         "seed": plan.seed,
         "words": digest([instructions.OTHERS, instructions.ANOTHER, instructions.TRANSLATE, instructions.TASK])
         + digest({name: dict(changes) for name, changes in instructions.REWRITING.items()}),
@@ -245,6 +245,7 @@ def _to_json(example: Example) -> dict[str, Any]:
         "parent": example.parent,
         "method": example.method,
         "metadata": dict(example.metadata),
+        "others": [dict(one) for one in example.others],
     }
 
 

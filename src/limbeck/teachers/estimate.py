@@ -4,7 +4,8 @@ Prompts are counted on a sample, by the tokenizer that reads them, or by their b
 teacher's. How long answers become nobody knows beforehand: the high end is every answer at its longest, the low end is
 as long as the rows' own labels, or a tenth of the longest where there are none. Time is a range for the same reason,
 and because a service's or a machine's speed is only assumed here. Answers that are stored already cost nothing, which
-is not reckoned with: an estimate is for a first run.
+is not reckoned with: an estimate is for a first run. Prompts that the teacher is to write (`synthesis.augment`) are
+taken to be as long as those given, and to cost a question each; many are refused where the teacher is small.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SERVICE_PACE = (100.0, 15.0)
 """Tokens a second of one answer from a service, at best and at worst."""
 SERVICE_WAIT = (0.2, 1.5)
 """Seconds before a service's first token."""
+WORDS_OF_A_QUESTION = 60
+"""Tokens of the words with which a prompt like another is asked for, the other left out."""
 MACHINE_PACE = (3e10, 2e9)
 """Multiplications and additions a second on one core, at best and at worst."""
 
@@ -55,7 +58,7 @@ class Estimate:
     rows: int
     """Valid rows, copies folded."""
     answered: int
-    """Prompts that the teacher answers for the student to learn."""
+    """Prompts that the teacher answers for the student to learn, those it is to write included."""
     examined: int
     """Held-out prompts it is examined on."""
     prompt_tokens: int
@@ -100,16 +103,21 @@ def estimate(
         _total([Question(e.prompt, shown) for e in chosen], count)
         for chosen, shown in ((asked, demonstrations), (held_out, ()))
     )
-    longest = len(asked) * recipe.asking.max_tokens + len(held_out) * recipe.examining.max_tokens
+    made = _to_make(recipe, examples)
+    seeds = [e for e in examples if made and e.split != "held-out"]
+    bare, framed = (made * _mean([Question(e.prompt, shown) for e in seeds], count) for shown in ((), demonstrations))
+    prompt_tokens += round(framed + bare + made * WORDS_OF_A_QUESTION)
+    longest = (len(asked) + made) * recipe.asking.max_tokens + len(held_out) * recipe.examining.max_tokens
     labels = [e.label for e in examples if e.label is not None]
     share = _label_share(labels, recipe.asking.max_tokens)
-    answers = Range(round(share * longest), float(longest))
-    questions = len(asked) + len(held_out)
+    written = made * recipe.synthesis.augment.max_tokens if recipe.synthesis.augment else 0
+    answers = Range(round(share * longest + min(bare, written)), float(longest + written))
+    questions = len(asked) + 2 * made + len(held_out)
     usd = prices and Range(prices.cost(prompt_tokens, answers.low), prices.cost(prompt_tokens, answers.high))
     return Estimate(
         teacher.model,
         len(examples),
-        len(asked),
+        len(asked) + made,
         len(held_out),
         prompt_tokens,
         answers,
@@ -131,6 +139,14 @@ def _is_given(example: Example, recipe: Recipe) -> bool:
     return recipe.synthesis.use_responses or (example.label is not None and recipe.synthesis.labels == "keep")
 
 
+def _to_make(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """How many prompts the teacher has yet to write."""
+    plan = recipe.synthesis.augment
+    if plan is None or any(example.origin == "augmented" for example in examples):
+        return 0
+    return max(0, plan.to - sum(example.split != "held-out" for example in examples))
+
+
 def _counter(teacher: Teacher, student: str | None, settings: Settings) -> Callable[[Question], int]:
     """How many tokens the teacher reads of a question."""
     name = (teacher.tokenizer or student) if teacher.remote else teacher.model
@@ -144,8 +160,12 @@ def _counter(teacher: Teacher, student: str | None, settings: Settings) -> Calla
 
 
 def _total(questions: Sequence[Question], count: Callable[[Question], int]) -> int:
+    return round(_mean(questions, count) * len(questions))
+
+
+def _mean(questions: Sequence[Question], count: Callable[[Question], int]) -> float:
     sample = random.Random(0).sample(questions, min(SAMPLE, len(questions)))  # noqa: S311 (a sample, no secret)
-    return round(sum(map(count, sample)) / len(sample) * len(questions)) if sample else 0
+    return sum(map(count, sample)) / len(sample) if sample else 0.0
 
 
 def _label_share(labels: Sequence[str], longest: int) -> float:

@@ -45,6 +45,8 @@ def report(job: Path, settings: Settings) -> str:
         counts=_counts(found, verdicts),
         verdicts=bars(verdicts.most_common(), "examples by verdict", good="kept"),
         origins=bars(Counter(row["origin"] or "not answered" for row in found).most_common(), "answers by origin"),
+        prompt_origins=bars(Counter(row["prompt_origin"] for row in found).most_common(), "prompts by origin"),
+        made=_made(job),
         lengths=histogram(
             [
                 ("prompts", [len(row["prompt"]) for row in found]),
@@ -108,6 +110,22 @@ def _refused(job: Path) -> dict[str, Any]:
         "plot": bars(fates.most_common(), "rows of the files", good="accepted"),
         "reasons": reasons.most_common(PAIRS),
         "first": [fault["message"] for fault in faults[:PAIRS]],
+    }
+
+
+def _made(job: Path) -> dict[str, Any] | None:
+    """What came of asking for similar prompts, and what of it was refused; None where nobody asked."""
+    path = job / "2-augmented" / "summary.json"
+    if not path.exists():
+        return None
+    summary = read_json(path)
+    # What nobody trains on is not masked either, so where privacy is asked for it is not shown.
+    private = (read_json(job / "recipe.json").get("curation") or {}).get("privacy", "keep") != "keep"
+    refused = [] if private else list(read_lines(path.parent / "refused.jsonl"))
+    return {
+        "sentence": summary["sentence"],
+        "reasons": bars(sorted(summary["refused"].items(), key=lambda one: -one[1]), "made prompts refused"),
+        "samples": random.Random(0).sample(refused, min(PAIRS, len(refused))),  # noqa: S311 (a sample, not a secret)
     }
 
 
