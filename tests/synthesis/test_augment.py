@@ -125,6 +125,14 @@ def test_what_is_taken_is_seen_from_then_on():
     assert door.fault("Is there a spare part for it?", "") == ("copy", "")
 
 
+def test_long_prompts_are_shown_fewer_at_once_so_that_they_fit_a_window(tmp_path):
+    teacher = Writer()
+    long = [one(f"{noun} {' '.join(VERBS)} " * 24) for noun in NOUNS]  # some 1,500 characters each
+    run(teacher, workspace(tmp_path / "job"), 20, long, methods=["similar"])
+    assert max(map(len, teacher.messages)) < 4000 + 500
+    assert any(sum(noun * 2 not in m and f"{noun} leaks" in m for noun in NOUNS) == 2 for m in teacher.messages)
+
+
 REPLIES = [
     ("1. it leaks\n2) it hums\n   all night\n**3.** it *smokes*", False, ["it leaks", "it hums\n   all night", "it *smokes*"]),
     ("Here are 2 new requests:\n\nRequest 1: it leaks\nRequest 2: \"it hums\"", False, ["it leaks", "it hums"]),

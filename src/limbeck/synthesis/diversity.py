@@ -66,7 +66,7 @@ def clusters(texts: Sequence[str], seed: int) -> list[int]:
         return [0] * len(texts)
     from sklearn.cluster import KMeans  # two seconds to import, and only for this
 
-    found = KMeans(count, n_init=4, random_state=seed).fit_predict(_vectors(texts).toarray())
+    found = KMeans(count, n_init=4, random_state=seed).fit_predict(_vectors(texts))
     order = {cluster: place for place, cluster in enumerate(dict.fromkeys(found.tolist()))}
     return [order[cluster] for cluster in found.tolist()]
 

@@ -26,6 +26,8 @@ __all__ = ["AT_ONCE", "Request", "read", "request"]
 
 SHOWN = 8
 """Prompts shown at once, as in Self-Instruct."""
+CHARACTERS = 4000
+"""The most that those shown have together, the first excepted: about 1,000 tokens, half of a small model's window."""
 AT_ONCE = 4
 """Prompts asked for at once: a small teacher repeats itself in longer lists."""
 
@@ -65,7 +67,7 @@ def request(
     if method == "similar":
         fresh = dice.sample(made, min(SHOWN // 4, len(made)))
         others = [example for example in given if example is not parent]
-        shown = [parent, *dice.sample(others, min(SHOWN - 1 - len(fresh), len(others))), *fresh]
+        shown = _fitting([parent, *fresh, *dice.sample(others, min(SHOWN - 1 - len(fresh), len(others)))])
         dice.shuffle(shown)
         prompt = writing_others([_text(example) for example in shown], AT_ONCE, plan.task)
         words = writing_others((), AT_ONCE, plan.task).messages[0].text
@@ -88,6 +90,16 @@ def read(reply: Answer, asked: Request) -> tuple[list[str], list[tuple[str, str]
         return [], [(text, "not a list")]
     lost = [(entries.pop(), "cut off")] if cut else []
     return [_bare(entry) for entry in entries], lost
+
+
+def _fitting(examples: Sequence[Example]) -> list[Example]:
+    """The first, and of the others as many in turn as go into `CHARACTERS`."""
+    chosen, room = [examples[0]], CHARACTERS - len(_text(examples[0]))
+    for example in examples[1:]:
+        if len(_text(example)) <= room:
+            chosen.append(example)
+            room -= len(_text(example))
+    return chosen
 
 
 def _instruction(method: str, plan: Augment, dice: random.Random) -> tuple[str, str]:
