@@ -7,6 +7,7 @@ from tests.families import MODELS, make
 
 from limbeck.errors import InvalidInput, Stopped
 from limbeck.inference import engine as engines
+from limbeck.inference import memory
 from limbeck.inference.engine import Engine, common_prefix, soft_labels_of
 from limbeck.inference.memory import shares_well
 from limbeck.models.loading import load
@@ -58,6 +59,14 @@ def test_every_family_shares_a_prefix_as_if_each_row_had_its_own(name, tmp_path,
         tokens, logits = plainly(loaded, prompt, 10)
         assert answer.token_ids == tokens
         assert np.allclose(answer.soft_labels.top_logprobs_TK, soft_labels_of(logits, 6).top_logprobs_TK, atol=1e-3)
+
+
+def test_prompts_read_in_pieces_are_read_as_they_are_at_once(engine, monkeypatch):
+    whole = engine.generate(PROMPTS, SETTINGS, prefix=common_prefix(PROMPTS))
+    monkeypatch.setattr(memory, "PIECE_TOKENS", 20)
+    for one, other in zip(whole, engine.generate(PROMPTS, SETTINGS, prefix=common_prefix(PROMPTS)), strict=True):
+        assert one.token_ids == other.token_ids
+        assert np.allclose(one.soft_labels.top_logprobs_TK, other.soft_labels.top_logprobs_TK, atol=1e-4)
 
 
 def test_an_architecture_that_cannot_share_answers_all_the_same(engine, tiny, monkeypatch):

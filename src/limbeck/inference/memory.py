@@ -23,6 +23,9 @@ from limbeck.models.packing import response_logits
 
 __all__ = ["Memory", "PlainMemory", "Prefix", "read_prefix", "shares_well"]
 
+PIECE_TOKENS = 512
+"""Prompts are read so many positions at a time: what a layer makes of them then stays in the processor's cache."""
+
 NOTHING = -1e30
 """Added to a score that must not count; finite, so that a padding position, which sees nothing, is no NaN."""
 
@@ -43,14 +46,26 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         self._room, self._filled = room, 0
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
+        self._rows = slice(None)
+        """Those that are computed now."""
         self._biases: dict[int | None, Tensor] = {}
 
     def forward(self, model: Any, ids_BL: Tensor) -> Tensor:
         """Logits, (B, V), after the last of the new tokens."""
+        rows, new = ids_BL.shape
+        piece = max(1, PIECE_TOKENS // new)
+        hidden = [self._hidden(model, ids_BL, slice(at, at + piece)) for at in range(0, rows, piece)]
+        self._filled += new
+        return response_logits(model, torch.cat(hidden))
+
+    def _hidden(self, model: Any, ids_BL: Tensor, rows: slice) -> Tensor:
+        """Hidden states, (rows, D), after the last of the new tokens of some rows."""
+        self._rows = rows
+        self._biases.clear()
         columns_L = torch.arange(self._filled, self._filled + ids_BL.shape[1])
-        positions_BL = (self._shared + columns_L[None] - self._start_B[:, None]).clamp(min=0)
+        positions_BL = (self._shared + columns_L[None] - self._start_B[rows, None]).clamp(min=0)
         hidden_BLD = model.get_decoder()(
-            input_ids=ids_BL,
+            input_ids=ids_BL[rows],
             position_ids=positions_BL,
             # A 4-dimensional mask tells transformers that masking is our affair.
             attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
@@ -58,9 +73,7 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
             use_cache=True,
             layout=self,
         ).last_hidden_state
-        self._filled += ids_BL.shape[1]
-        self._biases.clear()
-        return response_logits(model, hidden_BLD[:, -1])
+        return torch.as_tensor(hidden_BLD[:, -1])
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows."""
@@ -76,15 +89,16 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the new positions of a layer; gives all of its own so far, (B, K, M, d). Called by transformers."""
+        """Write the new positions of a layer; gives all of its rows' own so far, (B, K, M, d). Called by transformers."""
         if layer_idx == len(self._keys):
-            shape = (*key_states.shape[:2], self._room, key_states.shape[3])
+            shape = (len(self._start_B), key_states.shape[1], self._room, key_states.shape[3])
             self._keys.append(key_states.new_empty(shape))
             self._values.append(value_states.new_empty((*shape[:3], value_states.shape[3])))
         end = self._filled + key_states.shape[2]
-        self._keys[layer_idx][:, :, self._filled : end] = key_states
-        self._values[layer_idx][:, :, self._filled : end] = value_states
-        return self._keys[layer_idx][:, :, :end], self._values[layer_idx][:, :, :end]
+        keys, values = self._keys[layer_idx][self._rows], self._values[layer_idx][self._rows]
+        keys[:, :, self._filled : end] = key_states
+        values[:, :, self._filled : end] = value_states
+        return keys[:, :, :end], values[:, :, :end]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions behind, the prefix among them. Asked by transformers."""
@@ -109,13 +123,14 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
     def _bias(self, new: int, window: int | None) -> Tensor:
         """0 where a new position may look and `NOTHING` where not, (B, 1, L, P + M)."""
         if window not in self._biases:
+            start_B = self._start_B[self._rows]
             column_L1 = torch.arange(self._filled, self._filled + new)[:, None]
             own_M = torch.arange(self._filled + new)
-            seen_BLM = (own_M[None, None] >= self._start_B[:, None, None]) & (own_M <= column_L1)[None]
-            seen_BLP = torch.ones(1, new, self._shared, dtype=torch.bool).expand(len(self._start_B), -1, -1)
+            seen_BLM = (own_M[None, None] >= start_B[:, None, None]) & (own_M <= column_L1)[None]
+            seen_BLP = torch.ones(1, new, self._shared, dtype=torch.bool).expand(len(start_B), -1, -1)
             if window is not None:
                 seen_BLM = seen_BLM & (own_M > column_L1 - window)[None]
-                place_BL1 = (self._shared + column_L1)[None] - self._start_B[:, None, None]
+                place_BL1 = (self._shared + column_L1)[None] - start_B[:, None, None]
                 seen_BLP = torch.arange(self._shared)[None, None] > place_BL1 - window
             seen = torch.cat([seen_BLP, seen_BLM], dim=2)
             self._biases[window] = torch.where(seen, 0.0, NOTHING)[:, None]
