@@ -89,7 +89,7 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the new positions of a layer; gives all of its rows' own so far, (B, K, M, d). Called by transformers."""
+        """Write the new positions of a layer; gives its rows' own so far, (B, K, M, d). For transformers to call."""
         if layer_idx == len(self._keys):
             shape = (len(self._start_B), key_states.shape[1], self._room, key_states.shape[3])
             self._keys.append(key_states.new_empty(shape))
