@@ -97,6 +97,11 @@ def test_what_cannot_be_is_refused_before_anything_runs():
         Recipe.build({**job, "student": {"model": "m", "shrink": {"layers": 2}, "adapter": {"keep": True}}})
     with pytest.raises(InvalidRecipe, match=r"freeze_embeddings: beside student\.adapter"):
         Recipe.build({**job, "student": {"model": "m", "adapter": {}}, "training": {"freeze_embeddings": False}})
+    with pytest.raises(InvalidRecipe, match=r"freeze_layers: beside student\.adapter"):
+        Recipe.build({**job, "student": {"model": "m", "adapter": {}}, "training": {"freeze_layers": 1}})
+    with pytest.raises(InvalidRecipe, match=r"freeze_layers: the embeddings below"):
+        frozen = {"freeze_layers": 1, "freeze_embeddings": False}
+        Recipe.build({**job, "student": {"model": "m"}, "training": frozen})
 
 
 @pytest.mark.slow

@@ -248,6 +248,27 @@ def test_frozen_embeddings_stay_and_free_ones_learn(tiny, tmp_path, freeze):
     assert torch.equal(model.get_input_embeddings().weight, before) == freeze
 
 
+def test_frozen_layers_stay_the_others_learn_and_a_broken_run_ends_with_the_same_bits(tiny, tmp_path):
+    plan = PLAN.model_copy(update={"freeze_layers": 1})
+    model, first = student(tiny), student(tiny).get_decoder().layers
+    run(model, tmp_path / "t", plan)
+    stayed = [same_bits(bits(one), bits(two)) for one, two in zip(model.get_decoder().layers, first, strict=True)]
+    assert stayed == [True] + [False] * (len(first) - 1)
+    stop = StopSignal()
+    with pytest.raises(Stopped):
+        run(student(tiny), tmp_path / "broken", plan, stop, progress=StopAt(stop, 2))
+    resumed = student(tiny)
+    run(resumed, tmp_path / "broken", plan)
+    assert same_bits(bits(resumed), bits(model))
+
+
+def test_freezing_every_layer_is_refused(tiny, tmp_path):
+    model = student(tiny)
+    depth = len(model.get_decoder().layers)
+    with pytest.raises(InvalidInput, match=rf"freeze_layers: {depth}; .*expected {depth - 1} or fewer"):
+        run(model, tmp_path / "t", PLAN.model_copy(update={"freeze_layers": depth}))
+
+
 def test_only_the_last_checkpoint_is_kept(tiny, tmp_path):
     stop = StopSignal()
     plan = PLAN.model_copy(update={"checkpoint_seconds": 1e-9})

@@ -77,6 +77,10 @@ def test_less_is_forecast_where_less_learns(tiny):
     frozen = memory.forecast(tiny.model, sequences, 4, 2048)
     assert whole.gradients - frozen.gradients == 4 * tiny.model.get_input_embeddings().weight.numel()
     assert frozen.moments == 2 * frozen.gradients and frozen.weights == whole.weights == 4 * tiny.parameters
+    tiny.model.get_decoder().layers[:2].requires_grad_(False)
+    upper = memory.forecast(tiny.model, sequences, 4, 2048)
+    assert frozen.activations / 2 < upper.activations < frozen.activations * 0.6
+    tiny.model.get_decoder().layers[:2].requires_grad_(True)
     small, large = (memory.forecast(tiny.model, sequences, 11, tokens) for tokens in (64, 2048))
     assert small.activations < large.activations
 

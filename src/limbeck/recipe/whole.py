@@ -91,6 +91,13 @@ class Recipe(Section):
             )
         if self.student.adapter is not None and not self.training.freeze_embeddings:
             raise ValueError("training.freeze_embeddings: beside student.adapter all weights are frozen; drop it")
+        if self.training.freeze_layers and self.student.adapter is not None:
+            raise ValueError("training.freeze_layers: beside student.adapter all weights are frozen; drop it")
+        if self.training.freeze_layers and not self.training.freeze_embeddings:
+            raise ValueError(
+                "training.freeze_layers: the embeddings below the frozen layers would still be learned through them;"
+                " drop training.freeze_embeddings: false"
+            )
         if not (self.source.validation or self.source.validation_share):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:

@@ -60,15 +60,14 @@ def train(
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
     result each set's own. ``sampling`` has the student write some of the batches. Raises `InvalidInput` for a training
-    this machine cannot hold, `TrainingDiverged` (see `Watch.check`), and `Stopped`, with a checkpoint written, when
-    ``stop`` is set.
+    this machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see `Watch.check`), and `Stopped`,
+    with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
-    if plan.freeze_embeddings:
-        model.get_input_embeddings().weight.requires_grad_(False)
+    _freeze(model, plan)
     optimizer = _optimizer(model, plan)
     watched = [example for one in validation for example in one]
     if not watched and (plan.patience or plan.keep == "best"):
@@ -166,6 +165,19 @@ def load_trained(model: Any, folder: Path) -> None:
         for name, value in load_weights(folder / "weights.safetensors").items():
             parameters[name].copy_(value)
     model.eval()
+
+
+def _freeze(model: Any, plan: Training) -> None:
+    if plan.freeze_embeddings:
+        model.get_input_embeddings().weight.requires_grad_(False)
+    if plan.freeze_layers:
+        layers = model.get_decoder().layers
+        if plan.freeze_layers >= len(layers):
+            raise InvalidInput(
+                f"training.freeze_layers: {plan.freeze_layers}; the model has {len(layers)} layers, and some must learn;"
+                f" expected {len(layers) - 1} or fewer"
+            )
+        layers[: plan.freeze_layers].requires_grad_(False)
 
 
 def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:

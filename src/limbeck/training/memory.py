@@ -8,6 +8,7 @@ the activations counts what autograd keeps in a layer of the Llama kind (two nor
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +53,12 @@ def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_toke
     # Batches are drawn at random; one of the longest is no rarer than any other.
     longest = sorted(sequences, key=lambda tokens: -len(tokens.ids))[:batch_size]
     packs = [pack([longest[i] for i in members]) for members in packs_of(longest, pack_tokens)]
+    layers = _layers_passed(model)
     return Forecast(
         weights=FLOAT * sum(p.numel() for p in model.parameters()),
         gradients=FLOAT * learning,
         moments=2 * FLOAT * learning,
-        activations=FLOAT * max((activations(config, one) for one in packs), default=0),
+        activations=FLOAT * max((activations(config, one, layers) for one in packs), default=0),
         logits=FLOAT
         * LOGITS_HELD
         * config.vocab_size
@@ -64,8 +66,17 @@ def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_toke
     )
 
 
-def activations(config: Any, packed: Pack) -> int:
-    """Numbers kept for the backward pass of one pack by a decoder of the Llama kind.
+def _layers_passed(model: Any) -> int:
+    """How many layers the backward pass goes through: those from the first that learns."""
+    if model.get_input_embeddings().weight.requires_grad:
+        return int(model.config.num_hidden_layers)
+    layers = model.get_decoder().layers
+    frozen = itertools.takewhile(lambda layer: not any(p.requires_grad for p in layer.parameters()), layers)
+    return len(layers) - len(list(frozen))
+
+
+def activations(config: Any, packed: Pack, layers: int) -> int:
+    """Numbers kept for the backward pass of one pack through ``layers`` layers of a decoder of the Llama kind.
 
     A layer keeps of each token: its input and that of the feed-forward, each with its norm's two products (6 D); the
     queries as they come, the attention's output and its order in the row (3 Q), and the feed-forward's gate, its
@@ -84,7 +95,7 @@ def activations(config: Any, packed: Pack) -> int:
             queried += segments * length
     layer = packed.tokens * (6 * width + 3 * queries + 4 * config.intermediate_size)
     layer += queries * (2 * queried + 2 * looked_at)
-    return int(config.num_hidden_layers * layer + 4 * packed.tokens * width)
+    return int(layers * layer + 4 * packed.tokens * width)
 
 
 def check(found: Forecast, bytes_there: int) -> None:
