@@ -1,13 +1,13 @@
-"""Whether work survives: kill -9 at random moments over jobs of every kind, and then everything is counted.
+"""Whether work survives: kill -9 in the middle of every stage of jobs of every kind, and then everything is counted.
 
     make soak                                 # or: python -m benchmarks.soak --kills 20 --seed 1
 
 The same requests are made twice, on a tiny model, each time in a home of its own: once in peace, and once while the
-worker, the child it watches over, or the server with both, is killed at random moments, from the same seed the same
-ones; what is killed comes back by itself, the server is begun again. At the end every job must have ended well, with
-the very weights of the unbroken run; no answer of a teacher may have been paid for twice; no file half written and no
-process may be left; and whoever looked at the jobs meanwhile must have seen no end taken back and no time run
-backwards. Exit code 1 if anything is wrong.
+worker, the child it watches over, or the server with both, is killed: which, and how long after a stage was seen to
+make progress, is drawn from a seed. What is killed comes back by itself, the server is begun again. At the end every
+job must have ended well, with the very weights of the unbroken run; no answer of a teacher may have been paid for
+twice; no file half written and no process may be left; and whoever looked at the jobs meanwhile must have seen no end
+taken back and no time run backwards. Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -48,6 +49,12 @@ MOST_SECONDS = 1800
 CHILD_DEATHS = 2
 """Of one job under one worker: at the third the job is given up, as it should be."""
 
+KILLS_A_PLACE = 4
+"""So that they spread over the stages."""
+
+HOSTING = ("limbeck.inference.", "limbeck.serving.")
+"""Processes that answer for a batch or an evaluation: while there is one, it asks."""
+
 
 def taught(place: Path) -> Path:
     """A tiny model that has learned to end its answers: a teacher."""
@@ -69,7 +76,7 @@ def furnish(home: Path, model: Path) -> None:
     bucket = home / "buckets" / "desk"
     bucket.mkdir(parents=True)
     pairs(bucket / "pairs.jsonl", 120)
-    pairs(bucket / "prompts.jsonl", 300, labelled=False)
+    pairs(bucket / "prompts.jsonl", 500, labelled=False)
     shutil.copytree(home / "taught", bucket / "weights")
     asked = {"messages": [], "inferenceConfig": {"maxTokens": 8, "temperature": 0}}
     records = [
@@ -163,12 +170,21 @@ class Service:
             found[one["provisionedModelName"]] = (one["status"], one["lastModifiedTime"])
         for one in client.list_custom_model_deployments()["modelDeploymentSummaries"]:
             found[one["customModelDeploymentName"]] = (one["status"], one["lastUpdatedAt"])
-        if found.get("distilled", ("",))[0] == "Completed" and "front" not in found:
-            client.create_custom_model_deployment(
-                modelDeploymentName="front",
-                modelArn=client.get_custom_model(modelIdentifier="distilled")["modelArn"],
-            )
+        done = {name for name, (status, _) in found.items() if status in GOOD}
+        if "distilled" in done and "front" not in found:
+            arn = client.get_custom_model(modelIdentifier="distilled")["modelArn"]
+            client.create_custom_model_deployment(modelDeploymentName="front", modelArn=arn)
+        if {"front", "tuned"} <= done:
+            found["front, updated"] = self._update(client)
         return found
+
+    def _update(self, client) -> tuple[str, object]:
+        """The deployment gets another model behind it; says whether it has."""
+        arn = client.get_custom_model(modelIdentifier="tuned")["modelArn"]
+        front = client.get_custom_model_deployment(customModelDeploymentIdentifier="front")
+        if "updateDetails" not in front:
+            client.update_custom_model_deployment(customModelDeploymentIdentifier="front", modelArn=arn)
+        return "Active" if front["modelArn"] == arn else "Updating", front["lastUpdatedAt"]
 
 
 class Watch(threading.Thread):
@@ -200,7 +216,8 @@ class Watch(threading.Thread):
     @property
     def done(self) -> bool:
         ended = {name for name, (status, _) in self.seen.items() if status in ENDS}
-        expected = {"front"} if self.seen.get("distilled", ("",))[0] in ("", "Completed") else set()
+        last = {"front", "front, updated"}
+        expected = last if self.seen.get("distilled", ("",))[0] in ("", "Completed") else set()
         return bool(ended) and ended >= self.seen.keys() | expected
 
 
@@ -220,46 +237,72 @@ def processes(word: str) -> Iterator[tuple[int, list[str]]]:
             yield int(path.parent.name), command
 
 
-def strike(service: Service, dice: random.Random, deaths: dict[tuple[int, str], int]) -> str | None:
-    """Kill one of the processes of a home; says which, and what it was doing. None if there was nothing to kill."""
-    home = str(service.home)
+def under_way(home: Path) -> dict[str, int]:
+    """What is in the middle of being done, and how far it is. Nothing that is only being started is in the middle, but
+    for what is made ready, which is over at once."""
+    mine = list(processes(str(home)))
+    children = {_name(home, _arn(command)) for _, command in mine if LABOR in command}
+    asking = any(part.startswith(HOSTING) for _, command in mine for part in command)
+    found = {}
+    for folder in home.glob("jobs/*/[1-6]-*"):
+        if folder.parent.name in children and not (folder / "manifest.json").exists():
+            found[f"{folder.parent.name} {folder.name}"] = _progress(home, folder)
+    if "brought" in children and any(home.glob("imported/.*")):
+        found["brought, copied"] = 1
+    for name in {"batch", "judged"} & children if asking else ():
+        found[f"{name}, asking"] = _processed(home, name)
+    for name in {"front", "steady"} & children:
+        found[f"{name}, made ready"] = 1
+    return found
+
+
+def _progress(home: Path, folder: Path) -> int:
+    metrics = folder / "metrics.csv"
+    if "training" in folder.name:
+        return len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+    return paid(home)[0] if folder.name[0] in "25" else 1
+
+
+def _processed(home: Path, name: str) -> int:
+    with closing(sqlite3.connect(f"file:{home / 'limbeck.sqlite'}?mode=ro", uri=True)) as database:
+        said = "select json_extract(facts, '$.processedRecordCount') from resources where name = ?"
+        return database.execute(said, (name,)).fetchone()[0] or 1
+
+
+def strike(service: Service, place: str, dice: random.Random, deaths: dict[tuple[int, str], int]) -> str | None:
+    """Kill one of the processes of a home that are at ``place``; says which. None if there was nothing to kill."""
     victim = dice.choice(("worker", "child", "child", "server"))
-    mine = list(processes(home))
-    children = [(pid, command) for pid, command in mine if LABOR in command]
-    doing = ", ".join(_stage(service.home, command) for _, command in children) or "nothing"
-    if victim == "child":
-        for pid, command in children:
+    mine = list(processes(str(service.home)))
+    for pid, command in mine if victim == "child" else ():
+        if LABOR in command and _name(service.home, _arn(command)) in place:
             arn, parent = _arn(command), int(command[command.index(LABOR) + 1])
             if deaths.get((parent, arn), 0) < CHILD_DEATHS:
                 deaths[parent, arn] = deaths.get((parent, arn), 0) + 1
                 os.kill(pid, signal.SIGKILL)
-                return f"child, {_stage(service.home, command)}"
-        return None
+                return f"child, {place}"
+            victim = "worker"
     if victim == "worker":
-        workers = [pid for pid, command in mine if "limbeck.worker.shift" in command]
-        if not workers:
-            return None
-        os.kill(workers[0], signal.SIGKILL)
-    else:
+        for pid, command in mine:
+            if "limbeck.worker.shift" in command:
+                os.kill(pid, signal.SIGKILL)
+                return f"worker, {place}"
+    if victim == "server":
         process = service.server.process
         process.kill()
         process.wait()
         process.stderr.close()
         service.server = Server(service.home, "--no-auth")
-    return f"{victim}, {doing}"
+        return f"server, {place}"
+    return None
 
 
 def _arn(command: list[str]) -> str:
     return command[command.index(LABOR) + 2]
 
 
-def _stage(home: Path, command: list[str]) -> str:
-    """What a child is at: its job's kind and, of a customization, the last stage begun."""
-    arn = _arn(command)
+def _name(home: Path, arn: str) -> str:
     with closing(sqlite3.connect(f"file:{home / 'limbeck.sqlite'}?mode=ro", uri=True)) as database:
-        (name,) = database.execute("select name from resources where arn = ?", (arn,)).fetchone()
-    stages = sorted((home / "jobs" / name).glob("[1-6]-*")) if "customization" in arn else []
-    return f"{name} {stages[-1].name if stages else 'begins' if 'customization' in arn else 'under way'}"
+        return database.execute("select name from resources where arn = ?", (arn,)).fetchone()[0]
 
 
 def run(home: Path, kills: int, dice: random.Random) -> tuple[Watch, list[str]]:
@@ -269,29 +312,28 @@ def run(home: Path, kills: int, dice: random.Random) -> tuple[Watch, list[str]]:
     watch = Watch(service)
     watch.start()
     began, struck, deaths = time.monotonic(), [], {}
-    pause = began + dice.uniform(2, 8)
+    reached: dict[str, int] = {}  # by place, how far it was when it was last struck
+    count: Counter[str] = Counter()
     while not watch.done and time.monotonic() - began < MOST_SECONDS:
-        time.sleep(0.1)
-        if len(struck) < kills and time.monotonic() >= pause:
-            said = strike(service, dice, deaths)
-            if said is not None:
-                struck.append(f"{time.monotonic() - began:6.1f} s  {said}")
-                print(f"  {struck[-1]}", file=sys.stderr, flush=True)
-            pause = time.monotonic() + dice.uniform(1, 6)
-            if dice.random() < 0.6:
-                _await_a_stage(home)
+        time.sleep(0.05)
+        further = [place for place, far in under_way(home).items() if far > reached.get(place, 0)] if kills else []
+        further = [place for place in further if count[place] < KILLS_A_PLACE]
+        if len(struck) == kills or not further:
+            continue
+        time.sleep(dice.choice((0, 0, 0.1, 0.3)))
+        place = dice.choice(sorted(further))
+        reached[place] = max(under_way(home).get(place, 0), 1)
+        said = strike(service, place, dice, deaths)
+        if said is not None:
+            count[place] += 1
+            reached[place] *= "made ready" not in place  # which is over at once, and is only there or not
+            struck.append(f"{time.monotonic() - began:6.1f} s  {said}")
+            print(f"  {struck[-1]}", file=sys.stderr, flush=True)
     watch.over.set()
     watch.join()
     service.server.stop()
     print(f"  all ended after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return watch, struck
-
-
-def _await_a_stage(home: Path) -> None:
-    """Wait, not for long, until a stage begins: most of a tiny job's time goes into starting its process."""
-    known, until = set(home.glob("jobs/*/[2-6]-*")), time.monotonic() + 12
-    while known >= set(home.glob("jobs/*/[2-6]-*")) and time.monotonic() < until:
-        time.sleep(0.05)
 
 
 def weights(home: Path) -> dict[str, str]:
