@@ -33,6 +33,7 @@ from limbeck.models import adapters
 from limbeck.models.catalog import find
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
+from limbeck.models.packing import Tokens
 from limbeck.models.students import begin, renamed, within
 from limbeck.recipe import Evaluation, Objective, Recipe, Shrink, Teacher
 from limbeck.records import (
@@ -320,6 +321,11 @@ def _check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, r
     if isinstance(teacher, LocalTeacher) or recipe.auto:
         _choose(recipe, student, None if recipe.synthesis.use_responses else teacher)
         return
+    if recipe.objective.hidden is not None:
+        raise InvalidInput(
+            f"training.objective.hidden: the hidden states of {teacher.id} cannot be read, since it is not in this"
+            " process; drop it, or name a teacher whose weights are here"
+        )
     if not recipe.objective.signalled:
         return
     objective = next(iter(recipe.objective.signalled))
@@ -391,17 +397,23 @@ def _train(
         "kept": work.digest_of("3-curation"),
         "signals": work.digest_of("2-synthesis") if soft else None,
         # A teacher that is asked while the student learns is asked with these.
-        "framing": framing.told if objective.on_policy else None,
+        "framing": framing.told if objective.on_policy or objective.hidden else None,
     }
-    sampling = None
+    sampling = alignment = None
     if objective.on_policy and isinstance(teacher, LocalTeacher):
         sampling = _sampling(learned("train"), student, teacher, framing, recipe)
-    _learn(train, validation, student, objective, made_from, recipe, work, sampling)
+    if objective.hidden and isinstance(teacher, LocalTeacher):
+        prompts = [teacher.renderer.prompt(framing.question(one.example).conversation) for one in learned("train")]
+        read_as = [
+            Tokens((*prompt, *one.tokens.response), len(prompt)) for prompt, one in zip(prompts, train, strict=True)
+        ]
+        alignment = training.Alignment(objective.hidden, teacher.engine.model, read_as, recipe.training.seed)
+    _learn(train, validation, student, objective, made_from, recipe, work, sampling, alignment)
 
 
 def _answers(recipe: Recipe) -> Literal["all", "last"]:
-    """Which answers of a conversation are learned. A student that writes batches itself writes last answers."""
-    return "last" if recipe.objective.on_policy else recipe.training.answers
+    """Which answers of a conversation are learned. A teacher that is there while the student learns reads last ones."""
+    return "last" if recipe.objective.on_policy or recipe.objective.hidden else recipe.training.answers
 
 
 def _read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
@@ -429,6 +441,7 @@ def _learn(
     recipe: Recipe,
     work: Workspace,
     sampling: training.Sampling | None = None,
+    alignment: training.Alignment | None = None,
 ) -> None:
     """The loop itself, as a durable step."""
     inputs = {
@@ -446,7 +459,16 @@ def _learn(
 
     def make(folder: Path) -> None:
         losses = training.train(
-            student.model, train, validation, objective, recipe.training, folder, work.progress, work.stop, sampling
+            student.model,
+            train,
+            validation,
+            objective,
+            recipe.training,
+            folder,
+            work.progress,
+            work.stop,
+            sampling,
+            alignment,
         )
         if adapter is not None and adapter.keep:
             adapters.save(student.model, str(student.source.path), folder / "adapter")

@@ -29,6 +29,7 @@ def folders(tmp_path_factory):
 
 
 def distill(folders, tmp_path, objective, student=None, **synthesis):
+    tmp_path.mkdir(exist_ok=True)
     heard = Heard()
     model = limbeck.distill(
         {
@@ -53,6 +54,17 @@ def test_a_student_that_writes_its_own_batches(folders, tmp_path):
     objective = {"reverse_kl": 1, "on_policy": {"share": 1, "max_response_tokens": 3}, "temperature": 2}
     _, losses = distill(folders, tmp_path, objective)
     assert losses["steps"] == 3 and 0 < losses["training_loss"] < 50
+
+
+def test_hidden_states_are_drawn_to_the_teachers(folders, tmp_path):
+    _, losses = distill(folders, tmp_path, {"forward_kl": 1, "hidden": {"layers": {1: 2}, "measure": "relative"}})
+    _, without = distill(folders, tmp_path / "without", {"forward_kl": 1})
+    assert losses["steps"] == 3 and losses["training_loss"] > without["training_loss"]
+
+
+def test_hidden_states_that_cannot_be_compared_are_refused(folders, tmp_path):
+    with pytest.raises(InvalidInput, match=r"hidden: the teacher's tokens are not .*strongest .*\{forward_kl: 1\}"):
+        distill(folders, tmp_path, {"forward_kl": 1, "hidden": {}}, folders[1])
 
 
 def test_tokens_drawn_from_the_teacher(folders, tmp_path):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -195,9 +195,38 @@ def packs_of(sequences: Sequence[Tokens], budget: int) -> list[list[int]]:
 
 def response_hidden(model: Any, pack: Pack) -> Tensor:
     """Hidden states, (R, D), from which a pack's response tokens are predicted."""
+    return response_states(model, pack, ())[-1]
+
+
+def response_states(model: Any, pack: Pack, layers: Sequence[int]) -> list[Tensor]:
+    """Hidden states, (R, D) each, after ``layers``, and last those from which the response tokens are predicted.
+
+    A layer is named by how many have been passed, from 1; of the whole body the state is taken after its last norm.
+    """
+    decoder = model.get_decoder()
+    held: dict[int, Tensor] = {}
+    hooks = [
+        decoder.layers[layer - 1].register_forward_hook(partial(_hold, held, layer))
+        for layer in layers
+        if layer < len(decoder.layers)
+    ]
+    try:
+        last_RD = _body(decoder, pack)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    inner = [held[layer][0].index_select(0, pack.response_R) if layer in held else last_RD for layer in layers]
+    return [*inner, last_RD]
+
+
+def _hold(held: dict[int, Tensor], layer: int, module: Any, given: Any, output: Any) -> None:
+    held[layer] = output[0] if isinstance(output, tuple) else output
+
+
+def _body(decoder: Any, pack: Pack) -> Tensor:
     # A 4-dimensional mask tells transformers that masking is our affair; the attention function ignores it.
     ours = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-    hidden_1ND = model.get_decoder()(
+    hidden_1ND = decoder(
         input_ids=pack.ids_1N,
         position_ids=pack.positions_1N,
         attention_mask=ours,

@@ -17,7 +17,7 @@ A module a section: `source`, `teacher`, `student`, `synthesis`, `curation`, `ob
 
 from limbeck.recipe.curation import Curation, Judge, Votes
 from limbeck.recipe.examination import Evaluation, Export
-from limbeck.recipe.objective import DIVERGENCES, Objective, OnPolicy
+from limbeck.recipe.objective import DIVERGENCES, Hidden, Objective, OnPolicy
 from limbeck.recipe.reading import assign
 from limbeck.recipe.source import Columns, Logs, Source
 from limbeck.recipe.student import Adapter, Shrink, Student
@@ -38,6 +38,7 @@ __all__ = [
     "Curation",
     "Evaluation",
     "Export",
+    "Hidden",
     "Judge",
     "Kind",
     "Logs",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from limbeck.recipe.curation import Inside, Weight
 from limbeck.recipe.section import Section
 
-__all__ = ["DIVERGENCES", "Objective", "OnPolicy"]
+__all__ = ["DIVERGENCES", "Hidden", "Objective", "OnPolicy"]
 
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "skewed_forward_kl", "skewed_reverse_kl")
@@ -26,6 +26,17 @@ class OnPolicy(Section):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_response_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     """By default as in the synthesis."""
+
+
+class Hidden(Section):
+    """The student's hidden states drawn to the teacher's, at the positions from which the answer's tokens are told."""
+
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    layers: dict[int, int] | None = None
+    """The student's layers and those of the teacher they are drawn to, counted from 1; by default the last to the last.
+    Where the widths differ, a projection is learned for each pair."""
+    measure: Literal["cosine", "mse", "relative"] = "cosine"
+    """1 - the cosine; the mean squared difference; or that of the sums over the teacher's squared norm."""
 
 
 class Objective(Section):
@@ -52,6 +63,8 @@ class Objective(Section):
     """Of jensen_shannon."""
     skew: Inside = 0.1
     """Of the skewed divergences."""
+    hidden: Hidden | None = None
+    """Hidden states aligned, beside what is weighted above."""
     on_policy: OnPolicy | None = None
     """A share of the steps on the student's own answers; those learn the divergences alone."""
 
@@ -81,7 +94,7 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def _meant(self) -> Objective:
-        if self.auto and (self.weights or self.on_policy is not None):
+        if self.auto and (self.weights or self.on_policy is not None or self.hidden is not None):
             raise ValueError("auto: chooses for itself; expected no other key beside it")
         if self.auto:
             return self
@@ -95,6 +108,8 @@ class Objective(Section):
         ):
             if not used and getattr(self, key) != Objective.model_fields[key].default:
                 raise ValueError(f"{key}: {getattr(self, key):g} would change nothing; expected {wanted} beside it")
+        if self.hidden is not None and self.hidden.layers == {}:
+            raise ValueError("hidden.layers: empty; expected pairs such as {6: 30}, or no key for the last to the last")
         if self.on_policy is not None and not self.divergences:
             raise ValueError(
                 "on_policy: a text of the student's own teaches it nothing but how the teacher would have gone on;"

@@ -99,6 +99,10 @@ def _fault(wish: Objective, pair: Pair) -> str:
         return f"{first}: the teacher's tokens are not the student's, and their bytes cannot be told"
     if wish.on_policy is not None and not pair.same_tokens:
         return "on_policy: the teacher's tokens are not the student's, so it cannot read what the student writes"
+    if wish.hidden is not None and not pair.same_tokens:
+        return "hidden: the teacher's tokens are not the student's, so their states do not stand at the same places"
+    if wish.hidden is not None and not pair.reads:
+        return "hidden: the teacher's hidden states cannot be read"
     if wish.on_policy is not None and not pair.reads:
         return "on_policy: the teacher cannot be asked for its whole distributions while the student learns"
     return ""

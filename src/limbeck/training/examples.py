@@ -35,6 +35,8 @@ class TrainingExample:
     soft_labels: SoftLabels | None
     read_as: Tokens | None = None
     """What a teacher that is asked now reads, the same response after its own prompt."""
+    states_RLD: np.ndarray | None = None
+    """What the teacher held at the response's positions, (response tokens, pairs of layers, the teacher's width)."""
 
 
 def with_distributions(answered: Sequence[AnsweredExample], progress: Progress) -> list[AnsweredExample]:

@@ -24,6 +24,8 @@ from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
 from limbeck.settings import machine_memory
 from limbeck.training import checkpoints, memory
+from limbeck.training.alignment import FILE as STATES
+from limbeck.training.alignment import Alignment
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
@@ -55,20 +57,25 @@ def train(
     progress: Progress,
     stop: StopSignal,
     sampling: Sampling | None = None,
+    alignment: Alignment | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``sampling`` has the student write some of the batches. Raises `InvalidInput` for a training
-    this machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see `Watch.check`), and `Stopped`,
-    with a checkpoint written, when ``stop`` is set.
+    result each set's own. ``sampling`` has the student write some of the batches,
+    ``alignment`` draws its hidden states to the teacher's (in training only: what is watched is the rest). Raises
+    `InvalidInput` for a training this machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see
+    `Watch.check`), and `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
-    optimizer = _optimizer(model, plan)
+    aligned = None if alignment is None else alignment.head(model)
+    # What learns and is kept in checkpoints: the model, and what only helps it to learn.
+    learning = model if aligned is None else torch.nn.ModuleDict({"student": model, "alignment": aligned})
+    optimizer = _optimizer(learning, plan)
     watched = [example for one in validation for example in one]
     if not watched and (plan.patience or plan.keep == "best"):
         raise InvalidInput(
@@ -78,18 +85,21 @@ def train(
     every = plan.validate_every or steps_an_epoch
     step, watch = 0, Watch()
     if (found := checkpoints.latest(folder)) is not None:
-        state = checkpoints.restore(found, model, optimizer)
+        state = checkpoints.restore(found, learning, optimizer)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
     needs = memory.forecast(model, [one.tokens for one in (*examples, *watched)], plan.batch_size, plan.pack_tokens)
     memory.check(needs, machine_memory())
     progress.say(f"training: {needs}")
     _check_packing(model, examples)
+    if alignment is not None and aligned is not None:
+        read = tuple(aligned.pairs.values())
+        examples = alignment.read(examples, read, plan.pack_tokens, folder, progress, stop)
     saved_at = time.monotonic()
 
     def save() -> None:
         best = watch.best_step if plan.keep == "best" else None
-        checkpoints.save(folder, step, model, optimizer, watch.state(), best)
+        checkpoints.save(folder, step, learning, optimizer, watch.state(), best)
 
     with (
         _Table(folder / "metrics.csv", METRICS, step) as metrics,
@@ -109,8 +119,8 @@ def train(
                 members, score = sampling.batch(step, batch), sampling.score
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
-            losses = accumulate(model, members, objective, plan.pack_tokens, score=score)
-            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_gradient_norm))
+            losses = accumulate(model, members, objective, plan.pack_tokens, score=score, aligned=aligned)
+            norm = float(torch.nn.utils.clip_grad_norm_(learning.parameters(), plan.max_gradient_norm))
             watch.check(losses, norm, step, plan.learning_rate, model.config.vocab_size)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
             for group in optimizer.param_groups:
@@ -142,13 +152,14 @@ def train(
     kept = watch.best_step or step if plan.keep == "best" else step
     if kept != step:
         progress.say(f"training: the weights after step {kept} are kept, the best of those validated")
-        checkpoints.load_best(folder, model)
+        checkpoints.load_best(folder, learning)
     apart = [_validate(model, one, objective, plan).mean for one in validation if one] if len(validation) > 1 else []
     model.eval()
     learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     save_weights(learned, folder / "weights.safetensors")
     for place_of_checkpoint in folder.glob("step-*"):
         shutil.rmtree(place_of_checkpoint)
+    (folder / STATES).unlink(missing_ok=True)
     return {
         "steps": step,
         "kept_step": kept,
@@ -174,8 +185,8 @@ def _freeze(model: Any, plan: Training) -> None:
         layers = model.get_decoder().layers
         if plan.freeze_layers >= len(layers):
             raise InvalidInput(
-                f"training.freeze_layers: {plan.freeze_layers}; the model has {len(layers)} layers, and some must learn;"
-                f" expected {len(layers) - 1} or fewer"
+                f"training.freeze_layers: {plan.freeze_layers}; the model has {len(layers)} layers, some of which must"
+                f" learn; expected {len(layers) - 1} or fewer"
             )
         layers[: plan.freeze_layers].requires_grad_(False)
 

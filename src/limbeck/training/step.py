@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from limbeck.models.packing import Pack, pack, packs_of, response_hidden, response_logits
+from limbeck.models.packing import Pack, pack, packs_of, response_logits, response_states
 from limbeck.recipe import Objective
+from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.objectives import cross_entropy
 from limbeck.training.on_policy import Score
@@ -58,12 +61,14 @@ def accumulate(
     share: bool = True,
     of_tokens: int | None = None,
     score: Score | None = None,
+    aligned: Aligned | None = None,
 ) -> Losses:
     """The losses of a batch; with ``backward``, the gradient of their weighted mean is added to the parameters'.
 
     ``of_tokens``: where ``examples`` are a part of a batch, the response tokens of the whole. ``score``: a teacher that
     is asked now, instead of the examples' stored soft labels; the responses are then the student's own, so there is
-    nothing of which to learn the cross-entropy.
+    nothing of which to learn the cross-entropy. ``aligned``: the examples bring the teacher's hidden states, and
+    how far the student's are from them is part of the objective.
     """
     if score is not None:
         objective = objective.model_copy(update={"cross_entropy": 0.0})
@@ -74,7 +79,9 @@ def accumulate(
         losses.computed += packed.tokens
         with torch.set_grad_enabled(backward):
             teacher = _teacher(members, objective, score)
-            _accumulate_pack(model, packed, teacher, objective, losses, (of_tokens or losses.tokens) if backward else 0)
+            states = None if aligned is None or score is not None else _States(aligned, _states(members))
+            share_of = (of_tokens or losses.tokens) if backward else 0
+            _accumulate_pack(model, packed, teacher, states, objective, losses, share_of)
     return losses
 
 
@@ -82,12 +89,13 @@ def _accumulate_pack(
     model: Any,
     packed: Pack,
     teacher: Targets | None,
+    states: _States | None,
     objective: Objective,
     losses: Losses,
     of_tokens: int,
 ) -> None:
     """Add a pack's losses to ``losses``, and its share in the mean over ``of_tokens`` to the gradient unless 0."""
-    hidden_RD = response_hidden(model, packed)
+    *inner, hidden_RD = response_states(model, packed, () if states is None else states.aligned.layers)
     # The graph is cut at the hidden states: the head runs forward and backward a chunk at a time, and only
     # then does the whole of its gradient go through the body, once.
     leaf_RD = hidden_RD.detach().requires_grad_(of_tokens > 0)
@@ -103,8 +111,29 @@ def _accumulate_pack(
             (loss_C.sum() / of_tokens).backward()  # type: ignore[no-untyped-call]
         losses.objective += float(loss_C.detach().double().sum())
         losses.cross_entropy += float(likelihood_C.detach().double().sum())
-    if of_tokens:
+    distance = hidden_RD.new_zeros(())
+    if states is not None:
+        distance = states.aligned(inner, states.teacher_LRD).sum()
+        losses.objective += float(distance.detach().double())
+    if of_tokens and states is None:
         hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
+    elif of_tokens:
+        torch.autograd.backward([hidden_RD, distance / of_tokens], [leaf_RD.grad, None])
+
+
+@dataclass(frozen=True)
+class _States:
+    """What a pack's hidden states are compared with."""
+
+    aligned: Aligned
+    teacher_LRD: Tensor
+
+
+def _states(members: Sequence[TrainingExample]) -> Tensor:
+    """The teacher's states of a pack's examples, one after another, (L, R, D)."""
+    found = [member.states_RLD for member in members if member.states_RLD is not None]
+    assert len(found) == len(members), "the caller has the teacher read all of them"
+    return torch.from_numpy(np.concatenate(found)).transpose(0, 1)
 
 
 def _teacher(members: Sequence[TrainingExample], objective: Objective, score: Score | None) -> Targets | None:
