@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Cache, DynamicCache
 
+from limbeck.models.last_layer import only_read
 from limbeck.models.packing import response_logits
 
 __all__ = ["Memory", "PlainMemory", "Prefix", "read_prefix", "shares_well"]
@@ -64,15 +65,17 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         self._biases.clear()
         columns_L = torch.arange(self._filled, self._filled + ids_BL.shape[1])
         positions_BL = (self._shared + columns_L[None] - self._start_B[rows, None]).clamp(min=0)
-        hidden_BLD = model.get_decoder()(
-            input_ids=ids_BL[rows],
-            position_ids=positions_BL,
-            # A 4-dimensional mask tells transformers that masking is our affair.
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
-            past_key_values=self,
-            use_cache=True,
-            layout=self,
-        ).last_hidden_state
+        decoder, new = model.get_decoder(), ids_BL.shape[1]
+        with only_read(decoder, torch.tensor([new - 1]), new):
+            hidden_BLD = decoder(
+                input_ids=ids_BL[rows],
+                position_ids=positions_BL,
+                # A 4-dimensional mask tells transformers that masking is our affair.
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
+                past_key_values=self,
+                use_cache=True,
+                layout=self,
+            ).last_hidden_state
         return torch.as_tensor(hidden_BLD[:, -1])
 
     def select(self, rows: Tensor) -> None:

@@ -28,6 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from limbeck.errors import NotYet
+from limbeck.models.last_layer import only_read
 
 __all__ = ["ATTENTION", "Attending", "Pack", "Tokens", "pack", "packs_of", "response_hidden", "response_logits"]
 
@@ -226,13 +227,14 @@ def _hold(held: dict[int, Tensor], layer: int, module: Any, given: Any, output: 
 def _body(decoder: Any, pack: Pack) -> Tensor:
     # A 4-dimensional mask tells transformers that masking is our affair; the attention function ignores it.
     ours = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-    hidden_1ND = decoder(
-        input_ids=pack.ids_1N,
-        position_ids=pack.positions_1N,
-        attention_mask=ours,
-        use_cache=False,
-        layout=pack,
-    ).last_hidden_state
+    with only_read(decoder, pack.response_R, pack.tokens):
+        hidden_1ND = decoder(
+            input_ids=pack.ids_1N,
+            position_ids=pack.positions_1N,
+            attention_mask=ours,
+            use_cache=False,
+            layout=pack,
+        ).last_hidden_state
     return torch.as_tensor(hidden_1ND[0].index_select(0, pack.response_R))
 
 
