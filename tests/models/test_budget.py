@@ -76,5 +76,5 @@ def test_a_job_within_a_budget_tells_its_candidates_and_measures_once(tmp_path, 
     told = json.loads((tmp_path / "home" / "jobs" / "budgeted" / "cut.json").read_text())
     assert told["chosen"] == told["candidates"][0]["shrink"] and len(told["candidates"]) == 3
     assert json.loads((made.path / "config.json").read_text())["num_hidden_layers"] == told["chosen"]["layers"]
-    monkeypatch.setattr("limbeck.pipeline.within", None)
+    monkeypatch.setattr("limbeck.steps.student.within", None)
     assert limbeck.fine_tune(job, home=tmp_path / "home", resume=True).fingerprint == made.fingerprint

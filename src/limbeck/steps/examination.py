@@ -1,0 +1,71 @@
+"""What is said of a job: its examination, and what the guides advise before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from limbeck import curation, intake, synthesis
+from limbeck.advice import Outcome
+from limbeck.advice import advise as advice_for
+from limbeck.evaluation import compare as evaluation
+from limbeck.evaluation.candidates import Candidate
+from limbeck.models.loading import LoadedModel
+from limbeck.recipe import Recipe
+from limbeck.records import AnsweredExample, Example, Report
+from limbeck.settings import Settings
+from limbeck.steps.student import begun, trained, weights_digest
+from limbeck.storage.workspace import Workspace, write_json
+from limbeck.teachers.remote import RemoteTeacher
+
+__all__ = ["advise", "compare"]
+
+
+def compare(
+    before: Sequence[Candidate],
+    base: LoadedModel,
+    student: LoadedModel,
+    kept: Sequence[AnsweredExample],
+    examples: Sequence[Example],
+    recipe: Recipe,
+    settings: Settings,
+    work: Workspace,
+) -> Report:
+    """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
+    candidates = [
+        *before,
+        Candidate("student before", begun(base, recipe, examples, work)),
+        Candidate("student after", trained(student, work)),
+    ]
+    inputs = {"weights": weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
+    return evaluation.compare(
+        candidates,
+        examples,
+        kept,
+        recipe.evaluation,
+        recipe.examining,
+        settings.answers,
+        work,
+        inputs,
+        [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder)],
+    )
+
+
+def advise(
+    recipe: Recipe,
+    student: LoadedModel,
+    teacher: LoadedModel | RemoteTeacher | None,
+    report: Report | None,
+    work: Workspace,
+) -> None:
+    """What the guides say of the job, told before it runs and kept in its folder; what its figures add, after."""
+    counts = replace(
+        intake.read_counts(work.folder / "1-intake"),
+        student_parameters=student.parameters,
+        teacher_parameters=None if teacher is None else teacher.parameters,
+    )
+    advice = advice_for(recipe, counts, None if report is None else Outcome.of(report))
+    write_json(work.folder / "advice.json", {"counts": asdict(counts), "advice": [asdict(one) for one in advice]})
+    for one in advice[0 if report is None else len(advice_for(recipe, counts)) :]:
+        if one.stance != "fine":
+            work.progress.say(f"advice: {one.brief}")

@@ -1,0 +1,39 @@
+"""Whether a job may be begun, or gone on with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limbeck.errors import Conflict
+from limbeck.recipe import Recipe
+from limbeck.storage.workspace import Workspace, read_json
+
+__all__ = ["check_job"]
+
+
+def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
+    """A new job wants a free name; a resumed one wants the recipe it began with."""
+    path = work.folder / "recipe.json"
+    if not path.exists():
+        return
+    if not resume:
+        raise Conflict(
+            f'job "{recipe.name}" is there already ({work.folder});'
+            " --resume goes on with it, another name begins a new one"
+        )
+    # Read as a recipe: one written before a key was known means its default.
+    changed = _differences(Recipe.build(read_json(path), str(path)).lasting(), recipe.lasting())
+    if changed:
+        raise Conflict(
+            f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'
+            " resume it with the same one, or choose another name"
+        )
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [
+            found for key in keys for found in _differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
+        ]
+    return [] if old == new else [where]

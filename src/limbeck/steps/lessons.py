@@ -1,0 +1,215 @@
+"""Stage 4: kept answers, or documents, become what the loop eats, and the loop is run as a durable step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from limbeck import synthesis, training
+from limbeck.errors import InvalidInput
+from limbeck.models import adapters
+from limbeck.models.loading import LoadedModel
+from limbeck.models.packing import Tokens
+from limbeck.recipe import Objective, Recipe
+from limbeck.records import AnsweredExample, Document
+from limbeck.storage.workspace import Workspace, write_json
+from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.remote import RemoteTeacher
+
+__all__ = ["answers_learned", "check_tokens", "read", "train"]
+
+
+def check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, recipe: Recipe) -> None:
+    """Refuse, before anything is paid for, an objective that the two models do not bear."""
+    if isinstance(teacher, LocalTeacher) or recipe.auto:
+        _choose(recipe, student, None if recipe.synthesis.use_responses else teacher)
+        return
+    if recipe.objective.hidden is not None:
+        raise InvalidInput(
+            f"training.objective.hidden: the hidden states of {teacher.id} cannot be read, since it is not in this"
+            " process; drop it, or name a teacher whose weights are here"
+        )
+    if not recipe.objective.signalled:
+        return
+    objective = next(iter(recipe.objective.signalled))
+    if recipe.objective.on_policy is not None:
+        raise InvalidInput(
+            f"training.objective.on_policy: {teacher.id} is not in this process to read what the student writes; use"
+            f" training.objective: {{{objective}: 1}}, which learns from its own answers"
+        )
+    if recipe.objective.temperature != 1.0:
+        raise InvalidInput(
+            f"training.objective.temperature: {teacher.id} tells its likeliest tokens alone, which cannot be softened;"
+            f" use training.objective: {{{objective}: 1}}, or {{cross_entropy: 1}}"
+        )
+    if teacher.renderer is None or not training.same_tokens(student.renderer, teacher.renderer):
+        raise InvalidInput(
+            f"training.objective.{objective}: the tokens of {teacher.id} are not known to be the student's, so its"
+            " distributions cannot be learned; use training.objective: {cross_entropy: 1}, or name the model whose"
+            " tokenizer it has in teacher.tokenizer"
+        )
+
+
+def train(
+    kept: Sequence[AnsweredExample],
+    student: LoadedModel,
+    teacher: LocalTeacher | RemoteTeacher | None,
+    framing: synthesis.Framing,
+    recipe: Recipe,
+    work: Workspace,
+) -> None:
+    """Stage 4: leaves the trained weights in the folder and in ``student``. ``teacher`` wrote the answers' tokens."""
+    known = sum(one.answer.soft_labels is not None for one in kept)
+    choice = _choose(recipe, student, teacher, 2 * known >= len(kept))
+    objective, tutor = choice.objective, None if teacher is None else teacher.renderer
+    if choice.reason:
+        work.progress.say(choice.reason)
+    soft = bool(objective.signalled)
+    if soft and tutor is not None:
+        kept = training.with_distributions(kept, work.progress)
+    crossing = None
+    if soft and tutor is not None and not choice.same_tokens:
+        crossing = training.Crossing(tutor, student.renderer, by_rank=not objective.divergences)
+
+    def learned(split: str, file: str | None = None) -> list[AnsweredExample]:
+        chosen = [one for one in kept if one.example.split == split and file in (None, one.example.file)]
+        if split == "train" and recipe.training.copies == "learned":
+            return [one for one in chosen for _ in range(one.example.copies)]
+        return chosen
+
+    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+        return training.prepare(
+            learned(split, file),
+            student.renderer,
+            student.context_tokens,
+            tutor,
+            soft,
+            answers_learned(recipe),
+            crossing,
+        )
+
+    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
+    lessons, validation = prepared("train"), [prepared("validation", file) for file in files]
+    if crossing is not None:
+        carried = [one.soft_labels for one in lessons if one.soft_labels is not None]
+        work.progress.say(training.coverage(carried, by_rank=not objective.divergences))
+    made_from = {
+        "kept": work.digest_of("3-curation"),
+        "signals": work.digest_of("2-synthesis") if soft else None,
+        # A teacher that is asked while the student learns is asked with these.
+        "framing": framing.told if objective.on_policy or objective.hidden else None,
+    }
+    sampling = alignment = None
+    if objective.on_policy and isinstance(teacher, LocalTeacher):
+        sampling = _sampling(learned("train"), student, teacher, framing, recipe)
+    if objective.hidden and isinstance(teacher, LocalTeacher):
+        prompts = _seen_by(teacher, learned("train"), framing)
+        read_as = [
+            Tokens((*prompt, *one.tokens.response), len(prompt)) for prompt, one in zip(prompts, lessons, strict=True)
+        ]
+        alignment = training.Alignment(objective.hidden, teacher.engine.model, read_as, recipe.training.seed)
+    _learn(lessons, validation, student, objective, made_from, recipe, work, sampling, alignment)
+
+
+def answers_learned(recipe: Recipe) -> Literal["all", "last"]:
+    """Which answers of a conversation are learned. A teacher that is there while the student learns reads last ones."""
+    return "last" if recipe.objective.on_policy or recipe.objective.hidden else recipe.training.answers
+
+
+def read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
+    """Stage 4 of continued pre-training."""
+    length = min(student.context_tokens, recipe.training.pack_tokens)
+    counted = recipe.training.copies == "learned"
+
+    def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
+        chosen = [one for one in documents if one.split == split and file in (None, one.file)]
+        texts = [one.text for one in chosen for _ in range(one.copies if counted and split == "train" else 1)]
+        return training.prepare_text(texts, student.renderer, length)
+
+    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
+    validation = [prepared("validation", file) for file in files]
+    made_from = {"documents": work.digest_of("1-intake")}
+    _learn(prepared("train"), validation, student, recipe.objective, made_from, recipe, work)
+
+
+def _choose(
+    recipe: Recipe, student: LoadedModel, teacher: LocalTeacher | RemoteTeacher | None, distributions: bool = True
+) -> training.Choice:
+    """The objective, if the two models bear it; asked before anything is paid for, and again of what came."""
+    tutor = None if teacher is None else teacher.renderer
+    pair = training.pair_of(student.renderer, tutor, distributions, reads=isinstance(teacher, LocalTeacher))
+    return training.choose(recipe.objective, recipe.auto, pair)
+
+
+def _learn(
+    lessons: Sequence[training.TrainingExample],
+    validation: Sequence[Sequence[training.TrainingExample]],
+    student: LoadedModel,
+    objective: Objective,
+    made_from: Mapping[str, Any],
+    recipe: Recipe,
+    work: Workspace,
+    sampling: training.Sampling | None = None,
+    alignment: training.Alignment | None = None,
+) -> None:
+    """The loop itself, as a durable step."""
+    inputs = {
+        **made_from,
+        "student": student.fingerprint,
+        "objective": objective.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "threads": torch.get_num_threads(),
+    }
+
+    adapter = recipe.student.adapter
+    if adapter is not None:
+        inputs["adapter"] = adapter.model_dump(mode="json")
+        adapters.attach(student.model, adapter, recipe.training.seed)
+
+    def make(folder: Path) -> None:
+        losses = training.train(
+            student.model,
+            lessons,
+            validation,
+            objective,
+            recipe.training,
+            folder,
+            work.progress,
+            work.stop,
+            sampling,
+            alignment,
+        )
+        if adapter is not None and adapter.keep:
+            adapters.save(student.model, str(student.source.path), folder / "adapter")
+        write_json(folder / "losses.json", losses)
+
+    folder = work.step("4-training", inputs, make)
+    training.load_trained(student.model, folder)
+    if adapter is not None:
+        adapters.merge(student.model)
+
+
+def _sampling(
+    learned: Sequence[AnsweredExample],
+    student: LoadedModel,
+    teacher: LocalTeacher,
+    framing: synthesis.Framing,
+    recipe: Recipe,
+) -> training.Sampling:
+    """How the student's own batches come about: it sees a prompt as it always will, the teacher as in the synthesis."""
+    plan = recipe.objective.on_policy
+    assert plan is not None, "called where there is one"
+    own = [student.renderer.prompt(one.example.prompt) for one in learned]
+    prompts = list(zip(own, _seen_by(teacher, learned, framing), strict=True))
+    longest = plan.max_response_tokens or recipe.synthesis.max_response_tokens
+    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed)
+
+
+def _seen_by(
+    teacher: LocalTeacher, learned: Sequence[AnsweredExample], framing: synthesis.Framing
+) -> list[Sequence[int]]:
+    """The prompts as tokens, as the teacher sees them."""
+    return [teacher.renderer.prompt(framing.question(one.example).conversation) for one in learned]

@@ -1,0 +1,41 @@
+"""The student before its first step, and after its last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from limbeck.models.loading import LoadedModel
+from limbeck.models.students import begin, renamed, within
+from limbeck.recipe import Recipe, Shrink
+from limbeck.records import Document, Example, digest
+from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
+
+__all__ = ["begun", "trained", "weights_digest"]
+
+
+def begun(
+    base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document], work: Workspace
+) -> LoadedModel:
+    """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again."""
+    learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train"]
+    shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
+    if shrink is not None and shrink.budget:
+        if not chosen.exists():
+            candidates = within(base, shrink, learned)
+            for one in candidates:
+                work.progress.say(f"shrink: {one}")
+            told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
+            write_json(chosen, {"chosen": told[0]["shrink"], "candidates": told})
+        shrink = Shrink.model_validate(read_json(chosen)["chosen"])
+    return begin(base, shrink, recipe.name, learned)
+
+
+def trained(student: LoadedModel, work: Workspace) -> LoadedModel:
+    """The student with its new weights, under a fingerprint of its own."""
+    return renamed(student, digest([student.fingerprint, weights_digest(work)]))
+
+
+def weights_digest(work: Workspace) -> str:
+    """SHA-256 of the trained weights, as the stage's manifest has it."""
+    return str(read_json(work.folder / "4-training" / MANIFEST)["files"]["weights.safetensors"]["sha256"])

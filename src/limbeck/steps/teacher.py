@@ -1,0 +1,103 @@
+"""Who teaches, who writes and who is asked, opened as the recipe names them, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from limbeck import curation, intake, synthesis, teachers
+from limbeck.evaluation.metrics import token_f1
+from limbeck.models.loading import load
+from limbeck.recipe import Recipe, Teacher
+from limbeck.records import Answer, AnsweredExample, Example, GenerationSettings, Question
+from limbeck.settings import Settings
+from limbeck.storage.workspace import Workspace, write_json
+from limbeck.teachers.estimate import estimate, prices_of
+from limbeck.teachers.finding import llama_teacher, remote_teacher
+from limbeck.teachers.local import LocalTeacher
+from limbeck.teachers.reckoning import Reckoning
+from limbeck.teachers.remote import RemoteTeacher
+
+__all__ = ["asking_of", "chosen", "framing_of", "opened", "reckon", "writing"]
+
+
+def chosen(
+    recipe: Recipe, examples: Sequence[Example], framing: synthesis.Framing, settings: Settings, work: Workspace
+) -> Teacher:
+    """The teacher that the recipe names, or the best of those it wants tried."""
+    if recipe.trial is None:
+        assert recipe.teacher is not None, "the recipe's own check sees to this"
+        return recipe.teacher
+
+    def session(teacher: Teacher, framing: synthesis.Framing = framing) -> synthesis.Session:
+        answering = opened(teacher, recipe, settings, work)
+        return synthesis.Session(answering, recipe.asking, framing, settings.answers, work)
+
+    candidates = {teacher.model: teacher for teacher in recipe.trial.teachers}
+    sessions = {name: partial(session, teacher) for name, teacher in candidates.items()}
+    judge = partial(session, recipe.trial.judge, synthesis.Framing()) if recipe.trial.judge else None
+    plan = (recipe.trial.rows, recipe.synthesis.seed, token_f1, work)
+    return candidates[synthesis.choose_teacher(sessions, judge, examples, *plan)]
+
+
+def opened(teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspace) -> LocalTeacher | RemoteTeacher:
+    """A teacher ready to answer, in this process or over the network."""
+    if teacher.remote:
+        return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say)
+    if teacher.via == "llama.cpp":
+        return llama_teacher(teacher, settings, work.progress.say)
+    return LocalTeacher(load(teacher.model, settings))
+
+
+def writing(recipe: Recipe, session: synthesis.Session, settings: Settings) -> synthesis.Session:
+    """Who is asked for similar prompts: the teacher, or the writer that the recipe names."""
+    plan = recipe.synthesis.augment
+    if plan is None or plan.writer is None:
+        return session
+    return replace(session, teacher=opened(plan.writer, recipe, settings, session.work))
+
+
+def framing_of(recipe: Recipe) -> synthesis.Framing:
+    """What the teacher sees besides the prompt."""
+    plan = recipe.synthesis
+    golden = synthesis.Golden(intake.golden_pairs(recipe.source), plan.demonstrations, plan.golden_choice)
+    return synthesis.Framing(golden, plan.teacher_system)
+
+
+def asking_of(
+    recipe: Recipe, teacher: teachers.Teacher | None, framing: synthesis.Framing, settings: Settings, work: Workspace
+) -> curation.Asking:
+    """Whom curation may ask: the teacher as the synthesis asks it, and a judge; each question is paid for once."""
+
+    def put(model: teachers.Teacher, questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
+        return teachers.ask(model, questions, how, settings.answers, work.progress, work.stop, name)
+
+    def answers(pairs: Sequence[tuple[Example, str | None]], how: GenerationSettings, name: str) -> list[Answer]:
+        assert teacher is not None, "handed in only where there is one"
+        return put(teacher, [framing.question(example, text) for example, text in pairs], how, name)
+
+    def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
+        plan = recipe.curation.judge
+        judge = LocalTeacher(load(plan.model, settings)) if plan is not None and plan.model is not None else teacher
+        assert judge is not None, "the recipe's own check sees to this"
+        return put(judge, questions, how, name)
+
+    return curation.Asking(recipe.asking, None if teacher is None else answers, judged)
+
+
+def reckon(
+    answered: Sequence[AnsweredExample],
+    examples: Sequence[Example],
+    chosen: Teacher,
+    teacher: LocalTeacher | RemoteTeacher,
+    recipe: Recipe,
+    settings: Settings,
+    work: Workspace,
+) -> None:
+    """Write what the teacher's answers took beside what was estimated; the report tells it too."""
+    golden = intake.golden_pairs(recipe.source)
+    foreseen = estimate(recipe, examples, golden, settings, chosen)
+    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings))
+    purse = teacher.purse if isinstance(teacher, RemoteTeacher) else None
+    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json(purse))
