@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.factory import INTENTS, pairs, write_rows
@@ -293,9 +294,10 @@ def stored(home) -> int:
 
 @pytest.mark.slow
 def test_what_curation_asks_for_is_learned_from_and_never_asked_again(tmp_path, recipe):
-    home = tmp_path / "home"
-    with (tmp_path / "prompts.jsonl").open("a") as file:
-        file.write(json.dumps({"prompt": "write to ada@example.org, about my fan: noise please"}) + "\n")
+    home, prompts = tmp_path / "home", tmp_path / "prompts.jsonl"
+    personal = json.dumps({"prompt": "write to ada@example.org, about my fan: noise please"})
+    prompts.write_text(Path(recipe["source"]["prompts"]).read_text() + personal + "\n")
+    recipe["source"]["prompts"] = str(prompts)
     recipe["training"]["epochs"] = 1
     recipe["curation"] = {
         "labels": list(INTENTS),
