@@ -26,10 +26,10 @@ WORTH = 0.75
 @contextmanager
 def only_read(decoder: Any, read: Tensor, length: int) -> Iterator[None]:
     """Within it the last layer of ``decoder`` is right at the positions ``read`` of ``length``, (..., length, D)."""
-    places = torch.unique(read)
-    if len(places) > WORTH * length:
+    if len(read) > WORTH * length:  # every step of an answer, one token a row, among others
         yield
         return
+    places = torch.unique(read)
 
     def gather(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return given[0].index_select(-2, places), *given[1:]

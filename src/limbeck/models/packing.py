@@ -30,7 +30,17 @@ from transformers.masking_utils import sdpa_mask
 from limbeck.errors import NotYet
 from limbeck.models.last_layer import only_read
 
-__all__ = ["ATTENTION", "Attending", "Pack", "Tokens", "pack", "packs_of", "response_hidden", "response_logits"]
+__all__ = [
+    "ATTENTION",
+    "Attending",
+    "Pack",
+    "Tokens",
+    "pack",
+    "packs_of",
+    "response_hidden",
+    "response_logits",
+    "response_states",
+]
 
 ATTENTION = "limbeck_packed"
 """The name under which transformers knows our attention; without a layout it is plain SDPA."""

@@ -28,7 +28,10 @@ from limbeck.recipe import Hidden
 from limbeck.training.examples import TrainingExample
 from limbeck.training.objectives import hidden_distance
 
-__all__ = ["Aligned", "Alignment", "layers_paired"]
+__all__ = ["STATES", "Aligned", "Alignment", "layers_paired"]
+
+STATES = "states.npy"
+"""What the teacher held, in the run's folder; removed when the run has ended."""
 
 
 def layers_paired(plan: Hidden, student: Any, teacher: Any) -> dict[int, int]:
@@ -107,7 +110,7 @@ class Alignment:
         """The examples with the teacher's states at ``layers``, which lie in a file in ``folder``."""
         ends = np.cumsum([0, *(len(tokens.response) for tokens in self.read_as)])
         shape = (int(ends[-1]), len(layers), self.teacher.config.hidden_size)
-        states_RLD = np.lib.format.open_memmap(folder / FILE, mode="w+", dtype=np.float32, shape=shape)
+        states_RLD = np.lib.format.open_memmap(folder / STATES, mode="w+", dtype=np.float32, shape=shape)
         with progress.task("the teacher's states", len(self.read_as), "answers") as task:
             for chosen in packs_of(self.read_as, pack_tokens):
                 if stop.is_set():
@@ -121,7 +124,3 @@ class Alignment:
                     at += count
                     task.advance()
         return [replace(one, states_RLD=states_RLD[ends[i] : ends[i + 1]]) for i, one in enumerate(examples)]
-
-
-FILE = "states.npy"
-"""Removed when the run has ended."""

@@ -24,8 +24,7 @@ from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
 from limbeck.settings import machine_memory
 from limbeck.training import checkpoints, memory
-from limbeck.training.alignment import FILE as STATES
-from limbeck.training.alignment import Alignment
+from limbeck.training.alignment import STATES, Alignment
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
@@ -62,10 +61,10 @@ def train(
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``sampling`` has the student write some of the batches,
-    ``alignment`` draws its hidden states to the teacher's (in training only: what is watched is the rest). Raises
-    `InvalidInput` for a training this machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see
-    `Watch.check`), and `Stopped`, with a checkpoint written, when ``stop`` is set.
+    result each set's own. ``sampling`` has the student write some of the batches, ``alignment`` draws its hidden states
+    to the teacher's (in training only: what is watched is the rest). Raises `InvalidInput` for a training this
+    machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see `Watch.check`), and `Stopped`, with a
+    checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs

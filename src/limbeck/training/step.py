@@ -111,13 +111,13 @@ def _accumulate_pack(
             (loss_C.sum() / of_tokens).backward()  # type: ignore[no-untyped-call]
         losses.objective += float(loss_C.detach().double().sum())
         losses.cross_entropy += float(likelihood_C.detach().double().sum())
-    distance = hidden_RD.new_zeros(())
-    if states is not None:
-        distance = states.aligned(inner, states.teacher_LRD).sum()
-        losses.objective += float(distance.detach().double())
-    if of_tokens and states is None:
-        hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
-    elif of_tokens:
+    if states is None:
+        if of_tokens:
+            hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
+        return
+    distance = states.aligned(inner, states.teacher_LRD).sum()
+    losses.objective += float(distance.detach().double())
+    if of_tokens:
         torch.autograd.backward([hidden_RD, distance / of_tokens], [leaf_RD.grad, None])
 
 
