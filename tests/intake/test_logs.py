@@ -54,7 +54,7 @@ def bucket(tmp_path):
         path = tmp_path / "rows.jsonl"
         where = str(objects.root / "desk") if folder else "s3://desk/logs/AWSLogs"
         counts = extract_logs(None if folder else objects, where, path, filters, responses_of)
-        return [json.loads(line) for line in path.read_text().splitlines()], counts, path.with_suffix(".csv")
+        return [json.loads(line) for line in path.read_bytes().splitlines()], counts, path.with_suffix(".csv")
 
     @contextmanager
     def read(**asked):
@@ -111,6 +111,30 @@ def test_system_prompts_and_turns_are_kept(bucket):
     bucket([record(request={"system": [{"text": "be short"}], "messages": messages})])
     rows, _, _ = bucket.extract()
     assert said(rows[0]) == [("system", "be short"), *turns]
+
+
+SEAMS = [
+    '"],["user","',
+    '[["system","',
+    "]]",
+    '"}]',
+    "\\",
+    '\\"],["assistant","',
+    "\n\u00e9\u2028",
+    '{"role":"user","content":"',
+]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(["a", *SEAMS]), min_size=1).map("".join), min_size=5, max_size=5))
+def test_no_text_is_taken_for_the_seam_of_two_turns(bucket, texts):
+    """Rows are written by their text: whatever stands in a turn stays in it."""
+    turns = list(zip(("system", "user", "assistant", "user", "assistant"), (f"x{text}" for text in texts), strict=True))
+    messages = [{"role": role, "content": [{"text": text}]} for role, text in turns[1:4]]
+    answer = {"output": {"message": {"role": "assistant", "content": [{"text": turns[4][1]}]}}}
+    bucket([record(request={"system": [{"text": turns[0][1]}], "messages": messages}, response=answer)])
+    rows, _, _ = bucket.extract(responses_of="m")
+    assert [said(row) for row in rows] == [turns]
 
 
 @pytest.mark.row(24)

@@ -94,6 +94,7 @@ def opened(folder: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
         }
     )
     try:
+        database.execute("set enable_progress_bar = false")  # its own, printed in notebooks
         yield database
     finally:
         database.close()
@@ -137,7 +138,11 @@ class LogRecords:
         """Fold equal conversations, and give every record its fate."""
         reasons = " ".join(f"when {at} then '{reason}'" for at, reason in enumerate(REASONS, 1))
         taken = "why = 0 and starts_with(asked, '[') and (answered is null or starts_with(answered, '='))"
-        sample = "" if self._asked.most is None else f"order by key limit {int(self._asked.most)}"
+        sample, rest = "", f"'{FOLDED}'"
+        if self._asked.most is not None:
+            sample = f"order by key limit {int(self._asked.most)}"
+            kept = "md5_number(asked) in (select key from folded)"
+            rest = f"case when {kept} then {rest} else 'outside the sample' end"
         self._database.execute(  # nothing here comes from outside
             f"""
             create table places as
@@ -158,8 +163,7 @@ class LogRecords:
                     case when starts_with(asked, '!') then substring(asked, 2)
                          when not ({taken}) then substring(answered, 2)
                          when pos in (select pos from folded) then null
-                         when md5_number(asked) in (select key from folded) then '{FOLDED}'
-                         else 'outside the sample' end end as reason
+                         else {rest} end end as reason
                 from records;
             """  # noqa: S608
         )

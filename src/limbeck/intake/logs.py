@@ -32,6 +32,19 @@ from limbeck.storage.objects import Objects
 __all__ = ["Asked", "LogTable", "bring_logs", "extract_logs", "read_logs"]
 
 
+_TURN = '{"role":"%s","content":"'
+
+_CHAT = f"""
+    '[' || replace(replace(replace(replace(asked[2:-3],
+        '["system","', '{_TURN % "system"}'), '["user","', '{_TURN % "user"}'),
+        '"],{_TURN % "user"}', '"}},{_TURN % "user"}'), '"],["assistant","', '"}},{_TURN % "assistant"}') || '}}'
+    || case when answered is null then ''
+            else ',{{"role":"assistant","content":' || to_json(substring(answered, 2)) || '}}' end || ']'
+"""
+"""SQL for the messages of a chat: a conversation in canonical form, and its answer, written anew by their text. Inside
+a JSON string every quote follows a backslash, so the seams of the turns are found nowhere else."""
+
+
 class LogTable:
     """A log, read, filtered and folded: what it holds, and its rows. Made by `read_logs`."""
 
@@ -68,10 +81,7 @@ class LogTable:
     def write_rows(self, path: Path) -> None:
         """The rows as chat, a line each: messages, the label as the last, metadata, and where it was logged."""
         self._copy(
-            "select list_concat("
-            " list_transform(from_json(asked, '[[\"VARCHAR\"]]'), lambda turn: {'role': turn[1], 'content': turn[2]}),"
-            " case when answered is null then [] else [{'role': 'assistant', 'content': substring(answered, 2)}] end"
-            " ) as messages, sent[1]::json as metadata,"
+            f"select ({_CHAT})::json as messages, sent[1]::json as metadata,"  # noqa: S608
             " {'file': name, 'line': pos - first + 1, 'copies': copies, 'others': sent[2:]::json[]} as log"
             " from folded join records using (pos) join places using (file) order by pos",
             path,

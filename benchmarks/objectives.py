@@ -1,0 +1,59 @@
+"""Objectives compared: the same students, prompts, teacher's answers and steps, and what is minimized.
+
+    python -m benchmarks.objectives FOLDER --home DIR
+
+FOLDER is a labelled set as `benchmarks/arms.py` reads it. The teacher is the demo's recipe on its labels; each seed
+draws its own prompts, which the teacher answers once for all arms. The processor's seconds are those of a whole job
+whose answers are there, but for the first arm, which asks them.
+
+Running it again goes on where it stopped; ``--only`` runs some of the arms, in several processes if wanted.
+"""
+
+from __future__ import annotations
+
+from benchmarks.arms import LabelledSet, Recipe, compare, outcome, parser, table
+from rich.console import Console
+
+from limbeck.cli.bars import watcher
+from limbeck.records import CustomModel
+
+OBJECTIVES: dict[str, Recipe] = {
+    "cross-entropy": {"cross_entropy": 1.0},
+    "forward KL": {"forward_kl": 1.0},
+    "reverse KL": {"reverse_kl": 1.0},
+    "Jensen-Shannon": {"jensen_shannon": 1.0},
+    "skewed forward KL": {"skewed_forward_kl": 1.0},
+    "forward KL and hidden states": {"forward_kl": 1.0, "hidden": {"measure": "relative", "weight": 3.0}},
+    "reverse KL, a quarter on-policy": {"reverse_kl": 1.0, "on_policy": {"share": 0.25}},
+}
+
+
+def main() -> None:
+    options = parser(__doc__, labelled=2400, prompts=1200)
+    options.add_argument("--only", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    given = options.parse_args()
+    data = LabelledSet.read(given)
+    teacher = data.teacher(watcher(Console(stderr=True)))
+
+    def arm(name: str, seed: int) -> Recipe:
+        prompts = data.prompts(seed, given.prompts)
+        made = data.distillation(
+            f"objective {name}".replace(",", ""), teacher, prompts, given.layers, given.epochs, seed
+        )
+        made["training"]["objective"] = OBJECTIVES[name]
+        return made
+
+    arms = {name: lambda seed, name=name: arm(name, seed) for name in given.only}
+    models: dict[str, list[CustomModel]] = {name: [] for name in arms}
+    for name, _, made in compare(arms, given.seeds, given.home):
+        models[name].append(made)
+    print(
+        table(
+            {name: outcome(found) for name, found in models.items()},
+            "forward KL" if "forward KL" in arms else next(iter(arms)),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
