@@ -76,6 +76,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     check_tokens(teacher, student, recipe)
     advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
+    asking = asking_of(recipe, teacher, framing, settings, work)
 
     examples = synthesis.augment(examples, writing(recipe, session, settings), recipe.synthesis)
     if recipe.synthesis.use_responses:
@@ -83,7 +84,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     else:
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
         reckon(answered, examples, named, teacher, recipe, settings, work)
-    kept = curation.sift(answered, examples, work, recipe.curation, asking_of(recipe, teacher, framing, settings, work))
+    kept = curation.sift(answered, examples, work, recipe.curation, asking)
     if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and answers_learned(recipe) == "all":
         kept = synthesis.read_earlier(kept, session)
     train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)

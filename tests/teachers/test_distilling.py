@@ -100,6 +100,22 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert cost["sentence"] in model.report["details"]["said"]
 
 
+def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, server, monkeypatch):
+    recipe["training"]["objective"] = {"cross_entropy": 1}
+    server.script = lambda text: json.dumps({"explanation": "so", "mark": 5}) if "judge" in text else intent(text)
+    judge = {"model": "wise", "endpoint": server.url, "key": "JUDGE_KEY", "prices": {"input": 0.01, "output": 0.01}}
+    recipe["curation"] = {"judge": {"model": judge}}
+    with pytest.raises(InvalidInput, match="JUDGE_KEY"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert not server.seen  # told before the teacher was asked
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    limbeck.distill(recipe, home=tmp_path / "home", resume=True)
+    kept = (tmp_path / "home" / "jobs" / "student" / "3-curation" / "kept.jsonl").read_text().splitlines()
+    assert [json.loads(row)["scores"] for row in kept] == [{"judge": 1.0}] * 14
+    assert len(server.seen) == 14 + 14 + 3  # answers, marks, the examination
+    assert "secret" not in "".join(path.read_text() for path in (tmp_path / "home" / "jobs").rglob("*.json*"))
+
+
 def test_a_student_learns_from_a_services_distributions(tmp_path, recipe, server, tiny_folder):
     server.logprobs = Telling(tiny_folder, tmp_path)
     server.faults.extend([None] * 7 + ["wrong length"])

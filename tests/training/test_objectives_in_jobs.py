@@ -28,7 +28,7 @@ def folders(tmp_path_factory):
     return teacher, other
 
 
-def distill(folders, tmp_path, objective, student=None, **synthesis):
+def distill(folders, tmp_path, objective, student=None, training=None, **synthesis):
     tmp_path.mkdir(exist_ok=True)
     heard = Heard()
     model = limbeck.distill(
@@ -39,7 +39,7 @@ def distill(folders, tmp_path, objective, student=None, **synthesis):
             "teacher": {"model": str(folders[0])},
             "student": {"model": str(student)} if student else {"shrink": {"layers": 1}},
             "synthesis": {"max_response_tokens": 16, "top_k": 8, **synthesis},
-            "training": {"objective": objective, "epochs": 1, "batch_size": 8},
+            "training": {"objective": objective, "epochs": 1, "batch_size": 8, **(training or {})},
             "evaluation": {"latency_requests": 2, "baseline": False, "max_response_tokens": 4},
             "export": {"gguf": "none"},
         },
@@ -65,6 +65,22 @@ def test_hidden_states_are_drawn_to_the_teachers(folders, tmp_path):
 def test_hidden_states_that_cannot_be_compared_are_refused(folders, tmp_path):
     with pytest.raises(InvalidInput, match=r"hidden: the teacher's tokens are not .*strongest .*\{forward_kl: 1\}"):
         distill(folders, tmp_path, {"forward_kl": 1, "hidden": {}}, folders[1])
+
+
+@pytest.mark.parametrize(
+    ("objective", "training", "fault"),
+    [
+        ({"hidden": {"layers": {2: 2}}}, {}, r"hidden\.layers: 2; the student has 1 layers"),
+        ({"hidden": {"layers": {1: 3}}}, {}, r"hidden\.layers: 3; the teacher has 2 layers"),
+        ({}, {"freeze_layers": 1}, r"freeze_layers: 1; the model has 1 layers"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused_before_the_teacher_is_asked(
+    folders, tmp_path, objective, training, fault
+):
+    with pytest.raises(InvalidInput, match=fault):
+        distill(folders, tmp_path, {"forward_kl": 1, **objective}, training=training)
+    assert not list((tmp_path / "home" / "jobs" / "job").glob("2-synthesis/answers*"))
 
 
 def test_tokens_drawn_from_the_teacher(folders, tmp_path):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.recipe.section import Section
+from limbeck.recipe.teacher import Teacher
 
 __all__ = ["Curation", "Inside", "Judge", "Votes", "Weight"]
 
@@ -31,12 +32,17 @@ class Votes(Section):
 class Judge(Section):
     """A model marks every answer, from 0 to 1."""
 
-    model: Annotated[str, Field(min_length=1)] | None = None
-    """Who judges: a catalog id, a registered name or a folder; by default the teacher."""
+    model: Teacher | None = None
+    """Who judges, as `teacher` is given or by its name alone; by default the teacher."""
     rubric: Annotated[str, Field(min_length=1)] = "Correctness"
     """What the mark is for: the name of one of the built-in rubrics, or a question of your own."""
     threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Drop an answer with a lower mark."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _a_name_alone(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
 
 
 class Curation(Section):

@@ -69,7 +69,8 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
     synthesis = values.get("synthesis")
     augment = synthesis.get("augment") if isinstance(synthesis, dict) else None
     writer = augment.get("writer") if isinstance(augment, dict) else None
-    for chosen in (values.get("teacher"), values.get("student"), judge, *tried, writer):
+    judging = judge.get("model") if isinstance(judge, dict) else None
+    for chosen in (values.get("teacher"), values.get("student"), judge, judging, *tried, writer):
         if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
             chosen["model"] = str((folder / chosen["model"]).resolve())
 

@@ -194,7 +194,8 @@ class Recipe(Section):
         """The names of all models that are loaded here, as the catalog knows them."""
         tried = (*self.trial.teachers, self.trial.judge) if self.trial else ()
         writer = self.synthesis.augment and self.synthesis.augment.writer
-        named = [teacher.model for teacher in (self.teacher, *tried, writer) if teacher and not teacher.remote]
+        judge = self.curation.judge and self.curation.judge.model
+        named = [teacher.model for teacher in (self.teacher, *tried, writer, judge) if teacher and not teacher.remote]
         return tuple(named) if self.student.model is None else (*named, self.student.model)
 
     @property
@@ -224,7 +225,8 @@ class Recipe(Section):
         values = self.dump()
         trial = values["trial"] or {"teachers": [], "judge": None}
         writer = (values["synthesis"]["augment"] or {}).get("writer")
-        for teacher in (values["teacher"], *trial["teachers"], trial["judge"], writer):
+        judge = (values["curation"]["judge"] or {}).get("model")
+        for teacher in (values["teacher"], *trial["teachers"], trial["judge"], writer, judge):
             for key in INCIDENTAL:
                 (teacher or {}).pop(key, None)
         return values

@@ -26,6 +26,8 @@ def check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, re
     """Refuse, before anything is paid for, an objective that the two models do not bear."""
     if isinstance(teacher, LocalTeacher) or recipe.auto:
         _choose(recipe, student, None if recipe.synthesis.use_responses else teacher)
+        if isinstance(teacher, LocalTeacher) and recipe.objective.hidden is not None:
+            training.layers_paired(recipe.objective.hidden, student.model.config, teacher.engine.model.config)
         return
     if recipe.objective.hidden is not None:
         raise InvalidInput(

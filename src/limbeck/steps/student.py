@@ -10,6 +10,7 @@ from limbeck.models.students import begin, renamed, within
 from limbeck.recipe import Recipe, Shrink
 from limbeck.records import Document, Example, digest
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
+from limbeck.training import check_frozen
 
 __all__ = ["begun", "trained", "weights_digest"]
 
@@ -28,7 +29,9 @@ def begun(
             told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
             write_json(chosen, {"chosen": told[0]["shrink"], "candidates": told})
         shrink = Shrink.model_validate(read_json(chosen)["chosen"])
-    return begin(base, shrink, recipe.name, learned)
+    student = begin(base, shrink, recipe.name, learned)
+    check_frozen(student.model, recipe.training)
+    return student
 
 
 def trained(student: LoadedModel, work: Workspace) -> LoadedModel:

@@ -68,7 +68,13 @@ def framing_of(recipe: Recipe) -> synthesis.Framing:
 def asking_of(
     recipe: Recipe, teacher: teachers.Teacher | None, framing: synthesis.Framing, settings: Settings, work: Workspace
 ) -> curation.Asking:
-    """Whom curation may ask: the teacher as the synthesis asks it, and a judge; each question is paid for once."""
+    """Whom curation may ask: the teacher as the synthesis asks it, and a judge; each question is paid for once.
+
+    A judge behind an address is opened here, so that a key that is missing is told before anybody is asked; one whose
+    weights are here only when it is needed.
+    """
+    named = None if recipe.curation.judge is None else recipe.curation.judge.model
+    far = opened(named, recipe, settings, work) if named is not None and named.remote else None
 
     def put(model: teachers.Teacher, questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
         return teachers.ask(model, questions, how, settings.answers, work.progress, work.stop, name)
@@ -78,8 +84,7 @@ def asking_of(
         return put(teacher, [framing.question(example, text) for example, text in pairs], how, name)
 
     def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
-        plan = recipe.curation.judge
-        judge = LocalTeacher(load(plan.model, settings)) if plan is not None and plan.model is not None else teacher
+        judge = far or (teacher if named is None else opened(named, recipe, settings, work))
         assert judge is not None, "the recipe's own check sees to this"
         return put(judge, questions, how, name)
 

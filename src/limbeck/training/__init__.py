@@ -7,11 +7,11 @@ the order of the data, `schedule` the learning rate, `checkpoints` what is left 
 `memory` whether there is room to begin.
 """
 
-from limbeck.training.alignment import Alignment
+from limbeck.training.alignment import Alignment, layers_paired
 from limbeck.training.choice import Choice, choose, pair_of
 from limbeck.training.crossing import Crossing, coverage
 from limbeck.training.examples import TrainingExample, prepare, prepare_text, same_tokens, with_distributions
-from limbeck.training.loop import load_trained, train
+from limbeck.training.loop import check_frozen, load_trained, train
 from limbeck.training.on_policy import Sampling
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "Crossing",
     "Sampling",
     "TrainingExample",
+    "check_frozen",
     "choose",
     "coverage",
+    "layers_paired",
     "load_trained",
     "pair_of",
     "prepare",

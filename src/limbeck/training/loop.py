@@ -32,7 +32,7 @@ from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses, accumulate
 from limbeck.training.watch import Watch
 
-__all__ = ["load_trained", "train"]
+__all__ = ["check_frozen", "load_trained", "train"]
 
 METRICS = (
     "step_number",
@@ -177,17 +177,22 @@ def load_trained(model: Any, folder: Path) -> None:
     model.eval()
 
 
+def check_frozen(model: Any, plan: Training) -> None:
+    """Raise `InvalidInput` where no layer would be left to learn."""
+    depth = len(model.get_decoder().layers)
+    if plan.freeze_layers >= depth:
+        raise InvalidInput(
+            f"training.freeze_layers: {plan.freeze_layers}; the model has {depth} layers, some of which must"
+            f" learn; expected {depth - 1} or fewer"
+        )
+
+
 def _freeze(model: Any, plan: Training) -> None:
     if plan.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     if plan.freeze_layers:
-        layers = model.get_decoder().layers
-        if plan.freeze_layers >= len(layers):
-            raise InvalidInput(
-                f"training.freeze_layers: {plan.freeze_layers}; the model has {len(layers)} layers, some of which must"
-                f" learn; expected {len(layers) - 1} or fewer"
-            )
-        layers[: plan.freeze_layers].requires_grad_(False)
+        check_frozen(model, plan)
+        model.get_decoder().layers[: plan.freeze_layers].requires_grad_(False)
 
 
 def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
