@@ -22,6 +22,7 @@ from rich.console import Console
 
 import limbeck
 from limbeck.cli.bars import watcher
+from limbeck.errors import TrainingDiverged
 from limbeck.evaluation.metrics import difference, exact_match, mean_score
 from limbeck.records import CustomModel, Score
 
@@ -124,12 +125,19 @@ class Outcome:
 
 
 def compare(arms: Mapping[str, Arm], seeds: Sequence[int], home: Path) -> Iterator[tuple[str, int, CustomModel]]:
-    """Run every arm with every seed, one after another; a job that was done is read. Beside each, what it computed."""
+    """Run every arm with every seed, one after another; a job that was done is read. Beside each, what it computed.
+
+    A run that diverges is told, and yields nothing.
+    """
     watch = watcher(Console(stderr=True))
     for seed in seeds:
         for arm, recipe in arms.items():
             began = time.process_time()
-            made = limbeck.distill(recipe(seed), home=home, resume=True, progress=watch)
+            try:
+                made = limbeck.distill(recipe(seed), home=home, resume=True, progress=watch)
+            except TrainingDiverged as error:
+                print(f"- {arm}, seed {seed}: {error}", flush=True)
+                continue
             spent = home / "jobs" / made.name / "processor-seconds.txt"
             if not spent.exists():
                 spent.write_text(f"{time.process_time() - began:.1f}\n", encoding="utf-8")

@@ -22,9 +22,13 @@ OBJECTIVES: dict[str, Recipe] = {
     "forward KL": {"forward_kl": 1.0},
     "reverse KL": {"reverse_kl": 1.0},
     "Jensen-Shannon": {"jensen_shannon": 1.0},
-    "skewed forward KL": {"skewed_forward_kl": 1.0},
+    "forward and reverse KL": {"forward_kl": 0.5, "reverse_kl": 0.5},
     "forward KL and hidden states": {"forward_kl": 1.0, "hidden": {"measure": "relative", "weight": 3.0}},
-    "reverse KL, a quarter on-policy": {"reverse_kl": 1.0, "on_policy": {"share": 0.25}},
+    "forward and reverse KL, a quarter on-policy": {
+        "forward_kl": 0.5,
+        "reverse_kl": 0.5,
+        "on_policy": {"share": 0.25},
+    },
 }
 
 
@@ -47,12 +51,8 @@ def main() -> None:
     models: dict[str, list[CustomModel]] = {name: [] for name in arms}
     for name, _, made in compare(arms, given.seeds, given.home):
         models[name].append(made)
-    print(
-        table(
-            {name: outcome(found) for name, found in models.items()},
-            "forward KL" if "forward KL" in arms else next(iter(arms)),
-        )
-    )
+    found = {name: outcome(made) for name, made in models.items() if made}
+    print(table(found, "forward KL" if "forward KL" in found else next(iter(found))))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,26 @@ def test_what_bedrock_would_refuse_is_told_and_what_its_first_documentation_did(
     assert "first documentation ended at 20" in most.text
 
 
+@pytest.mark.parametrize(
+    ("objective", "shrink", "told"),
+    [
+        ({"reverse_kl": 1}, True, True),
+        ({"jensen_shannon": 2}, True, True),
+        ({"reverse_kl": 1}, False, False),
+        ({"reverse_kl": 1, "forward_kl": 0.1}, True, False),
+        ({"forward_kl": 1}, True, False),
+    ],
+)
+def test_an_objective_that_does_not_begin_from_a_cut_student_is_told(objective, shrink, told):
+    student = {"shrink": {"layers": 2}} if shrink else {"model": "test.student"}
+    found = [
+        one for one in advise(recipe(training={"objective": objective}, student=student), counts()) if "M1" in one.rules
+    ]
+    assert [one.stance for one in found] == (["mind"] if told else [])
+    if told:
+        assert found[0].value["forward_kl"] == 0.5 and set(found[0].value) == {"forward_kl", *objective}
+
+
 @pytest.mark.row(37)
 def test_prompts_without_answers_want_ten_golden_pairs_and_those_with_them_a_policy():
     assert by_rule(advise(recipe(), counts(golden=0)), "T10").stance == "consider"

@@ -1,4 +1,7 @@
-"""Rules T1 to T9: epochs, warm-up and learning rate, by the amount of data and the size of the student."""
+"""Rules T1 to T9: epochs, warm-up and learning rate, by the amount of data and the size of the student.
+
+M1 is none of the guides': an objective that was seen not to begin here.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ def hyperparameters(recipe: Recipe, counts: Counts) -> Iterator[Advice]:
     yield _epochs(recipe, counts)
     yield _warmup(recipe, counts)
     yield _rate(recipe, counts)
+    yield from _objective(recipe)
 
 
 def total_steps(recipe: Recipe, counts: Counts) -> int:
@@ -155,6 +159,24 @@ def _rate(recipe: Recipe, counts: Counts) -> Advice:
         GUIDE,
         value,
         measured,
+    )
+
+
+def _objective(recipe: Recipe) -> Iterator[Advice]:
+    """Divergences whose gradient is weighted by the student's own likelihoods, for a student that has none yet."""
+    weights = recipe.objective.weights
+    if recipe.student.shrink is None or not weights or not set(weights) <= {"reverse_kl", "jensen_shannon"}:
+        return
+    named = " and ".join(weights)
+    yield Advice(
+        ("M1",),
+        "training.objective",
+        "mind",
+        f"{named} alone does not teach a student that is cut from a larger model; put forward_kl beside it",
+        "its gradient is as small as the likelihood that the student gives to the teacher's words, and a cut student"
+        " gives them none",
+        NOTES,
+        {"forward_kl": 0.5, **{name: weight / 2 for name, weight in weights.items()}},
     )
 
 

@@ -87,7 +87,7 @@ class Advice:
     """One piece of advice, with its reason and the rule it comes from."""
 
     rules: tuple[str, ...]
-    """T1 to T20, as the reference numbers them."""
+    """T1 to T20, as the reference numbers them; M1 is of our own measuring."""
     about: str
     """The key of the recipe, or the part of the data, that it is about."""
     stance: Stance
