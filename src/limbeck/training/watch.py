@@ -75,5 +75,5 @@ class Watch:
             raise TrainingDiverged(
                 f"step {step}: the answers' tokens cost {found:.3g} nats each, for {LOST_STEPS} steps more than at the"
                 f" first step ({self.first:.3g}) and than a blind guess at {vocabulary} tokens would ({blind:.3g});"
-                f" expected less. {way_out}"
+                f" expected less. {way_out}; beside reverse_kl or jensen_shannon put forward_kl"
             )
