@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BUILTIN", "Rubric", "named", "question", "read_mark"]
+__all__ = ["BUILTIN", "MARK_TOKENS", "Rubric", "named", "question", "read_mark"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Rubric:
     good: bool = True
     """Whether a high mark is good; of harm it is not."""
 
+
+MARK_TOKENS = 256
+"""Room for a sentence and a mark."""
 
 FIVE = (("1", 0.0), ("2", 0.25), ("3", 0.5), ("4", 0.75), ("5", 1.0))
 YES = (("no", 0.0), ("yes", 1.0))

@@ -109,6 +109,10 @@ def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, se
         limbeck.distill(recipe, home=tmp_path / "home")
     assert not server.seen  # told before the teacher was asked
     monkeypatch.setenv("JUDGE_KEY", "secret")
+    recipe["curation"]["judge"]["model"] = {**judge, "budget": {"request_tokens": 20}}
+    with pytest.raises(InvalidInput, match=r"curation\.judge\.model\.budget\.request_tokens is 20"):
+        limbeck.distill(recipe, home=tmp_path / "home", resume=True)
+    recipe["curation"]["judge"]["model"] = judge
     limbeck.distill(recipe, home=tmp_path / "home", resume=True)
     kept = (tmp_path / "home" / "jobs" / "student" / "3-curation" / "kept.jsonl").read_text().splitlines()
     assert [json.loads(row)["scores"] for row in kept] == [{"judge": 1.0}] * 14

@@ -75,6 +75,24 @@ def test_prompts_that_the_teacher_is_to_write_are_foreseen(recipe, settings):
 
 
 @pytest.mark.row(70)
+def test_a_judges_marks_are_foreseen_with_its_own_prices(recipe, settings):
+    alone = forecast(Recipe.build(recipe), settings)
+    judge = {**PRICED, "model": "stern", "prices": {"input": 0.01, "output": 0.02}}
+    marked = forecast(Recipe.build({**recipe, "curation": {"judge": {"model": judge}}}), settings)
+    found = marked.judged
+    assert alone.judged is None and (marked.prompt_tokens, marked.usd) == (alone.prompt_tokens, alone.usd)
+    assert (found.judge, found.questions, found.response_tokens.high) == (
+        "stern",
+        alone.answered,
+        256.0 * alone.answered,
+    )
+    assert found.prompt_tokens > alone.answered * 40  # the rubric's words among them
+    assert found.usd.high == pytest.approx((0.01 * found.prompt_tokens + 0.02 * found.response_tokens.high) / 1000)
+    best = {"judge": {"model": judge}, "votes": {"samples": 3, "choose": "judge"}}
+    assert forecast(Recipe.build({**recipe, "curation": best}), settings).judged.questions == 3 * alone.answered
+    assert any(line.startswith("judge:    stern gives") for line in marked.lines)
+
+
 def test_the_command_prints_the_estimate_for_a_model_here_and_for_a_service(recipe, tmp_path, tiny_folder):
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     run = CliRunner().invoke(

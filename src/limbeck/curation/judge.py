@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from limbeck.curation.asking import Asking
 from limbeck.records import AnsweredExample, GenerationSettings, Message, Prompt, Question
-from limbeck.rubrics import Rubric, question, read_mark
+from limbeck.rubrics import MARK_TOKENS, Rubric, question, read_mark
 
 __all__ = ["marks"]
 
-SETTINGS = GenerationSettings(max_tokens=256)
-"""Greedy, with room for a sentence and a mark."""
+SETTINGS = GenerationSettings(max_tokens=MARK_TOKENS)
+"""Greedy."""
 
 
 def marks(items: Sequence[AnsweredExample], rubric: Rubric, asking: Asking) -> list[tuple[float | None, str]]:

@@ -41,10 +41,12 @@ def chosen(
     return candidates[synthesis.choose_teacher(sessions, judge, examples, *plan)]
 
 
-def opened(teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspace) -> LocalTeacher | RemoteTeacher:
-    """A teacher ready to answer, in this process or over the network."""
+def opened(
+    teacher: Teacher, recipe: Recipe, settings: Settings, work: Workspace, key: str = "teacher"
+) -> LocalTeacher | RemoteTeacher:
+    """A teacher ready to answer, in this process or over the network; the recipe has it under ``key``."""
     if teacher.remote:
-        return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say)
+        return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say, key)
     if teacher.via == "llama.cpp":
         return llama_teacher(teacher, settings, work.progress.say)
     return LocalTeacher(load(teacher.model, settings))
@@ -55,7 +57,7 @@ def writing(recipe: Recipe, session: synthesis.Session, settings: Settings) -> s
     plan = recipe.synthesis.augment
     if plan is None or plan.writer is None:
         return session
-    return replace(session, teacher=opened(plan.writer, recipe, settings, session.work))
+    return replace(session, teacher=opened(plan.writer, recipe, settings, session.work, "synthesis.augment.writer"))
 
 
 def framing_of(recipe: Recipe) -> synthesis.Framing:
@@ -74,7 +76,7 @@ def asking_of(
     weights are here only when it is needed.
     """
     named = None if recipe.curation.judge is None else recipe.curation.judge.model
-    far = opened(named, recipe, settings, work) if named is not None and named.remote else None
+    far = opened(named, recipe, settings, work, "curation.judge.model") if named is not None and named.remote else None
 
     def put(model: teachers.Teacher, questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
         return teachers.ask(model, questions, how, settings.answers, work.progress, work.stop, name)

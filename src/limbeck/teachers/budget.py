@@ -45,11 +45,14 @@ class Spent:
 class Purse:
     """A job's budget, and what is left of it. One event loop at a time."""
 
-    def __init__(self, budget: Budget, prices: Prices | None, folder: Path | None = None) -> None:
-        """``folder``: the job's, where the journal lies. Raises `InvalidInput` for a cap on money without prices."""
+    def __init__(self, budget: Budget, prices: Prices | None, folder: Path | None = None, key: str = "teacher") -> None:
+        """``folder``: the job's, where the journal lies. ``key``: the recipe's, where the budget stands.
+
+        Raises `InvalidInput` for a cap on money without prices.
+        """
         if prices is None and (budget.usd is not None or budget.request_usd is not None):
-            raise InvalidInput("teacher.budget: a cap in US dollars needs teacher.prices: {input: …, output: …}")
-        self.budget, self.prices = budget, prices
+            raise InvalidInput(f"{key}.budget: a cap in US dollars needs {key}.prices: {{input: …, output: …}}")
+        self.budget, self.prices, self._key = budget, prices, key
         self._path = None if folder is None else folder / JOURNAL
         self._read = 0
         self._costs: dict[str, Spent] = {}
@@ -84,7 +87,7 @@ class Purse:
         ):
             if cap is not None and need > cap:
                 raise InvalidInput(
-                    f"a request may take up to {need:,.6g} {unit}; teacher.budget.request_{unit} is {cap:,.6g}"
+                    f"a request may take up to {need:,.6g} {unit}; {self._key}.budget.request_{unit} is {cap:,.6g}"
                 )
         while (why := self._too_much(worst)) is not None:
             if not self._open:
@@ -117,8 +120,8 @@ class Purse:
         ):
             if cap is not None and have + need > cap:
                 return (
-                    f"teacher.budget.{name} is {cap:,.6g}: {have:,.6g} are used, and the next request may take up to"
-                    f" {need:,.6g}; what is answered is kept; raise teacher.budget.{name}"
+                    f"{self._key}.budget.{name} is {cap:,.6g}: {have:,.6g} are used, and the next request may take up"
+                    f" to {need:,.6g}; what is answered is kept; raise {self._key}.budget.{name}"
                 )
         return None
 

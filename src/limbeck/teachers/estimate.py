@@ -5,7 +5,8 @@ teacher's. How long answers become nobody knows beforehand: the high end is ever
 as long as the rows' own labels, or a tenth of the longest where there are none. Time is a range for the same reason,
 and because a service's or a machine's speed is only assumed here. Answers that are stored already cost nothing, which
 is not reckoned with: an estimate is for a first run. Prompts that the teacher is to write (`synthesis.augment`) are
-taken to be as long as those given, and to cost a question each; many are refused where the teacher is small.
+taken to be as long as those given, and to cost a question each; many are refused where the teacher is small. A judge is
+reckoned for every answer, since none is known to be dropped before it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from limbeck.models.chat import Renderer
 from limbeck.models.sizes import parameters
 from limbeck.models.tokenizer import Tokenizer
 from limbeck.recipe import Prices, Recipe, Teacher
-from limbeck.records import Example, Question
+from limbeck.records import Example, Message, Prompt, Question
+from limbeck.rubrics import MARK_TOKENS, named, question
 from limbeck.settings import Settings
 
 __all__ = ["Estimate", "Range", "estimate", "prices_of"]
@@ -36,6 +38,8 @@ SERVICE_PACE = (100.0, 15.0)
 """Tokens a second of one answer from a service, at best and at worst."""
 SERVICE_WAIT = (0.2, 1.5)
 """Seconds before a service's first token."""
+LEAST_MARK = 20
+"""Tokens of a mark with a short sentence."""
 WORDS_OF_A_QUESTION = 60
 """Tokens of the words with which a prompt like another is asked for, the other left out."""
 MACHINE_PACE = (3e10, 2e9)
@@ -48,6 +52,27 @@ class Range:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a judge's part of a job may take."""
+
+    judge: str
+    questions: int
+    """An answer each, or as many as there are samples of it."""
+    prompt_tokens: int
+    response_tokens: Range
+    usd: Range | None
+    """None where there are no prices."""
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        cost = f"{self.usd.low:.4g} to {self.usd.high:.4g} USD" if self.usd else "cost unknown: there are no prices"
+        low, high = self.response_tokens.low, self.response_tokens.high
+        tokens = f"about {self.prompt_tokens:,} tokens of questions, {low:,.0f} to {high:,.0f} of marks"
+        return f"judge:    {self.judge} gives {self.questions:,} marks; {tokens}; {cost}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,8 @@ class Estimate:
     seconds: Range
     usd: Range | None
     """None where there are no prices."""
+    judged: Judging | None = None
+    """The judge's part, where the recipe has one."""
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
@@ -82,6 +109,7 @@ class Estimate:
             f"tokens:   about {self.prompt_tokens:,} of prompts, {tokens.low:,.0f} to {tokens.high:,.0f} of answers",
             f"time:     {_duration(self.seconds.low)} to {_duration(self.seconds.high)} for the teacher's answers",
             f"cost:     {cost}",
+            *([self.judged.line] if self.judged else []),
         ]
 
 
@@ -123,6 +151,7 @@ def estimate(
         answers,
         _seconds(teacher, questions, prompt_tokens, answers, settings),
         usd or None,
+        _judged(recipe, [e for e in examples if e.split != "held-out"], made, teacher, settings),
     )
 
 
@@ -132,6 +161,28 @@ def prices_of(teacher: Teacher, settings: Settings) -> Prices | None:
         return teacher.prices or find(teacher.model, settings).prices
     except (UnknownModel, DamagedArtifact):  # a service's own name
         return None
+
+
+def _judged(
+    recipe: Recipe, examples: Sequence[Example], made: int, teacher: Teacher, settings: Settings
+) -> Judging | None:
+    plan, votes = recipe.curation.judge, recipe.curation.votes
+    if plan is None:
+        return None
+    judge = plan.model or teacher
+    rubric, count = named(plan.rubric), _counter(judge, recipe.student.model, settings)
+    told = ("\n\n".join(message.text for message in e.prompt.messages) for e in examples)
+    asked = [Question(Prompt((Message("user", question(rubric, text, None, "")),))) for text in told]
+    drawn = [e for e in examples if not _is_given(e, recipe)] if votes is not None and votes.choose == "judge" else []
+    more = 0 if votes is None else (votes.samples - 1) * (len(drawn) + (made if drawn else 0))
+    questions = len(examples) + made + more
+    share = _label_share([e.label for e in examples if e.label is not None], recipe.asking.max_tokens)
+    answer_tokens = share * recipe.asking.max_tokens
+    prompt_tokens = round(questions * (_mean(asked, count) + answer_tokens))
+    marks = Range(float(questions * LEAST_MARK), float(questions * MARK_TOKENS))
+    prices = prices_of(judge, settings)
+    usd = prices and Range(prices.cost(prompt_tokens, marks.low), prices.cost(prompt_tokens, marks.high))
+    return Judging(judge.model, questions, prompt_tokens, marks, usd or None)
 
 
 def _is_given(example: Example, recipe: Recipe) -> bool:

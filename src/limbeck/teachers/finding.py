@@ -36,8 +36,9 @@ def remote_teacher(
     settings: Settings,
     folder: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    key: str = "teacher",
 ) -> RemoteTeacher:
-    """A teacher over the network, as the recipe has it.
+    """A teacher over the network, as the recipe has it under ``key``.
 
     ``student`` names the model whose tokenizer reads the teacher's log-probabilities, where the recipe names no
     other. ``folder``: the job's, where its spending is written down. Raises `InvalidInput` for a key that is not set,
@@ -46,7 +47,7 @@ def remote_teacher(
     renderer = _renderer(teacher.tokenizer or student, settings, must=teacher.tokenizer is not None)
     made = RemoteTeacher(
         _endpoint(teacher, renderer),
-        Purse(teacher.budget, prices_of(teacher, settings), folder),
+        Purse(teacher.budget, prices_of(teacher, settings), folder, key),
         teacher.concurrency,
         Patience(attempts=teacher.attempts),
         say=say,
