@@ -163,8 +163,8 @@ def table(outcomes: Mapping[str, Outcome], base: str) -> str:
     from ``base`` on the same rows."""
     against = np.mean(outcomes[base].right, axis=0).tolist()
     lines = [
-        f"| arm | exact match, % | the seeds | from {base} | agreement, % | processor seconds |",
-        "|---|---|---|---|---|---|",
+        f"| arm | exact match, % | the seeds | from {base} | agreement, % | teacher, % | processor seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, found in outcomes.items():
         rows = np.mean(found.right, axis=0).tolist()
@@ -172,9 +172,10 @@ def table(outcomes: Mapping[str, Outcome], base: str) -> str:
         apart = "" if arm == base else told(difference(rows, against, 0), "+")
         agreeing = told(mean_score(np.mean(found.agreeing, axis=0).tolist(), 0))
         spread, spent = ", ".join(f"{one:.1f}" for one in each), np.median(found.seconds)
-        lines.append(f"| {arm} | {told(mean_score(rows, 0))} | {spread} | {apart} | {agreeing} | {spent:.0f} |")
-    teacher = [row for found in outcomes.values() for row in found.teacher]
-    lines.append(f"\nTeacher: {told(mean_score(np.mean(teacher, axis=0).tolist(), 0))} exact match.")
+        teacher = 100 * np.mean(found.teacher)
+        lines.append(
+            f"| {arm} | {told(mean_score(rows, 0))} | {spread} | {apart} | {agreeing} | {teacher:.1f} | {spent:.0f} |"
+        )
     return "\n".join(lines)
 
 
