@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,13 @@ class Outcome:
     seconds: list[float]
 
 
-def compare(arms: Mapping[str, Arm], seeds: Sequence[int], home: Path) -> Iterator[tuple[str, int, CustomModel]]:
+def compare(arms: Mapping[str, Arm], seeds: Sequence[int], home: Path) -> dict[str, list[CustomModel]]:
     """Run every arm with every seed, one after another; a job that was done is read. Beside each, what it computed.
 
-    A run that diverges is told, and yields nothing.
+    Gives each arm's models by seed. A run that diverges is told and has none; an arm of such runs alone is left out.
     """
     watch = watcher(Console(stderr=True))
+    models: dict[str, list[CustomModel]] = {}
     for seed in seeds:
         for arm, recipe in arms.items():
             began = time.process_time()
@@ -141,10 +142,11 @@ def compare(arms: Mapping[str, Arm], seeds: Sequence[int], home: Path) -> Iterat
             spent = home / "jobs" / made.name / "processor-seconds.txt"
             if not spent.exists():
                 spent.write_text(f"{time.process_time() - began:.1f}\n", encoding="utf-8")
-            yield arm, seed, made
+            models.setdefault(arm, []).append(made)
+    return models
 
 
-def outcome(models: Sequence[CustomModel]) -> Outcome:
+def _outcome(models: Sequence[CustomModel]) -> Outcome:
     """What the held-out answers of one arm's models say, a model a seed."""
     right, agreeing, teacher, seconds = [], [], [], []
     for model in models:
@@ -158,9 +160,10 @@ def outcome(models: Sequence[CustomModel]) -> Outcome:
     return Outcome(right, agreeing, teacher, seconds)
 
 
-def table(outcomes: Mapping[str, Outcome], base: str) -> str:
-    """Means over seeds with 95% bootstrap intervals over rows, the least and most of the seeds, and what parts an arm
-    from ``base`` on the same rows."""
+def table(models: Mapping[str, Sequence[CustomModel]], base: str) -> str:
+    """Means over seeds with 95% bootstrap intervals over rows, each seed's own, and what parts an arm from ``base`` on
+    the same rows."""
+    outcomes = {arm: _outcome(found) for arm, found in models.items()}
     against = np.mean(outcomes[base].right, axis=0).tolist()
     lines = [
         f"| arm | exact match, % | the seeds | from {base} | agreement, % | teacher, % | processor seconds |",

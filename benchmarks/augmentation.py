@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.arms import MODEL, LabelledSet, Recipe, compare, outcome, parser, table
+from benchmarks.arms import MODEL, LabelledSet, Recipe, compare, parser, table
 from rich.console import Console
 
 from limbeck.cli.bars import watcher
-from limbeck.records import CustomModel
 
 
 def main() -> None:
@@ -52,15 +51,11 @@ def main() -> None:
         "augmented": augmented,
         "real": lambda seed: arm("real", seed, given.to, given.epochs),
     }
-    models: dict[str, list[CustomModel]] = {name: [] for name in arms}
-    said = []
-    for name, seed, made in compare(arms, given.seeds, given.home):
-        models[name].append(made)
-        if name == "augmented":
-            summary = json.loads((made.path.parent / "2-augmented" / "summary.json").read_text(encoding="utf-8"))
-            said.append(f"- seed {seed}: {summary['sentence']}")
-    print(table({name: outcome(found) for name, found in models.items()}, "given"))
-    print("\n" + "\n".join(said))
+    models = compare(arms, given.seeds, given.home)
+    print(table(models, "given") + "\n")
+    for made in models["augmented"]:
+        summary = json.loads((made.path.parent / "2-augmented" / "summary.json").read_text(encoding="utf-8"))
+        print(f"- {made.name}: {summary['sentence']}")
 
 
 if __name__ == "__main__":

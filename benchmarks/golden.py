@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.arms import LAYERS, MODEL, SYSTEM, LabelledSet, Recipe, compare, outcome, parser, table
-
-from limbeck.records import CustomModel
+from benchmarks.arms import LAYERS, MODEL, SYSTEM, LabelledSet, Recipe, compare, parser, table
 
 
 def in_turn(rows: list[Recipe], count: int) -> list[Recipe]:
@@ -62,10 +60,7 @@ def main() -> None:
         "chosen": lambda seed: arm("chosen", seed, given.pool, "similar", False),
         "chosen, learned": lambda seed: arm("chosen learned", seed, given.pool, "similar", True),
     }
-    models: dict[str, list[CustomModel]] = {name: [] for name in arms}
-    for name, _, made in compare(arms, given.seeds, given.home):
-        models[name].append(made)
-    print(table({name: outcome(found) for name, found in models.items()}, "none"))
+    print(table(compare(arms, given.seeds, given.home), "none"))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ Running it again goes on where it stopped; ``--only`` runs some of the arms, in 
 
 from __future__ import annotations
 
-from benchmarks.arms import LabelledSet, Recipe, compare, outcome, parser, table
+from benchmarks.arms import LabelledSet, Recipe, compare, parser, table
 from rich.console import Console
 
 from limbeck.cli.bars import watcher
-from limbeck.records import CustomModel
 
 OBJECTIVES: dict[str, Recipe] = {
     "cross-entropy": {"cross_entropy": 1.0},
@@ -48,10 +47,7 @@ def main() -> None:
         return made
 
     arms = {name: lambda seed, name=name: arm(name, seed) for name in given.only}
-    models: dict[str, list[CustomModel]] = {name: [] for name in arms}
-    for name, _, made in compare(arms, given.seeds, given.home):
-        models[name].append(made)
-    found = {name: outcome(made) for name, made in models.items() if made}
+    found = compare(arms, given.seeds, given.home)
     print(table(found, "forward KL" if "forward KL" in found else next(iter(found))))
 
 

@@ -74,7 +74,6 @@ def test_prompts_that_the_teacher_is_to_write_are_foreseen(recipe, settings):
     assert found.usd.high > plain.usd.high and found.seconds.low > plain.seconds.low
 
 
-@pytest.mark.row(70)
 def test_a_judges_marks_are_foreseen_with_its_own_prices(recipe, settings):
     alone = forecast(Recipe.build(recipe), settings)
     judge = {**PRICED, "model": "stern", "prices": {"input": 0.01, "output": 0.02}}
@@ -93,6 +92,7 @@ def test_a_judges_marks_are_foreseen_with_its_own_prices(recipe, settings):
     assert any(line.startswith("judge:    stern gives") for line in marked.lines)
 
 
+@pytest.mark.row(70)
 def test_the_command_prints_the_estimate_for_a_model_here_and_for_a_service(recipe, tmp_path, tiny_folder):
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     run = CliRunner().invoke(

@@ -173,9 +173,9 @@ def _judged(
     rubric, count = named(plan.rubric), _counter(judge, recipe.student.model, settings)
     told = ("\n\n".join(message.text for message in e.prompt.messages) for e in examples)
     asked = [Question(Prompt((Message("user", question(rubric, text, None, "")),))) for text in told]
-    drawn = [e for e in examples if not _is_given(e, recipe)] if votes is not None and votes.choose == "judge" else []
-    more = 0 if votes is None else (votes.samples - 1) * (len(drawn) + (made if drawn else 0))
-    questions = len(examples) + made + more
+    questions = len(examples) + made
+    if votes is not None and votes.choose == "judge":
+        questions += (votes.samples - 1) * (sum(not _is_given(e, recipe) for e in examples) + made)
     share = _label_share([e.label for e in examples if e.label is not None], recipe.asking.max_tokens)
     answer_tokens = share * recipe.asking.max_tokens
     prompt_tokens = round(questions * (_mean(asked, count) + answer_tokens))
