@@ -12,7 +12,7 @@ from typing import Any
 
 from limbeck.errors import NotYet
 
-__all__ = ["TokenBytes"]
+__all__ = ["TokenBytes", "byte_letters"]
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -49,7 +49,7 @@ class TokenBytes:
 def _decoder(decoder: Any, name: str) -> Any:
     kinds = re.findall(r'"type": ?"(\w+)"', json.dumps(decoder))
     if "ByteLevel" in kinds:
-        letters = _byte_letters()
+        letters = byte_letters()
         return lambda token: bytes(letters[c] for c in token) if all(c in letters for c in token) else token.encode()
     if "ByteFallback" in kinds or "Metaspace" in kinds:
         return lambda token: (
@@ -60,7 +60,7 @@ def _decoder(decoder: Any, name: str) -> Any:
     )
 
 
-def _byte_letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """GPT-2's letters for bytes (openai/gpt-2, src/encoder.py, bytes_to_unicode)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]

@@ -23,6 +23,8 @@ class Shrink(Section):
     """Share of each layer's feed-forward neurons to keep: the most active ones on the sample."""
     heads: Annotated[int, Field(ge=1)] | None = None
     """Attention heads to keep in each layer, in the groups that share keys and values."""
+    vocabulary: Annotated[int, Field(ge=256)] | None = None
+    """Tokens to keep, once all is learned: those of the rows and their answers, and the commonest up to this number."""
     parameters: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """A budget instead: the most weights, as a share of the larger model's; what is cut for it is chosen."""
     latency: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -30,12 +32,13 @@ class Shrink(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Shrink:
-        shapes = [name for name in ("layers", "feed_forward", "heads") if getattr(self, name) is not None]
+        named = ("layers", "feed_forward", "heads", "vocabulary")
+        shapes = [name for name in named if getattr(self, name) is not None]
         budgets = [name for name in ("parameters", "latency") if getattr(self, name) is not None]
         if not shapes and not budgets:
             raise ValueError(
-                "nothing is cut; expected layers, feed_forward or heads, for example {layers: 6}, or a budget, for"
-                " example {parameters: 0.3}"
+                "nothing is cut; expected layers, feed_forward, heads or vocabulary, for example {layers: 6}, or a"
+                " budget, for example {parameters: 0.3}"
             )
         if len(budgets) > 1 or (budgets and (shapes or self.choose == "importance")):
             raise ValueError(f"{budgets[0]}: a budget chooses for itself; expected no other key beside it")

@@ -98,6 +98,11 @@ class Recipe(Section):
                 "training.freeze_layers: the embeddings below the frozen layers would still be learned through them;"
                 " drop training.freeze_embeddings: false"
             )
+        if self.kind == "continued-pre-training" and self.student.shrink and self.student.shrink.vocabulary:
+            raise ValueError(
+                "student.shrink.vocabulary: what is read here is any text, and perplexities of unlike vocabularies do"
+                " not compare; trim it in the job that teaches the task"
+            )
         if not (self.source.validation or self.source.validation_share):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:

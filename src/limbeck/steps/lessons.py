@@ -62,8 +62,11 @@ def train(
     framing: synthesis.Framing,
     recipe: Recipe,
     work: Workspace,
-) -> None:
-    """Stage 4: leaves the trained weights in the folder and in ``student``. ``teacher`` wrote the answers' tokens."""
+) -> list[training.TrainingExample]:
+    """Stage 4: leaves the trained weights in the folder and in ``student``; gives what it learned and was checked on.
+
+    ``teacher`` wrote the answers' tokens.
+    """
     known = sum(one.answer.soft_labels is not None for one in kept)
     choice = _choose(recipe, student, teacher, 2 * known >= len(kept))
     objective, tutor = choice.objective, None if teacher is None else teacher.renderer
@@ -114,6 +117,7 @@ def train(
         ]
         alignment = training.Alignment(objective.hidden, teacher.engine.model, read_as, recipe.training.seed)
     _learn(lessons, validation, student, objective, made_from, recipe, work, sampling, alignment)
+    return [*lessons, *(one for some in validation for one in some)]
 
 
 def answers_learned(recipe: Recipe) -> Literal["all", "last"]:

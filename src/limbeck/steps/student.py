@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from limbeck.models.loading import LoadedModel
 from limbeck.models.students import begin, renamed, within
+from limbeck.models.trimming import check_trimmable, trim
 from limbeck.recipe import Recipe, Shrink
 from limbeck.records import Document, Example, digest
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
-from limbeck.training import check_frozen
+from limbeck.training import TrainingExample, check_frozen
 
-__all__ = ["begun", "trained", "weights_digest"]
+__all__ = ["begun", "trained", "trimmed", "weights_digest"]
 
 
 def begun(
@@ -31,7 +32,22 @@ def begun(
         shrink = Shrink.model_validate(read_json(chosen)["chosen"])
     student = begin(base, shrink, recipe.name, learned)
     check_frozen(student.model, recipe.training)
+    if shrink is not None and shrink.vocabulary is not None:
+        check_trimmable(student.renderer.tokenizer)
     return student
+
+
+def trimmed(student: LoadedModel, lessons: Iterable[TrainingExample], recipe: Recipe, work: Workspace) -> LoadedModel:
+    """The student that has learned, with the tokens its lessons have; as it is, where the recipe trims nothing."""
+    shrink = recipe.student.shrink
+    if shrink is None or shrink.vocabulary is None:
+        return student
+    smaller = trim(student, (one.tokens.ids for one in lessons), shrink.vocabulary)
+    had, has = (len(one.renderer.tokenizer.get_vocab()) for one in (student, smaller))
+    work.progress.say(
+        f"vocabulary: {has:,} of {had:,} tokens kept, {smaller.parameters:,} of {student.parameters:,} weights"
+    )
+    return smaller
 
 
 def trained(student: LoadedModel, work: Workspace) -> LoadedModel:
