@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from pydantic import BaseModel
 
 from limbeck.errors import InvalidRecipe
 
-__all__ = ["StrictLoader", "anchor_paths", "assign", "kind_of", "sentence"]
+__all__ = ["TEACHERS", "StrictLoader", "anchor_paths", "assign", "kind_of", "sections", "sentence"]
+
+TEACHERS = ("teacher", "trial.teachers", "trial.judge", "synthesis.augment.writer", "curation.judge.model")
+"""Where a recipe names who answers, judges or writes."""
 
 
 def assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -63,16 +66,18 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
     curation = values.get("curation")
     if isinstance(curation, dict) and isinstance(curation.get("json_schema"), str):
         curation["json_schema"] = _anchored(curation["json_schema"], folder)
-    judge = curation.get("judge") if isinstance(curation, dict) else None
-    trial = values.get("trial")
-    tried = [*(trial.get("teachers") or []), trial.get("judge")] if isinstance(trial, dict) else []
-    synthesis = values.get("synthesis")
-    augment = synthesis.get("augment") if isinstance(synthesis, dict) else None
-    writer = augment.get("writer") if isinstance(augment, dict) else None
-    judging = judge.get("model") if isinstance(judge, dict) else None
-    for chosen in (values.get("teacher"), values.get("student"), judge, judging, *tried, writer):
-        if isinstance(chosen, dict) and str(chosen.get("model", "")).startswith(("./", "../")):
+    for chosen in sections(values, (*TEACHERS, "curation.judge", "student")):
+        if str(chosen.get("model", "")).startswith(("./", "../")):
             chosen["model"] = str((folder / chosen["model"]).resolve())
+
+
+def sections(values: Any, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The sections at dotted ``keys`` of plain values, all those of a list; a key that leads to none is passed over."""
+    for key in keys:
+        found = values
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        yield from (one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict))
 
 
 def _anchored(path: str, folder: Path) -> str:

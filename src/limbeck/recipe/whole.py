@@ -13,12 +13,12 @@ from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.recipe.curation import Curation
 from limbeck.recipe.examination import Evaluation, Export
 from limbeck.recipe.objective import Objective
-from limbeck.recipe.reading import StrictLoader, anchor_paths, assign, kind_of, sentence
+from limbeck.recipe.reading import TEACHERS, StrictLoader, anchor_paths, assign, kind_of, sections, sentence
 from limbeck.recipe.section import Name, Section
 from limbeck.recipe.source import Source
 from limbeck.recipe.student import Student
 from limbeck.recipe.synthesis import Synthesis
-from limbeck.recipe.teacher import INCIDENTAL, Teacher, Trial
+from limbeck.recipe.teacher import INCIDENTAL, REMOTE, Teacher, Trial
 from limbeck.recipe.training import Training
 from limbeck.records import GenerationSettings
 
@@ -197,10 +197,7 @@ class Recipe(Section):
     @property
     def models(self) -> tuple[str, ...]:
         """The names of all models that are loaded here, as the catalog knows them."""
-        tried = (*self.trial.teachers, self.trial.judge) if self.trial else ()
-        writer = self.synthesis.augment and self.synthesis.augment.writer
-        judge = self.curation.judge and self.curation.judge.model
-        named = [teacher.model for teacher in (self.teacher, *tried, writer, judge) if teacher and not teacher.remote]
+        named = [one["model"] for one in sections(self.dump(), TEACHERS) if one["via"] not in REMOTE]
         return tuple(named) if self.student.model is None else (*named, self.student.model)
 
     @property
@@ -228,12 +225,9 @@ class Recipe(Section):
     def lasting(self) -> dict[str, Any]:
         """What a job keeps when it is gone on with: all but how hard and how dearly the teacher may be asked."""
         values = self.dump()
-        trial = values["trial"] or {"teachers": [], "judge": None}
-        writer = (values["synthesis"]["augment"] or {}).get("writer")
-        judge = (values["curation"]["judge"] or {}).get("model")
-        for teacher in (values["teacher"], *trial["teachers"], trial["judge"], writer, judge):
+        for teacher in sections(values, TEACHERS):
             for key in INCIDENTAL:
-                (teacher or {}).pop(key, None)
+                teacher.pop(key, None)
         return values
 
     def dump(self) -> dict[str, Any]:
