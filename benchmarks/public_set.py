@@ -8,10 +8,10 @@ form). Labels of the prompts are dropped before anything else sees them. Running
 
 from __future__ import annotations
 
+from benchmarks.arms import LabelledSet, parser
 from rich.console import Console
 
 import limbeck
-from benchmarks.arms import LabelledSet, parser
 from limbeck.cli.bars import watcher
 from limbeck.evaluation.table import table
 from limbeck.records import Report
