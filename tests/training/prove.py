@@ -15,6 +15,7 @@ status 1 if an error is above its limit (1e-5 and 1e-10). What each column compa
 | chunks        | the head run 3 positions at a time                          | one example at a time                        |
 | micro-batches | packs of at most 40 tokens                                  | one example at a time                        |
 | accumulation  | three calls with 1, 4 and 6 examples                        | one example at a time                        |
+| replicas      | three replicas of the model, each with a share on a thread of its own | one example at a time |
 | two processes | two processes with an uneven share each, over gloo          | one example at a time                        |
 
 Errors of a gradient are norms: |found - expected| / |expected| over all weights at once. Weights and signals are the
@@ -29,11 +30,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -47,16 +49,16 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from limbeck.inference.engine import soft_labels_of
 from limbeck.models.packing import ATTENTION, Tokens
 from limbeck.recipe import Objective
-from limbeck.training import step
+from limbeck.training import parallel, step
 from limbeck.training.examples import TrainingExample
-from limbeck.training.parallel import add_up, share_of
+from limbeck.training.parallel import Replicas
 from limbeck.training.step import Losses, accumulate
 from limbeck.training.targets import stack
 
 PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 VOCABULARY, EVERYTHING = 64, 10_000
-COLUMNS = ("formula", "gradient", "packing", "shared", "padding", "chunks", "micro-batches", "accumulation")
+COLUMNS = ("formula", "gradient", "packing", "shared", "padding", "chunks", "micro-batches", "accumulation", "replicas")
 LAST = "two processes"
 
 
@@ -219,8 +221,12 @@ def ours(one: LlamaForCausalLM, case: Case, column: str) -> tuple[torch.Tensor, 
     parts = [examples[:1], examples[1:5], examples[5:]] if column == "accumulation" else [examples]
     tokens = sum(len(e.tokens.response) for e in examples)
     one.zero_grad()
+    if column == "replicas":
+        with replaced(parallel, "WORTH", float("inf")):
+            found = Replicas(one, None, 3, 3).accumulate(examples, case.objective, 4096)
+        return torch.tensor(found.mean, dtype=torch.float64), gradient_of(one)
     whole = Losses()
-    with chunks_of(3 if column == "chunks" else step.CHUNK_POSITIONS):
+    with replaced(step, "CHUNK_POSITIONS", 3 if column == "chunks" else step.CHUNK_POSITIONS):
         for part in parts:
             found = accumulate(
                 one,
@@ -244,16 +250,25 @@ def one_of_two(rank: int, port: int, folder: str) -> None:
         one = model(dtype)
         for case in CASES:
             examples = batch(case, dtype)
-            mine = share_of(list(range(len(examples))), rank, 2)
             one.zero_grad()
             tokens = sum(len(e.tokens.response) for e in examples)
-            losses = accumulate(one, [examples[i] for i in mine], case.objective, 4096, of_tokens=tokens)
+            losses = accumulate(one, examples[rank::2], case.objective, 4096, of_tokens=tokens)
             losses = add_up(one.parameters(), losses)
             found[f"{case.name}/{dtype}/loss"] = torch.tensor(losses.mean, dtype=torch.float64)
             found[f"{case.name}/{dtype}/gradient"] = gradient_of(one)
     if rank == 0:
         save_file(found, Path(folder) / "found.safetensors")
     dist.destroy_process_group()
+
+
+def add_up(parameters: Iterable[torch.nn.Parameter], losses: Losses) -> Losses:
+    """Give every process the whole gradient, in place, and the losses of the whole batch."""
+    for parameter in parameters:
+        dist.all_reduce(parameter.grad)
+    sums = torch.tensor([losses.objective, losses.cross_entropy, losses.tokens, losses.computed], dtype=torch.float64)
+    dist.all_reduce(sums)
+    objective, likelihood, tokens, computed = sums.tolist()
+    return Losses(objective, likelihood, int(tokens), int(computed))
 
 
 def two_processes() -> dict[str, torch.Tensor]:
@@ -328,12 +343,13 @@ def gradient_of(one: LlamaForCausalLM) -> torch.Tensor:
 
 
 @contextmanager
-def chunks_of(positions: int) -> Iterator[None]:
-    before, step.CHUNK_POSITIONS = step.CHUNK_POSITIONS, positions
+def replaced(module: ModuleType, name: str, value: float) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        step.CHUNK_POSITIONS = before
+        setattr(module, name, before)
 
 
 if __name__ == "__main__":

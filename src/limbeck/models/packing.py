@@ -204,6 +204,13 @@ def packs_of(sequences: Sequence[Tokens], budget: int) -> list[list[int]]:
     return packs
 
 
+def tokens_computed(sequences: Sequence[Tokens]) -> int:
+    """How many tokens one pack of ``sequences`` computes, shared prefixes once."""
+    return sum(
+        shared + sum(len(sequences[at].inputs) - shared for at in members) for members, shared in _grouped(sequences)
+    )
+
+
 def response_hidden(model: Any, pack: Pack) -> Tensor:
     """Hidden states, (R, D), from which a pack's response tokens are predicted."""
     return response_states(model, pack, ())[-1]

@@ -34,6 +34,9 @@ class Training(Section):
     """Examples an optimizer step."""
     pack_tokens: Annotated[int, Field(ge=16)] = 2048
     """The most tokens computed at once; a step's examples go in as many packs as they need."""
+    replicas: Annotated[int, Field(ge=1)] | None = None
+    """Copies of the model that share its weights and compute a share of each batch beside each other; by default one a
+    thread, at most 4, and no more than fit into the memory."""
     freeze_embeddings: bool = True
     """Leave the token embeddings, and a head tied to them, as they are: a small set of prompts holds few of the
     vocabulary's words, and moving those alone loses what they have in common with the rest."""

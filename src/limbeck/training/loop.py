@@ -28,8 +28,9 @@ from limbeck.training.alignment import STATES, Alignment
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
+from limbeck.training.parallel import MOST, Replicas
 from limbeck.training.schedule import learning_rate
-from limbeck.training.step import Losses, accumulate
+from limbeck.training.step import Losses
 from limbeck.training.watch import Watch
 
 __all__ = ["check_frozen", "load_trained", "train"]
@@ -87,9 +88,8 @@ def train(
         state = checkpoints.restore(found, learning, optimizer)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
-    needs = memory.forecast(model, [one.tokens for one in (*examples, *watched)], plan.batch_size, plan.pack_tokens)
-    memory.check(needs, machine_memory())
-    progress.say(f"training: {needs}")
+    count = _replicas(model, (*examples, *watched), plan, progress)
+    replicas = Replicas(model, aligned, count, torch.get_num_threads())
     _check_packing(model, examples)
     if alignment is not None and aligned is not None:
         read = tuple(aligned.pairs.values())
@@ -118,7 +118,7 @@ def train(
                 members, score = sampling.batch(step, batch), sampling.score
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
-            losses = accumulate(model, members, objective, plan.pack_tokens, score=score, aligned=aligned)
+            losses = replicas.accumulate(members, objective, plan.pack_tokens, score=score)
             norm = float(torch.nn.utils.clip_grad_norm_(learning.parameters(), plan.max_gradient_norm))
             watch.check(losses, norm, step, plan.learning_rate, model.config.vocab_size)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
@@ -135,7 +135,8 @@ def train(
             task.advance()
             improved = False
             if watched and (step % every == 0 or step == steps):
-                losses = _validate(model, watched, objective, plan)
+                model.eval()
+                losses = replicas.accumulate(watched, objective, plan.pack_tokens, backward=False)
                 validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
                 improved = watch.validated(losses, step)
             # The best weights are part of a checkpoint, so what is kept and where the run stands are never at odds.
@@ -152,8 +153,9 @@ def train(
     if kept != step:
         progress.say(f"training: the weights after step {kept} are kept, the best of those validated")
         checkpoints.load_best(folder, learning)
-    apart = [_validate(model, one, objective, plan).mean for one in validation if one] if len(validation) > 1 else []
     model.eval()
+    sets = [one for one in validation if one] if len(validation) > 1 else []
+    apart = [replicas.accumulate(one, objective, plan.pack_tokens, backward=False).mean for one in sets]
     learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     save_weights(learned, folder / "weights.safetensors")
     for place_of_checkpoint in folder.glob("step-*"):
@@ -205,9 +207,18 @@ def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _validate(model: Any, validation: Sequence[TrainingExample], objective: Objective, plan: Training) -> Losses:
-    model.eval()
-    return accumulate(model, validation, objective, plan.pack_tokens, backward=False)
+def _replicas(model: Any, examples: Sequence[TrainingExample], plan: Training, progress: Progress) -> int:
+    """As many as are asked for, or, where nothing is said, as there are threads and memory for."""
+    sequences, there = [one.tokens for one in examples], machine_memory()
+    count = plan.replicas or min(torch.get_num_threads(), MOST)
+    while True:
+        needs = memory.forecast(model, sequences, plan.batch_size, plan.pack_tokens, count)
+        if plan.replicas or count == 1 or needs.total <= there:
+            break
+        count //= 2
+    memory.check(needs, there)
+    progress.say(f"training: {needs}")
+    return count
 
 
 def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:

@@ -46,23 +46,26 @@ class Forecast:
         return f"about {_size(self.total)} of memory ({told})"
 
 
-def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_tokens: int) -> Forecast:
-    """What training ``model`` on batches of ``sequences`` takes."""
+def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_tokens: int, replicas: int = 1) -> Forecast:
+    """What training ``model`` on batches of ``sequences`` takes, each computed by so many ``replicas``."""
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     config = model.config
     # Batches are drawn at random; one of the longest is no rarer than any other.
     longest = sorted(sequences, key=lambda tokens: -len(tokens.ids))[:batch_size]
-    packs = [pack([longest[i] for i in members]) for members in packs_of(longest, pack_tokens)]
+    shares = [longest[at::replicas] for at in range(replicas)]
+    packs = [
+        [pack([share[i] for i in members]) for members in packs_of(share, pack_tokens)] for share in shares if share
+    ]
     layers = _layers_passed(model)
     return Forecast(
         weights=FLOAT * sum(p.numel() for p in model.parameters()),
-        gradients=FLOAT * learning,
+        gradients=FLOAT * learning * max(1, len(packs)),
         moments=2 * FLOAT * learning,
-        activations=FLOAT * max((activations(config, one, layers) for one in packs), default=0),
+        activations=FLOAT * sum(max(activations(config, one, layers) for one in share) for share in packs),
         logits=FLOAT
         * LOGITS_HELD
         * config.vocab_size
-        * max((min(CHUNK_POSITIONS, len(one.targets_R)) for one in packs), default=0),
+        * sum(max(min(CHUNK_POSITIONS, len(one.targets_R)) for one in share) for share in packs),
     )
 
 
@@ -103,8 +106,8 @@ def check(found: Forecast, bytes_there: int) -> None:
     if found.total > bytes_there:
         raise InvalidInput(
             f"training: needs {found}, and the machine has {_size(bytes_there)}; expected less."
-            " Lower training.pack_tokens (activations), keep training.freeze_embeddings (gradients and moments), or"
-            " choose a smaller student (student.shrink)"
+            " Say training.replicas: 1 (gradients, activations), lower training.pack_tokens (activations), keep"
+            " training.freeze_embeddings (gradients and moments), or choose a smaller student (student.shrink)"
         )
 
 

@@ -31,7 +31,7 @@ CHUNK_POSITIONS = 512
 """Logits held at once: 512 positions of a 49,152-token vocabulary are 100 MB in fp32."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Losses:
     """Sums over response tokens."""
 
