@@ -51,6 +51,17 @@ def test_export_writes_kept_rows_for_training_and_all_rows_otherwise(run, tmp_pa
     assert "say --to FILE" in str(run("export", "first", "--format", "parquet", ok=False))
 
 
+@pytest.mark.parametrize(
+    "words", [("export", "first"), ("export", "first", "--format", "parquet"), ("report", "first")]
+)
+def test_a_place_that_no_file_can_have_is_told_and_what_looks_like_a_pattern_is_a_name(run, words, tmp_path):
+    assert str(run(*words, "--to", str(tmp_path), ok=False)) == f"--to {tmp_path}: a folder; expected a file"
+    assert "cannot be written" in str(run(*words, "--to", "/proc/nowhere/x", ok=False))
+    (tmp_path / "q?").mkdir()
+    run(*words, "--to", str(tmp_path / "q?" / "a[1]*.out"))
+    assert [path.name for path in (tmp_path / "q?").iterdir()] == ["a[1]*.out"]
+
+
 def test_report_writes_a_page_into_the_jobs_folder(run, home):  # noqa: F811
     assert run("report", "first").strip() == str(home.jobs / "first" / "data.html")
     assert "<!doctype html>" in (home.jobs / "first" / "data.html").read_text()

@@ -16,7 +16,7 @@ from limbeck.intake import log_files
 from limbeck.intake.invocations import turns_in
 from limbeck.intake.log_files import LogFiles
 from limbeck.intake.log_records import condition, opened
-from limbeck.intake.logs import Asked, extract_logs, read_logs
+from limbeck.intake.logs import Asked, extract_logs, passed_over_of, read_logs
 from limbeck.storage.objects import Buckets
 
 FOLDER = "logs/AWSLogs/000000000000/BedrockModelInvocationLogs/us-east-1/2026/01/02/03"
@@ -54,7 +54,7 @@ def bucket(tmp_path):
         path = tmp_path / "rows.jsonl"
         where = str(objects.root / "desk") if folder else "s3://desk/logs/AWSLogs"
         counts = extract_logs(None if folder else objects, where, path, filters, responses_of)
-        return [json.loads(line) for line in path.read_bytes().splitlines()], counts, path.with_suffix(".csv")
+        return [json.loads(line) for line in path.read_bytes().splitlines()], counts, passed_over_of(path)
 
     @contextmanager
     def read(**asked):
@@ -247,6 +247,38 @@ def test_only_what_lies_beside_the_log_is_read(bucket, tmp_path):
     for rows, counts, told in (bucket.extract(), bucket.extract(folder=True)):
         assert not rows and counts.total() == 5
         assert "secret" not in {line.split(",", 2)[2] for line in told.read_text().splitlines()}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"output": {"message": {"content": [{"text": "cut"}]}}, "stopReason": "max_tokens"},
+        {"generation": "cut", "stop_reason": "length"},
+        {"content": [{"type": "text", "text": "cut"}], "stop_reason": "max_tokens"},
+        {"choices": [{"message": {"content": "cut"}, "finish_reason": "length"}]},
+        [{"contentBlockDelta": {"delta": {"text": "cut"}}}, {"messageStop": {"stopReason": "max_tokens"}}],
+        [{"type": "content_block_delta", "delta": {"text": "cut"}}, {"delta": {"stop_reason": "max_tokens"}}],
+        [{"choices": [{"delta": {"content": "cut"}}]}, {"choices": [{"delta": {}, "finish_reason": "length"}]}],
+    ],
+)
+def test_an_answer_that_was_cut_off_is_not_learned_but_its_prompt_may_be(bucket, response):
+    bucket([record(request=asking("why?"), response=response)])
+    rows, counts, told = bucket.extract(responses_of="m")
+    assert not rows and counts == {"the answer was cut off": 1}
+    assert told.read_text().splitlines()[1].endswith("a.json.gz,1,the answer was cut off")
+    assert bucket.extract()[1] == {"taken": 1}
+
+
+def test_a_folder_is_read_literally_whatever_its_name(tmp_path):
+    lines = [gzip.compress(json.dumps(record(request=asking(text))).encode()) for text in ("own", "another's")]
+    for name, raw in zip(("q?", "qq"), lines, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a*[1].json.gz").write_bytes(raw)
+    counts = extract_logs(None, str(tmp_path / "q?"), tmp_path / "rows.jsonl")
+    assert counts == {"taken": 1}
+    assert [said(json.loads(line)) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == [
+        [("user", "own")]
+    ]
 
 
 def test_a_folder_is_read_as_a_bucket_is(bucket):

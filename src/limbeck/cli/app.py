@@ -24,6 +24,7 @@ from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.cli.forecast import forecast
 from limbeck.cli.surveying import parsed_filter, survey_logs
+from limbeck.cli.targets import writable
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
 from limbeck.models.catalog import catalog, custom_models
@@ -343,7 +344,9 @@ def logs(
         str | None, typer.Option("--filter", help='As the API has it, for example {"equals": {"team": "desk"}}.')
     ] = None,
     responses_of: Annotated[str | None, typer.Option(help="Take the responses of exactly this modelId.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Write the rows here, and beside it what was passed over.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write the rows here, and beside it what was passed over.")
+    ] = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:

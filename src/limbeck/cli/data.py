@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from limbeck.cli.targets import writable
 from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 from limbeck.storage.workspace import writing
@@ -111,7 +112,7 @@ def forget(
 def export(
     job: Job,
     format: Annotated[exporting.Format, typer.Option(help="What a line is.")] = "jsonl",
-    to: Annotated[Path | None, typer.Option(help="A file; by default standard output.")] = None,
+    to: Annotated[Path | None, typer.Option(callback=writable, help="A file; by default standard output.")] = None,
     where: Where = None,
     home: Home = None,
 ) -> None:
@@ -125,7 +126,6 @@ def export(
         exporting.write(found, format, sys.stdout)
         return
     if format == "parquet":
-        to.parent.mkdir(parents=True, exist_ok=True)
         count = exporting.write_parquet(found, to)
     else:
         with writing(to) as file:
@@ -136,7 +136,9 @@ def export(
 @app.command()
 def report(
     job: Job,
-    to: Annotated[Path | None, typer.Option(help="A file; by default data.html in the job's folder.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="A file; by default data.html in the job's folder.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Draw a page of a job's data: lengths, languages, a map, duplicates, refusals, verdicts with samples, cost."""

@@ -36,6 +36,8 @@ def survey_logs(
     uri: str, filters: Mapping[str, Any] | None, responses_of: str | None, to: Path | None, settings: Settings
 ) -> dict[str, int]:
     """How many records became what; with ``to`` the rows are kept there, with what was passed over beside it."""
+    if to is not None and to.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise InvalidInput(f"--to {to}: rows are written as JSON lines; expected a name that ends in .jsonl")
     objects = open_objects(settings) if uri.startswith("s3://") else None
     with TemporaryDirectory(prefix="limbeck-") as folder:
         path = to or Path(folder) / "logs.jsonl"

@@ -13,10 +13,13 @@ from typing import Any
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["answer_in", "turns_in"]
+__all__ = ["answer_in", "turns_in", "was_cut_off"]
 
 _SILENT = ("cachePoint", "reasoningContent")
 """Blocks of Converse that say nothing to whom is asked."""
+
+_CUT_OFF = ("max_tokens", "length", "model_context_window_exceeded")
+"""Why an answer ended that would have gone on."""
 
 _THINKING = ("thinking", "redacted_thinking")
 """The same, by the ``type`` of Anthropic's blocks."""
@@ -55,6 +58,25 @@ def answer_in(response: Any) -> str | None:
     if "content" in response:
         return _text(response["content"]) or None
     return None
+
+
+def was_cut_off(response: Any) -> bool:
+    """Whether an answer, whole or in events, ended because it had become as long as was allowed."""
+    return any(_stop_reason(part) in _CUT_OFF for part in (response if isinstance(response, list) else [response]))
+
+
+def _stop_reason(part: Any) -> str | None:
+    """Why an answer ended, as each form of body, or the event of a stream that says so, has it."""
+    if not isinstance(part, dict):
+        return None
+    choices = part.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        part = {"stop_reason": choices[0].get("finish_reason")}
+    for event, name in (("messageStop", "stopReason"), ("delta", "stop_reason")):
+        if isinstance(part.get(event), dict):
+            part = {"stop_reason": part[event].get(name)}
+    found = part.get("stopReason") or part.get("stop_reason")
+    return found if isinstance(found, str) else None
 
 
 def _role(message: Any) -> str:

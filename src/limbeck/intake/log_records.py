@@ -22,8 +22,9 @@ from duckdb.func import SPECIAL
 from duckdb.sqltypes import VARCHAR
 
 from limbeck.errors import InvalidInput
-from limbeck.intake.invocations import answer_in, turns_in
+from limbeck.intake.invocations import answer_in, turns_in, was_cut_off
 from limbeck.intake.log_files import LogFiles, salvage
+from limbeck.storage.paths import literally
 
 __all__ = ["Asked", "LogRecords", "condition", "opened"]
 
@@ -106,6 +107,7 @@ class LogRecords:
     def __init__(self, database: duckdb.DuckDBPyConnection, files: LogFiles, asked: Asked, folder: Path) -> None:
         self._database, self._files, self._asked, self._folder = database, files, asked, folder
         self._condition, self._values = condition(asked.filters)
+        self._rescued = folder / "rescued.json"
         self._count = 0
         self._failure: Exception | None = None
         for function, takes in ((self._turns, 4), (self._answer, 2)):
@@ -174,7 +176,14 @@ class LogRecords:
         output = ", output: 'STRUCT(outputBodyJson JSON, outputBodyS3Path VARCHAR)'" if with_responses else ""
         answered = "answer(output.outputBodyJson, output.outputBodyS3Path)" if with_responses else "null"
         other = "modelId is distinct from $model" if with_responses else "false"
-        values = {**self._values, "paths": list(paths), "places": list(paths.values()), "count": self._count}
+        values: dict[str, Any] = {
+            **self._values,
+            "paths": list(paths),
+            "read": [literally(path) for path in paths],
+            "packed": "none" if set(paths) == {str(self._rescued)} else "gzip",
+            "places": list(paths.values()),
+            "count": self._count,
+        }
         if with_responses:
             values["model"] = self._asked.responses_of
         (inserted,) = self._database.execute(
@@ -191,7 +200,7 @@ class LogRecords:
                          when coalesce(errorCode, '') <> '' then 2
                          when not ({self._condition}) then 3
                          when {other} then 4 else 0 end as why
-                from read_ndjson($paths, filename = true, ignore_errors = true,
+                from read_ndjson($read, compression = $packed, filename = true, ignore_errors = true,
                     maximum_object_size = {MAXIMUM_RECORD_BYTES}, columns = {{
                         schemaType: 'VARCHAR', modelId: 'VARCHAR', errorCode: 'VARCHAR', requestMetadata: 'JSON',
                         input: 'STRUCT(inputBodyJson STRUCT("system" JSON, messages JSON, prompt JSON),
@@ -203,7 +212,7 @@ class LogRecords:
         self._count += inserted
 
     def _rescue(self, path: Path, place: int) -> None:
-        lines = self._folder / "rescued.json"
+        lines = self._rescued
         whole = salvage(path, lines, MAXIMUM_RECORD_BYTES)
         if lines.stat().st_size:
             self._insert({str(lines): place})
@@ -232,7 +241,10 @@ class LogRecords:
     def _answer(self, response: str | None, aside: str | None) -> str:
         """The answer after a "=", or after a "!" why there is none."""
         try:
-            answer = answer_in(loads(response or "null") if aside is None else self._files.body(aside)) or ""
+            body = loads(response or "null") if aside is None else self._files.body(aside)
+            if was_cut_off(body):
+                return "!the answer was cut off"
+            answer = answer_in(body) or ""
             answer.encode()
             return f"={answer}" if answer.strip() else "!no text was answered"
         except Exception as error:

@@ -29,7 +29,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import Message, Prompt, digest
 from limbeck.storage.objects import Objects
 
-__all__ = ["Asked", "LogTable", "bring_logs", "extract_logs", "read_logs"]
+__all__ = ["Asked", "LogTable", "bring_logs", "extract_logs", "passed_over_of", "read_logs"]
 
 
 _TURN = '{"role":"%s","content":"'
@@ -153,7 +153,7 @@ def bring_logs(
             objects, logs.uri, path, *vars(asked).values(), threads=threads, progress=progress, stop=stop
         )
         told = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-        progress.say(f"invocation logs: {told} ({path.with_suffix('.csv')} says why)")
+        progress.say(f"invocation logs: {told} ({passed_over_of(path)} says why)")
     source = recipe.source.model_copy(update={"prompts": (*recipe.source.prompt_files, path)})
     return recipe.model_copy(update={"source": source})
 
@@ -173,11 +173,16 @@ def extract_logs(
     """Write the log records under ``uri`` that fit as rows into ``path``; gives how many became what.
 
     With ``responses_of``, only records of exactly that model are taken, with their responses as labels; without it
-    only prompts are, of any model. Beside ``path`` a `.csv` says of each record that was not taken why.
+    only prompts are, of any model. Beside ``path`` a CSV (`passed_over_of`) says of each record that was not taken why.
     Raises `InvalidInput` if no log is there.
     """
     asked = Asked(filters, responses_of, most)
     with read_logs(LogFiles(uri, objects), asked, path.parent, threads, progress, stop) as table:
         table.write_rows(path)
-        table.write_passed_over(path.with_suffix(".csv"))
+        table.write_passed_over(passed_over_of(path))
         return table.counts
+
+
+def passed_over_of(path: Path) -> Path:
+    """Where it is told why a record became none of the rows in ``path``: `rows.passed-over.csv` beside `rows.jsonl`."""
+    return path.with_name(f"{path.stem}.passed-over.csv")

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from limbeck.errors import InvalidInput
+from limbeck.storage.paths import literally
 
 __all__ = ["COLUMNS", "TABLES", "read_table"]
 
@@ -69,11 +70,12 @@ def _read_parquet(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple
     with duckdb.connect(config={**offline, "threads": "1"}) as database:
         try:
             there = [
-                str(name) for name, *_ in database.execute("describe from read_parquet($1)", [str(path)]).fetchall()
+                str(name)
+                for name, *_ in database.execute("describe from read_parquet($1)", [literally(path)]).fetchall()
             ]
             chosen = _chosen(path, there, named)
             columns = ", ".join('"{}"::varchar'.format(column.replace('"', '""')) for column in chosen.values())
-            found = database.execute(f"select {columns} from read_parquet($1)", [str(path)])  # noqa: S608 (quoted)
+            found = database.execute(f"select {columns} from read_parquet($1)", [literally(path)])  # noqa: S608 (quoted)
             line = 0
             while some := found.fetchmany(1000):
                 for cells in some:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from limbeck.storage.paths import literally
 from limbeck.storage.workspace import writing
 from limbeck.views.rows import KEYS, Row
 
@@ -69,7 +70,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> int:
             " maximum_object_size = 64000000)) to $made (format parquet, compression zstd)".replace(
                 "$made", _quoted(str(made))
             ),
-            {"source": str(source), "columns": COLUMNS},
+            {"source": literally(source), "columns": COLUMNS},
         )
         made.replace(path)
     return count
