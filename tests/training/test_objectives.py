@@ -168,6 +168,29 @@ def test_a_teacher_that_leaves_no_tail_gives_finite_numbers(name):
     assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
 
 
+def merged_plainly(logits, ids):
+    """The formula, left to autograd."""
+    total = logits.logsumexp(-1, keepdim=True)
+    tail = logits.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([logits.gather(-1, ids), tail], -1) - total
+
+
+@pytest.mark.parametrize("lift", [0.0, 60.0, 95.0, 300.0], ids=lambda lift: f"candidates {lift:.0f} nats above")
+@pytest.mark.parametrize("ids", [[[1, 4, 7], [0, 2, 9]], [[3, 3, 5], [6, 6, 6]]], ids=["apart", "some twice"])
+def test_merging_has_the_gradient_of_its_formula_however_faint_the_rest(lift, ids):
+    ids, weights = torch.tensor(ids), random_logits(2, 4, 9)
+    start = random_logits(2, 10, 8).scatter_add(1, ids, torch.full((2, 3), lift, dtype=torch.float64))
+    found = []
+    for form, precision in ((merged, torch.float64), (merged_plainly, torch.float64), (merged, torch.float32)):
+        logits = start.clone().detach().to(precision).requires_grad_()
+        value = form(logits, ids)
+        (value * weights.to(precision)).sum().backward()
+        found.append((value.detach().double(), logits.grad.double()))
+    for (value, gradient), limit in ((found[0], 1e-12), (found[2], 1e-4)):
+        assert torch.allclose(value, found[1][0], rtol=limit, atol=limit)
+        assert torch.allclose(gradient, found[1][1], rtol=limit, atol=limit)
+
+
 def test_places_without_a_candidate_are_part_of_the_rest():
     logits, teacher = random_logits(2, 10, 2), random_logits(2, 10, 3)
     ids, teacher_RB = soft(teacher, 3)
