@@ -6,9 +6,10 @@ from tests.training.test_loop import PLAN, StopAt, bits, rows, run, same_bits, s
 from tests.training.test_step import batch, gradient_of
 
 from limbeck.errors import InvalidInput, Stopped
+from limbeck.models import adapters
 from limbeck.models.packing import tokens_computed
 from limbeck.progress import Silent, StopSignal
-from limbeck.recipe import Hidden, Objective
+from limbeck.recipe import Adapter, Hidden, Objective
 from limbeck.training import Alignment, loop, parallel
 from limbeck.training.parallel import Replicas, shares_of
 
@@ -43,6 +44,19 @@ def test_loss_and_gradient_are_those_of_one_model(tiny, always, count):
         assert float((ours - direction).norm() / direction.norm()) < 1e-5
     watched = replicas.accumulate(examples, FORWARD_KL, 60, backward=False)
     assert watched.mean == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_replicas_of_an_adapter_share_what_is_frozen_and_what_learns(tiny, always, kind):
+    model, examples = tiny.model, batch()
+    adapters.attach(model, Adapter(kind=kind, rank=4), 0)
+    found = []
+    for count in (1, 3):
+        model.zero_grad()
+        Replicas(model, None, count, count).accumulate(examples, FORWARD_KL, 4096)
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 10
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])
 
 
 def test_what_aligns_hidden_states_learns_from_every_share(tiny, always, tmp_path):
