@@ -11,7 +11,7 @@ from limbeck.advice import Advice, Counts, advise
 from limbeck.errors import DamagedArtifact, UnknownModel
 from limbeck.models.catalog import find
 from limbeck.models.sizes import parameters
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, Shrink
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace
@@ -32,11 +32,9 @@ def advice_on(recipe: Recipe, settings: Settings) -> tuple[Counts, list[Advice]]
         counted = intake.read_counts(work.folder / "1-intake")
     teacher = recipe.teacher.model if recipe.teacher else None
     student = recipe.student.model or teacher
-    wish = recipe.student.shrink.layers if recipe.student.shrink else None
-    layers = len(wish) if isinstance(wish, tuple) else wish
     counts = replace(
         counted,
-        student_parameters=_parameters(student, layers, settings),
+        student_parameters=_parameters(student, recipe.student.shrink, settings),
         teacher_parameters=_parameters(teacher, None, settings),
     )
     return counts, advise(recipe, counts)
@@ -48,8 +46,8 @@ def lines(advice: list[Advice]) -> list[str]:
     return [f"{MARKS[one.stance]}{one}" for one in sorted(advice, key=lambda one: order.index(one.stance))]
 
 
-def _parameters(name: str | None, layers: int | None, settings: Settings) -> int | None:
+def _parameters(name: str | None, shrink: Shrink | None, settings: Settings) -> int | None:
     try:
-        return None if name is None else parameters(find(name, settings), layers)
+        return None if name is None else parameters(find(name, settings), shrink)
     except (UnknownModel, DamagedArtifact):
         return None  # the job will say so; advice can do without
