@@ -36,6 +36,13 @@ def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
     assert [one.line for one in found if isinstance(one, Fault)] == [3, 4, 5, 6, 7, 8, 9]
     (tmp_path / "bad.jsonl").write_bytes(b'{"input": "\xff"}\n')
     assert "0xff" in str(next(read_documents(tmp_path / "bad.jsonl")))
+    (tmp_path / "odd.jsonl").write_bytes(b'{"input": ' + b"1" * 5_000 + b'}\n{"\\ud800": 1}\n{"input": "last"}\n')
+    *odd, last = read_documents(tmp_path / "odd.jsonl")
+    assert [str(one).encode().split(b": found")[0] for one in odd] == [
+        b"odd.jsonl line 1: line",
+        b"odd.jsonl line 2: line",
+    ]
+    assert last == (3, "last")
     with pytest.raises(InvalidInput, match=r"missing\.txt: No such file"):
         list(read_documents(tmp_path / "missing.txt"))
 

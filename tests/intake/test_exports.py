@@ -72,7 +72,7 @@ def test_an_answer_of_no_weight_is_no_label():
         ({"messages": [{**ASKED, "weight": 1}, SAID]}, "messages[0].weight"),
         ({"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]}, "say training.answers: last"),
         ({"conversations": 5}, "conversations: found no list"),
-        ({"conversations": [{"from": "bing", "value": "x"}]}, "conversations[0].from: found 'bing'"),
+        ({"conversations": [{"from": "bing", "value": "x"}]}, 'conversations[0].from: found "bing"'),
         ({"conversations": [ASKED, SAID], "id": 4}, "id: found an unknown key"),
     ],
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from limbeck.advice import Counts
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import unseen_words, write_counts
+from limbeck.intake.faults import Faults, listed, loaded
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
 from limbeck.recipe import Recipe
@@ -189,21 +190,12 @@ def _files(recipe: Recipe) -> list[Path]:
 
 def _row(line: bytes, file: str, number: int) -> Found:
     expected = '{"input": "…"} and nothing else'
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Fault(file, number, "line", f"byte 0x{line[error.start]:02x} at {error.start}", "UTF-8")
-    except (json.JSONDecodeError, RecursionError):
-        return Fault(file, number, "line", "no JSON", expected)
-    if not isinstance(row, dict) or set(row) != {"input"}:
-        found = ", ".join(sorted(map(str, row))[:6]) or "no keys" if isinstance(row, dict) else "no object"
-        return Fault(file, number, "line", found, expected)
-    text = row["input"]
-    if not isinstance(text, str) or not text.strip():
-        return Fault(file, number, "input", "no text", "text")
-    if "\x00" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
-        return Fault(file, number, "input", "a NUL character or half of a surrogate pair", "text that is valid Unicode")
-    return number, text
+    faults = Faults(file, number)
+    row = loaded(line, faults, expected)
+    if row is not None and set(row) != {"input"}:
+        faults.add("line", listed(row), expected)
+    text = "" if row is None or faults.found else faults.text("input", row["input"])
+    return faults.found[0] if faults.found else (number, text)
 
 
 def _passages(data: bytes, file: str) -> Iterator[Found]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from limbeck.intake.faults import described
+
 __all__ = ["as_chat"]
 
 Tell = Callable[[str, str, str], Any]
@@ -88,7 +90,7 @@ def _without_weights(row: dict[str, Any], tell: Tell) -> dict[str, Any]:
             continue
         weight = turn["weight"]
         if turn.get("role") != "assistant" or isinstance(weight, bool) or weight not in (0, 1):
-            tell(f"messages[{at}].weight", repr(weight), "0 or 1, on the assistant's turns alone")
+            tell(f"messages[{at}].weight", described(weight), "0 or 1, on the assistant's turns alone")
         elif weight == 0 and at != last:
             tell(f"messages[{at}].weight", "0", "1 (leave the weights out and say training.answers: last)")
         if weight != 0 or at != last:
@@ -103,9 +105,10 @@ def _conversations(turns: Any, tell: Tell) -> Any:
     made = []
     for at, turn in enumerate(turns):
         if isinstance(turn, dict) and set(turn) == {"from", "value"}:
-            if turn["from"] not in _SPEAKERS:
-                tell(f"conversations[{at}].from", repr(turn["from"]), ", ".join(_SPEAKERS))
-            made.append({"role": _SPEAKERS.get(str(turn["from"]), "user"), "content": turn["value"]})
+            speaker = turn["from"] if isinstance(turn["from"], str) else ""
+            if speaker not in _SPEAKERS:
+                tell(f"conversations[{at}].from", described(turn["from"]), ", ".join(_SPEAKERS))
+            made.append({"role": _SPEAKERS.get(speaker, "user"), "content": turn["value"]})
         else:
             made.append(turn)
     return made
