@@ -28,12 +28,25 @@ STORED = {
 
 SHAPES = {
     "OpenAI stored completions": {**STORED, "messages": [{"id": "chatcmpl-1-0", "name": None, **BRIEF}, ASKED]},
+    "OpenAI stored completions, of a developer": {**STORED, "messages": [{**BRIEF, "role": "developer"}, ASKED]},
+    "OpenAI, by a developer": {"messages": [{**BRIEF, "role": "developer"}, ASKED, SAID]},
+    "OpenAI, in blocks": {"messages": [
+        BRIEF, {"role": "user", "content": [{"type": "text", "text": "Why?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Because."}]},
+    ]},
+    "OpenAI, as its client dumps it": {"messages": [
+        BRIEF, {**ASKED, "name": "ada"},
+        {**SAID, "refusal": None, "annotations": [], "audio": None, "function_call": None, "tool_calls": None},
+    ]},
     "OpenAI fine-tuning": {"messages": [BRIEF, ASKED, {**SAID, "weight": 1}]},
     "OpenPipe": {"messages": [BRIEF, ASKED, SAID], "tools": None, "tool_choice": None, "split": "TRAIN"},
     "Kiln, for OpenAI": {"messages": [BRIEF, ASKED, SAID]},
     "Kiln, for chat templates": {"conversations": [BRIEF, ASKED, SAID]},
     "ShareGPT": {"conversations": [
         {"from": "system", "value": "Be short."}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."},
+    ]},
+    "ShareGPT, with its extras": {"id": "x_0", "source": "web", "system": "Be short.", "conversations": [
+        {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."},
     ]},
 }  # fmt: skip
 
@@ -51,6 +64,12 @@ def test_each_shape_gives_the_same_conversation(shape):
     assert row.metadata == (({"team": "desk"},) if "stored" in shape else ())
 
 
+def test_several_blocks_of_a_turn_are_lines_of_its_text():
+    blocks = [{"type": "text", "text": "Why?"}, {"type": "text", "text": "And how?"}]
+    (turn,) = parse({"messages": [{"role": "user", "content": blocks}]}).prompt.messages
+    assert turn.text == "Why?\nAnd how?"
+
+
 def test_an_answer_of_no_weight_is_no_label():
     row = parse({"messages": [ASKED, {**SAID, "weight": 0}]})
     assert (row.label, len(row.prompt.messages)) == (None, 1)
@@ -66,14 +85,27 @@ def test_an_answer_of_no_weight_is_no_label():
         ({**STORED, "messages": [ASKED], "tools": [TOOL]}, "tools: found functions"),
         (
             {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            "tool_calls: found an unknown",
+            "messages[1].tool_calls: found calls of functions; expected text alone",
         ),
         ({"messages": [ASKED, {**SAID, "weight": 2}]}, "messages[1].weight: found 2; expected 0 or 1"),
         ({"messages": [{**ASKED, "weight": 1}, SAID]}, "messages[0].weight"),
         ({"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]}, "say training.answers: last"),
         ({"conversations": 5}, "conversations: found no list"),
         ({"conversations": [{"from": "bing", "value": "x"}]}, 'conversations[0].from: found "bing"'),
-        ({"conversations": [ASKED, SAID], "id": 4}, "id: found an unknown key"),
+        ({"conversations": [{"from": "human", "value": "x", "lang": "en"}]}, "messages[0].lang: found an unknown key"),
+        ({"conversations": [ASKED, SAID], "colour": 4}, "colour: found an unknown key"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}, SAID]},
+            'messages[0].content[1]: found a block of type "image_url"; expected {"type": "text"',
+        ),
+        (
+            {"messages": [ASKED, {"role": "assistant", "content": None, "refusal": "I cannot."}]},
+            "messages[1].refusal: found a refusal; expected text alone",
+        ),
+        (
+            {**STORED, "messages": [ASKED], "choices": [{"message": {**SAID, "tool_calls": [{}]}}]},
+            "choices[0].message.tool_calls: found calls of functions",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(row, said):

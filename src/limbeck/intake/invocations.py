@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["answer_in", "turns_in"]
+__all__ = ["answer_in", "text_in", "turns_in"]
 
 _SILENT = ("cachePoint", "reasoningContent")
 """Blocks of Converse that say nothing to whom is asked."""
@@ -30,9 +30,9 @@ def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
     if isinstance(prompt, str):
         turns = [("user", prompt)]
     elif isinstance(messages, list):
-        turns = [(_role(message), _text(message.get("content"))) for message in messages]
+        turns = [(_role(message), text_in(message.get("content"))) for message in messages]
         if system:
-            turns.insert(0, ("system", _text(system)))
+            turns.insert(0, ("system", text_in(system)))
     else:
         raise InvalidInput("neither messages nor a prompt in the request")
     _check(turns)
@@ -46,14 +46,14 @@ def answer_in(response: Any) -> str | None:
     if not isinstance(response, dict):
         return None
     if "output" in response:
-        return _text(response["output"]["message"]["content"]) or None
+        return text_in(response["output"]["message"]["content"]) or None
     if "generation" in response:
         return str(response["generation"]) or None
     if response.get("choices"):
         choice = response["choices"][0]
         return str((choice["message"]["content"] if "message" in choice else choice.get("text")) or "") or None
     if "content" in response:
-        return _text(response["content"]) or None
+        return text_in(response["content"]) or None
     return None
 
 
@@ -80,7 +80,7 @@ def _check(turns: list[tuple[str, str]]) -> None:
         raise InvalidInput("turns that do not alternate from the user to the user")
 
 
-def _text(content: Any) -> str:
+def text_in(content: Any) -> str:
     """The text of a turn, as a string or in blocks. Raises `InvalidInput` where something else is among them."""
     if isinstance(content, str):
         return content

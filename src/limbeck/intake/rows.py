@@ -95,7 +95,7 @@ def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -
     """Read one line; give the row, or every fault found in it."""
     faults = Faults(file, number)
     row = loaded(line, faults)
-    return faults.found if row is None else _understood(as_chat(row, faults.add), faults, marks)
+    return faults.found if row is None else _understood(as_chat(row, faults), faults, marks)
 
 
 def _understood(row: dict[str, Any], faults: Faults, marks: Marks | None) -> Row | list[Fault]:
