@@ -8,6 +8,7 @@ import pytest
 from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.intake import collect, survey
 from limbeck.intake.rows import Row, parse_row, read_rows
+from limbeck.intake.tables import MAXIMUM_CELL
 from limbeck.recipe import Recipe
 from limbeck.storage.workspace import Workspace
 
@@ -113,6 +114,10 @@ def test_what_is_wrong_is_told_with_its_line(row, said):
     assert told.startswith("rows.jsonl line 7: ") and said in told
 
 
+def told(rows):
+    return [str(row[0]) if isinstance(row, list) else row.prompt.messages[0].text for row in rows]
+
+
 def table(path, header, rows):
     quoted = [",".join('"{}"'.format(cell.replace('"', '""')) for cell in row) for row in rows]
     path.write_text("\n".join([",".join(header), *quoted]) + "\n", encoding="utf-8-sig")
@@ -152,7 +157,7 @@ def test_a_row_of_another_width_is_a_fault_and_no_more(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("prompt,completion\na,b\nc\nd,e,f\n\n  ,x\ng,\n")
     rows = list(read_rows(path))
-    assert [str(row[0]) if isinstance(row, list) else row.prompt.messages[0].text for row in rows] == [
+    assert told(rows) == [
         "a",
         "t.csv line 3: row: found 1 fields; expected 2, as in the header",
         "t.csv line 4: row: found 3 fields; expected 2, as in the header",
@@ -161,9 +166,63 @@ def test_a_row_of_another_width_is_a_fault_and_no_more(tmp_path):
     ]
 
 
+def test_a_stray_quote_or_byte_in_a_table_is_told_with_its_line_and_hides_no_other_row(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'prompt,completion\na,b\n"x"y,c\n\xff,d\ne,"f\ng"\n"open,h\ni,j\n')
+    assert told(read_rows(path)) == [
+        "a",
+        "t.csv line 3: row: found text after the quote that ends a cell; expected a comma; a quote inside a cell is doubled"
+        ' ("")',
+        "t.csv line 4: row: found byte 0xff; expected UTF-8",
+        "e",
+        "t.csv line 7: row: found a quote that nothing closes up to the file's end, line 8; expected a quote at the end of"
+        ' the cell; a quote inside is doubled ("")',
+    ]
+
+
+def test_a_cell_may_be_as_long_as_a_line_of_jsonl(tmp_path):
+    path, parquet = tmp_path / "t.csv", tmp_path / "t.parquet"
+    path.write_text("prompt\n" + "x" * MAXIMUM_CELL + "\n" + "y" * (MAXIMUM_CELL + 1) + "\nz\n")
+    first, second, third = told(read_rows(path))
+    assert (len(first), third) == (MAXIMUM_CELL, "z")
+    assert second.startswith("t.csv line 3: row: found a longer cell") and "at most 10,000,000 characters" in second
+    duckdb.execute(f"copy (select repeat('x', {MAXIMUM_CELL + 1}) as prompt) to '{parquet}'")
+    assert told(read_rows(parquet)) == [
+        "t.parquet line 1: prompt: found a longer cell; expected at most 10,000,000 characters"
+    ]
+
+
+@pytest.mark.parametrize("name", ["T.CSV", "T.Parquet", "T.JSONL"])
+def test_a_suffix_may_be_in_capitals(tmp_path, name):
+    path = tmp_path / name
+    match name.partition(".")[2]:
+        case "CSV":
+            path.write_text("prompt\nWhy?\n")
+        case "Parquet":
+            duckdb.execute(f"copy (select 'Why?' as prompt) to '{path}' (format parquet)")
+        case _:
+            path.write_text('{"prompt": "Why?"}\n')
+    assert told(read_rows(path)) == ["Why?"]
+
+
 @pytest.mark.parametrize(
-    ("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"prompt\n\xff\xfe\n"), ("t.csv", b'prompt\n"x')]
+    ("header", "said"),
+    [
+        (b"prompt,note,prompt", r"t\.csv: 2 columns prompt in the header; expected one"),
+        (b'"pro"mpt', r"t\.csv: the header: found text after the quote"),
+        (b"\xff\xfep\x00", r"t\.csv: the header: found byte 0xff; expected UTF-8"),
+        (b"", r"t\.csv: no column prompt among none"),
+    ],
 )
+def test_a_header_that_names_no_column_for_sure_is_told(tmp_path, header, said):
+    (tmp_path / "t.csv").write_bytes(header + b"\na,b,c\n" if header else b"")
+    with pytest.raises(InvalidInput, match=said):
+        list(read_rows(tmp_path / "t.csv"))
+    (tmp_path / "u.csv").write_text("note,prompt,note\na,b,c\n")
+    assert told(read_rows(tmp_path / "u.csv")) == ["b"]
+
+
+@pytest.mark.parametrize(("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"question\nx\n")])
 def test_what_is_no_table_is_told(tmp_path, name, raw):
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(InvalidInput, match=name):

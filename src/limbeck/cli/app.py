@@ -318,7 +318,7 @@ def validate(
     file: Annotated[Path, typer.Argument(help="JSONL of prompts or pairs, or a recipe in YAML.")],
 ) -> None:
     """Say everything that is wrong with a file of rows, a line each, or with a recipe. Writes nothing."""
-    if file.suffix in (".yaml", ".yml"):
+    if file.suffix.lower() in (".yaml", ".yml"):
         recipe = Recipe.read(file)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
         if recipe.source.logs is not None:

@@ -66,13 +66,13 @@ def read_rows(
     the file cannot be opened.
     """
     name = path.name
-    if path.suffix in TABLES:
-        for number, cells in read_table(path, columns):
-            faults = Faults(name, number)
-            if isinstance(cells, str):
-                yield faults.add("row", *cells.split("; expected ")).found
+    if path.suffix.lower() in TABLES:
+        for found in read_table(path, columns):
+            if isinstance(found, Fault):
+                yield [found]
             else:
-                yield _understood(_chat(cells), faults, marks)
+                number, cells = found
+                yield _understood(_chat(cells), Faults(name, number), marks)
         return
     try:
         file = path.open("rb")
