@@ -153,3 +153,19 @@ def test_a_file_too_large_is_refused_unread(tmp_path):
         file.truncate(1_000_000_001)
     with pytest.raises(InvalidInput, match="1,000,000,001 bytes; expected at most 1,000,000,000"):
         check(recipe(path))
+
+
+def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path):
+    names = {"held_out": "h.jsonl", "golden": "g.jsonl", "validation": ["v.jsonl"]}
+    several = recipe(tmp_path / "p.jsonl", prompts=["p.jsonl", "q.jsonl"], **names)
+    with pytest.raises(InvalidInput) as refused:
+        check(several)
+    told = str(refused.value).splitlines()
+    assert [line.split(":")[0] for line in told] == ["p.jsonl", "q.jsonl", "v.jsonl", "h.jsonl", "g.jsonl"]
+    assert all("No such file or directory; expected a file of rows" in line for line in told)
+
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in tables:
+        path.write_text("question\nWhy?\n")
+    with pytest.raises(InvalidInput, match=r"(?s)a\.csv: no column prompt.*b\.csv: no column prompt"):
+        check(recipe(tmp_path, prompts=[str(path) for path in tables]))

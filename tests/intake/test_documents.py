@@ -101,6 +101,17 @@ def test_two_documents_are_enough_and_one_is_not(tmp_path):
         collect_documents(recipe(rows(tmp_path / "one.jsonl", 1)), Workspace(tmp_path / "one"))
 
 
+def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path):
+    with pytest.raises(InvalidInput) as refused:
+        check(
+            recipe(
+                tmp_path / "a.txt", held_out=str(tmp_path / "b.txt"), validation=[str(rows(tmp_path / "c.jsonl", 2))]
+            )
+        )
+    told = str(refused.value).splitlines()
+    assert [line.rpartition("/")[2].split(":")[0] for line in told] == ["a.txt", "b.txt"]
+
+
 def test_a_source_without_documents_is_refused_before_anything_is_written(tmp_path):
     path = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "a", "completion": "b"}])
     with pytest.raises(

@@ -18,6 +18,7 @@ from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import count, write_counts
 from limbeck.intake.documents import check_documents
 from limbeck.intake.droppable import Marks
+from limbeck.intake.files import unreadable
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
@@ -83,15 +84,16 @@ def check(recipe: Recipe) -> list[Census]:
         check_documents(recipe)
         return []
     source = recipe.source
-    files = [*source.prompt_files, *source.validation]
-    files += [path for path in (source.held_out, source.golden) if path is not None]
-    problems: list[str] = []
+    problems = unreadable(source.files)
     censuses: list[Census] = []
-    for path in files:
-        if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
+    for path in source.files if not problems else ():
+        if path.stat().st_size > MAXIMUM_BYTES:
             problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
             continue
-        censuses.append(survey(path, source.droppable, source.named_columns))
+        try:
+            censuses.append(survey(path, source.droppable, source.named_columns))
+        except InvalidInput as error:
+            problems.append(str(error))
     if problems:
         raise InvalidInput("\n".join(problems))
     main = censuses[: len(source.prompt_files)]

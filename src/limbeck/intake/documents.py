@@ -19,6 +19,7 @@ from limbeck.advice import Counts
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import unseen_words, write_counts
 from limbeck.intake.faults import Faults, listed, loaded
+from limbeck.intake.files import unreadable
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
 from limbeck.recipe import Recipe
@@ -40,6 +41,8 @@ MAXIMUM_LINE_BYTES = 100_000_000
 
 PASSAGE_CHARACTERS = 4_000
 """A text file is parted at the first empty line after so many: a thousand tokens or so."""
+
+EXPECTED = "a file of JSON lines, or of text (.txt, .md)"
 
 STAGE = "1-intake"
 
@@ -65,13 +68,12 @@ def read_documents(path: Path) -> Iterator[Found]:
                 elif line.strip():
                     yield _row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, path.name, number)
     except OSError as error:
-        expected = "a file of JSON lines, or of text (.txt, .md)"
-        raise InvalidInput(f"{path}: {error.strerror}; expected {expected}") from None
+        raise InvalidInput(f"{path}: {error.strerror}; expected {EXPECTED}") from None
 
 
 def check_documents(recipe: Recipe) -> None:
     """Refuse a source that cannot make a job, before anything is written."""
-    problems: list[str] = []
+    problems = unreadable(_files(recipe), EXPECTED)
     faults: list[str] = []
     for path in _files(recipe):
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
