@@ -101,6 +101,19 @@ def test_two_documents_are_enough_and_one_is_not(tmp_path):
         collect_documents(recipe(rows(tmp_path / "one.jsonl", 1)), Workspace(tmp_path / "one"))
 
 
+def test_files_of_one_name_are_told_apart(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        rows(tmp_path / name / "text.jsonl", 3 if name == "b" else 5)
+    held_out = str(tmp_path / "b" / "text.jsonl")
+    found = collect_documents(
+        recipe(tmp_path / "a" / "text.jsonl", held_out=held_out, minimum=1), Workspace(tmp_path / "job")
+    )
+    assert {document.file for document in found} == {"a/text.jsonl", "b/text.jsonl"}
+    told = (tmp_path / "job" / "1-intake" / "report.csv").read_text()
+    assert "a/text.jsonl,1,folded,the same text as b/text.jsonl line 1" in told
+
+
 def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path):
     with pytest.raises(InvalidInput) as refused:
         check(

@@ -58,16 +58,16 @@ class Row:
 
 
 def read_rows(
-    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None
+    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None, name: str | None = None
 ) -> Iterator[Row | list[Fault]]:
     """The rows of a file in order, one line in memory at a time; a faulty row comes as its list of faults.
 
-    What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Raises `InvalidInput` if
-    the file cannot be opened.
+    What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Faults call the file
+    ``name``, or by its own. Raises `InvalidInput` if it cannot be opened.
     """
-    name = path.name
+    name = name or path.name
     if path.suffix.lower() in TABLES:
-        for found in read_table(path, columns):
+        for found in read_table(path, columns, name):
             if isinstance(found, Fault):
                 yield [found]
             else:

@@ -39,43 +39,43 @@ class _Wrong(NamedTuple):
     expected: str
 
 
-def read_table(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, Cells] | Fault]:
-    """The rows of a table, each with the line it ends on, or what is wrong with a row.
+def read_table(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells] | Fault]:
+    """The rows of the table called ``name``, each with the line it ends on, or what is wrong with a row.
 
     Raises `InvalidInput` for a file that is no table, or in which a column that was named is not there just once.
     """
-    for line, cells in (_read_csv if path.suffix.lower() == ".csv" else _read_parquet)(path, named):
+    for line, cells in (_read_csv if path.suffix.lower() == ".csv" else _read_parquet)(path, named, name):
         if isinstance(cells, _Wrong):
-            yield Fault(path.name, line, "row", cells.found, cells.expected)
+            yield Fault(name, line, "row", cells.found, cells.expected)
         elif long := [what for what, cell in cells.items() if len(cell) > MAXIMUM_CELL]:
-            yield Fault(path.name, line, long[0], "a longer cell", f"at most {MAXIMUM_CELL:,} characters")
+            yield Fault(name, line, long[0], "a longer cell", f"at most {MAXIMUM_CELL:,} characters")
         else:
             yield line, cells
 
 
-def _chosen(path: Path, there: list[str], named: Mapping[str, str] | None) -> dict[str, str]:
+def _chosen(there: list[str], named: Mapping[str, str] | None, name: str) -> dict[str, str]:
     """The columns to read, by what they are."""
-    chosen = dict(named) if named else {name: name for name in COLUMNS if name in there}
+    chosen = dict(named) if named else {column: column for column in COLUMNS if column in there}
     missing = [column for column in chosen.values() if column not in there]
     if missing or "prompt" not in chosen:
         wanted = ", ".join(missing) or "prompt"
         raise InvalidInput(
-            f"{path.name}: no column {wanted} among {', '.join(name[:80] for name in there[:12]) or 'none'};"
+            f"{name}: no column {wanted} among {', '.join(column[:80] for column in there[:12]) or 'none'};"
             " say which is which with source.columns: {prompt: …, completion: …}"
         )
     if twice := [column for column in chosen.values() if there.count(column) > 1]:
-        raise InvalidInput(f"{path.name}: {there.count(twice[0])} columns {twice[0]} in the header; expected one")
+        raise InvalidInput(f"{name}: {there.count(twice[0])} columns {twice[0]} in the header; expected one")
     return chosen
 
 
-def _read_csv(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, Cells | _Wrong]]:
+def _read_csv(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells | _Wrong]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             records = _records(file)
             _, header = next(records, (1, []))
             if isinstance(header, _Wrong):
-                raise InvalidInput(f"{path.name}: the header: found {header.found}; expected {header.expected}")
-            chosen = _chosen(path, header, named)
+                raise InvalidInput(f"{name}: the header: found {header.found}; expected {header.expected}")
+            chosen = _chosen(header, named, name)
             places = {what: header.index(column) for what, column in chosen.items()}
             for line, cells in records:
                 if isinstance(cells, _Wrong):
@@ -126,14 +126,14 @@ def _misread(error: str, begun: int, ended: int) -> tuple[int, _Wrong]:
     return ended, _Wrong(error, "CSV")
 
 
-def _read_parquet(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, Cells]]:
+def _read_parquet(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells]]:
     offline: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     with duckdb.connect(config={**offline, "threads": "1"}) as database:
         try:
             there = [
-                str(name) for name, *_ in database.execute("describe from read_parquet($1)", [str(path)]).fetchall()
+                str(column) for column, *_ in database.execute("describe from read_parquet($1)", [str(path)]).fetchall()
             ]
-            chosen = _chosen(path, there, named)
+            chosen = _chosen(there, named, name)
             columns = ", ".join('"{}"::varchar'.format(column.replace('"', '""')) for column in chosen.values())
             found = database.execute(f"select {columns} from read_parquet($1)", [str(path)])  # noqa: S608 (quoted)
             line = 0
@@ -142,4 +142,4 @@ def _read_parquet(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple
                     line += 1
                     yield line, {what: cell for what, cell in zip(chosen, cells, strict=True) if cell}
         except duckdb.Error as error:
-            raise InvalidInput(f"{path.name}: {str(error).splitlines()[0]}; expected a Parquet file") from None
+            raise InvalidInput(f"{name}: {str(error).splitlines()[0]}; expected a Parquet file") from None
