@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -116,15 +117,27 @@ def normalize(text: str) -> str:
     return " ".join(words) or folded.strip()
 
 
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _in_one_line(text: str) -> str:
+    """``text`` with line breaks, what steers a terminal and halves of characters spelled out: ``\\n``, ``\\ud800``."""
+    return _UNPRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with one row: where, what was found, what was expected."""
+    """One thing wrong with one row: where, what was found, what was expected. It is always told in one line."""
 
     file: str
     line: int
     field: str
     found: str
     expected: str
+
+    def __post_init__(self) -> None:
+        for name in ("file", "field", "found"):  # they quote what others wrote
+            object.__setattr__(self, name, _in_one_line(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.file} line {self.line}: {self.field}: found {self.found}; expected {self.expected}"

@@ -71,7 +71,9 @@ def test_logs_are_looked_at_before_a_job_is_made_of_them(limbeck, tmp_path):
     assert "2 rows, 2 valid" in limbeck("validate", "rows.jsonl").stderr
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
     (tmp_path / "r.yaml").write_text("{kind: distillation, name: a, source: {logs: {uri: log}}, teacher: {model: m}}")
-    assert "4 records: 3 taken, 1 the same prompt as an earlier record" in limbeck("validate", "r.yaml").stderr
+    done = limbeck("validate", "r.yaml")
+    assert "4 records: 3 taken, 1 the same prompt as an earlier record" in done.stderr
+    assert (done.returncode, 'no model "m"' in done.stderr) == (2, True)
     twice = limbeck("logs", "log", "--filter", '{"equals": {"a": "b", "c": "d"}}')
     assert (twice.returncode, "--filter: equals: found 2 pairs" in twice.stderr) == (2, True)
 
@@ -85,6 +87,32 @@ def test_a_file_with_ten_faults_gets_ten_lines_and_nothing_else(limbeck, tmp_pat
     assert [line.split(":")[0] for line in lines] == [f"rows.jsonl line {2 * i + 2}" for i in range(10)]
     assert all("found" in line and "expected" in line for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_recipe_is_told_all_files_and_models_it_names_in_vain(limbeck, tmp_path, tiny_folder):
+    pairs(tmp_path / "p.jsonl", 3)
+    values = {
+        "kind": "distillation",
+        "name": "a",
+        "source": {
+            "prompts": ["p.jsonl", "q.jsonl"],
+            "held_out": "h.jsonl",
+            "golden": "g.jsonl",
+            "validation": ["v.jsonl"],
+        },
+        "teacher": {"model": "nobody"},
+        "student": {"model": "./nowhere"},
+    }
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    done = limbeck("validate", "r.yaml")
+    assert done.returncode == 2
+    told = [f"{name}.jsonl: No such file or directory; expected a file of rows" for name in "qvhg"]
+    assert all(part in done.stderr for part in [*told, 'no model "nobody"', f'no model "{tmp_path / "nowhere"}"'])
+    assert "p.jsonl" not in done.stderr
+    for name in "qhgv":
+        pairs(tmp_path / f"{name}.jsonl", 3)
+    (tmp_path / "r.yaml").write_text(json.dumps({**values, "teacher": {"model": str(tiny_folder)}, "student": {}}))
+    assert limbeck("validate", "r.yaml").returncode == 0
 
 
 @pytest.mark.row(37)

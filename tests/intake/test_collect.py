@@ -153,3 +153,44 @@ def test_a_file_too_large_is_refused_unread(tmp_path):
         file.truncate(1_000_000_001)
     with pytest.raises(InvalidInput, match="1,000,000,001 bytes; expected at most 1,000,000,000"):
         check(recipe(path))
+
+
+def test_files_of_one_name_are_told_apart_wherever_they_are_named(tmp_path):
+    rows = {
+        "a": [{"prompt": "Why?"}, {"prompt": 5}],
+        "b": [{"prompt": "Why?"}, {"text": "x"}],
+        "c": [{"prompt": "Held"}],
+    }
+    for name, some in rows.items():
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "p.jsonl", some)
+    a, b, c = (str(tmp_path / name / "p.jsonl") for name in rows)
+    asked = recipe(a, prompts=[a, b], held_out=c, minimum=1)
+    assert [(one.file, [fault.file for fault in one.faults]) for one in check(asked)] == [
+        ("a/p.jsonl", ["a/p.jsonl"]),
+        ("b/p.jsonl", ["b/p.jsonl"]),
+        ("c/p.jsonl", []),
+    ]
+    work = Workspace(tmp_path / "job")
+    assert [example.file for example in collect(asked, work)] == ["c/p.jsonl", "a/p.jsonl"]
+    told = {(row["file"], row["line"]): (row["status"], row["reason"]) for row in fates(work)}
+    assert told["b/p.jsonl", "1"] == ("folded", "the same prompt as a/p.jsonl line 1")
+    assert [told[f"{name}/p.jsonl", "2"][0] for name in "ab"] == ["refused", "refused"]
+    refused = [json.loads(line) for line in (work.folder / "1-intake" / "refused.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in refused] == ["a/p.jsonl", "b/p.jsonl"]
+
+
+def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path):
+    names = {"held_out": "h.jsonl", "golden": "g.jsonl", "validation": ["v.jsonl"]}
+    several = recipe(tmp_path / "p.jsonl", prompts=["p.jsonl", "q.jsonl"], **names)
+    with pytest.raises(InvalidInput) as refused:
+        check(several)
+    told = str(refused.value).splitlines()
+    assert [line.split(":")[0] for line in told] == ["p.jsonl", "q.jsonl", "v.jsonl", "h.jsonl", "g.jsonl"]
+    assert all("No such file or directory; expected a file of rows" in line for line in told)
+
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in tables:
+        path.write_text("question\nWhy?\n")
+    with pytest.raises(InvalidInput, match=r"(?s)a\.csv: no column prompt.*b\.csv: no column prompt"):
+        check(recipe(tmp_path, prompts=[str(path) for path in tables]))

@@ -36,6 +36,13 @@ def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
     assert [one.line for one in found if isinstance(one, Fault)] == [3, 4, 5, 6, 7, 8, 9]
     (tmp_path / "bad.jsonl").write_bytes(b'{"input": "\xff"}\n')
     assert "0xff" in str(next(read_documents(tmp_path / "bad.jsonl")))
+    (tmp_path / "odd.jsonl").write_bytes(b'{"input": ' + b"1" * 5_000 + b'}\n{"\\ud800": 1}\n{"input": "last"}\n')
+    *odd, last = read_documents(tmp_path / "odd.jsonl")
+    assert [str(one).encode().split(b": found")[0] for one in odd] == [
+        b"odd.jsonl line 1: line",
+        b"odd.jsonl line 2: line",
+    ]
+    assert last == (3, "last")
     with pytest.raises(InvalidInput, match=r"missing\.txt: No such file"):
         list(read_documents(tmp_path / "missing.txt"))
 
@@ -92,6 +99,30 @@ def test_two_documents_are_enough_and_one_is_not(tmp_path):
     assert sorted(one.split for one in documents) == ["held-out", "train"]
     with pytest.raises(InvalidInput, match="1 different document: nothing is left to learn"):
         collect_documents(recipe(rows(tmp_path / "one.jsonl", 1)), Workspace(tmp_path / "one"))
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        rows(tmp_path / name / "text.jsonl", 3 if name == "b" else 5)
+    held_out = str(tmp_path / "b" / "text.jsonl")
+    found = collect_documents(
+        recipe(tmp_path / "a" / "text.jsonl", held_out=held_out, minimum=1), Workspace(tmp_path / "job")
+    )
+    assert {document.file for document in found} == {"a/text.jsonl", "b/text.jsonl"}
+    told = (tmp_path / "job" / "1-intake" / "report.csv").read_text()
+    assert "a/text.jsonl,1,folded,the same text as b/text.jsonl line 1" in told
+
+
+def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path):
+    with pytest.raises(InvalidInput) as refused:
+        check(
+            recipe(
+                tmp_path / "a.txt", held_out=str(tmp_path / "b.txt"), validation=[str(rows(tmp_path / "c.jsonl", 2))]
+            )
+        )
+    told = str(refused.value).splitlines()
+    assert [line.rpartition("/")[2].split(":")[0] for line in told] == ["a.txt", "b.txt"]
 
 
 def test_a_source_without_documents_is_refused_before_anything_is_written(tmp_path):

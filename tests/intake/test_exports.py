@@ -8,6 +8,7 @@ import pytest
 from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.intake import collect, survey
 from limbeck.intake.rows import Row, parse_row, read_rows
+from limbeck.intake.tables import MAXIMUM_CELL
 from limbeck.recipe import Recipe
 from limbeck.storage.workspace import Workspace
 
@@ -28,12 +29,25 @@ STORED = {
 
 SHAPES = {
     "OpenAI stored completions": {**STORED, "messages": [{"id": "chatcmpl-1-0", "name": None, **BRIEF}, ASKED]},
+    "OpenAI stored completions, of a developer": {**STORED, "messages": [{**BRIEF, "role": "developer"}, ASKED]},
+    "OpenAI, by a developer": {"messages": [{**BRIEF, "role": "developer"}, ASKED, SAID]},
+    "OpenAI, in blocks": {"messages": [
+        BRIEF, {"role": "user", "content": [{"type": "text", "text": "Why?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Because."}]},
+    ]},
+    "OpenAI, as its client dumps it": {"messages": [
+        BRIEF, {**ASKED, "name": "ada"},
+        {**SAID, "refusal": None, "annotations": [], "audio": None, "function_call": None, "tool_calls": None},
+    ]},
     "OpenAI fine-tuning": {"messages": [BRIEF, ASKED, {**SAID, "weight": 1}]},
     "OpenPipe": {"messages": [BRIEF, ASKED, SAID], "tools": None, "tool_choice": None, "split": "TRAIN"},
     "Kiln, for OpenAI": {"messages": [BRIEF, ASKED, SAID]},
     "Kiln, for chat templates": {"conversations": [BRIEF, ASKED, SAID]},
     "ShareGPT": {"conversations": [
         {"from": "system", "value": "Be short."}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."},
+    ]},
+    "ShareGPT, with its extras": {"id": "x_0", "source": "web", "system": "Be short.", "conversations": [
+        {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."},
     ]},
 }  # fmt: skip
 
@@ -51,6 +65,12 @@ def test_each_shape_gives_the_same_conversation(shape):
     assert row.metadata == (({"team": "desk"},) if "stored" in shape else ())
 
 
+def test_several_blocks_of_a_turn_are_lines_of_its_text():
+    blocks = [{"type": "text", "text": "Why?"}, {"type": "text", "text": "And how?"}]
+    (turn,) = parse({"messages": [{"role": "user", "content": blocks}]}).prompt.messages
+    assert turn.text == "Why?\nAnd how?"
+
+
 def test_an_answer_of_no_weight_is_no_label():
     row = parse({"messages": [ASKED, {**SAID, "weight": 0}]})
     assert (row.label, len(row.prompt.messages)) == (None, 1)
@@ -66,19 +86,36 @@ def test_an_answer_of_no_weight_is_no_label():
         ({**STORED, "messages": [ASKED], "tools": [TOOL]}, "tools: found functions"),
         (
             {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            "tool_calls: found an unknown",
+            "messages[1].tool_calls: found calls of functions; expected text alone",
         ),
         ({"messages": [ASKED, {**SAID, "weight": 2}]}, "messages[1].weight: found 2; expected 0 or 1"),
         ({"messages": [{**ASKED, "weight": 1}, SAID]}, "messages[0].weight"),
         ({"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]}, "say training.answers: last"),
         ({"conversations": 5}, "conversations: found no list"),
-        ({"conversations": [{"from": "bing", "value": "x"}]}, "conversations[0].from: found 'bing'"),
-        ({"conversations": [ASKED, SAID], "id": 4}, "id: found an unknown key"),
+        ({"conversations": [{"from": "bing", "value": "x"}]}, 'conversations[0].from: found "bing"'),
+        ({"conversations": [{"from": "human", "value": "x", "lang": "en"}]}, "messages[0].lang: found an unknown key"),
+        ({"conversations": [ASKED, SAID], "colour": 4}, "colour: found an unknown key"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}, SAID]},
+            'messages[0].content[1]: found a block of type "image_url"; expected {"type": "text"',
+        ),
+        (
+            {"messages": [ASKED, {"role": "assistant", "content": None, "refusal": "I cannot."}]},
+            "messages[1].refusal: found a refusal; expected text alone",
+        ),
+        (
+            {**STORED, "messages": [ASKED], "choices": [{"message": {**SAID, "tool_calls": [{}]}}]},
+            "choices[0].message.tool_calls: found calls of functions",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(row, said):
     told = "; ".join(map(str, parse(row)))
     assert told.startswith("rows.jsonl line 7: ") and said in told
+
+
+def told(rows):
+    return [str(row[0]) if isinstance(row, list) else row.prompt.messages[0].text for row in rows]
 
 
 def table(path, header, rows):
@@ -120,7 +157,7 @@ def test_a_row_of_another_width_is_a_fault_and_no_more(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("prompt,completion\na,b\nc\nd,e,f\n\n  ,x\ng,\n")
     rows = list(read_rows(path))
-    assert [str(row[0]) if isinstance(row, list) else row.prompt.messages[0].text for row in rows] == [
+    assert told(rows) == [
         "a",
         "t.csv line 3: row: found 1 fields; expected 2, as in the header",
         "t.csv line 4: row: found 3 fields; expected 2, as in the header",
@@ -129,9 +166,63 @@ def test_a_row_of_another_width_is_a_fault_and_no_more(tmp_path):
     ]
 
 
+def test_a_stray_quote_or_byte_in_a_table_is_told_with_its_line_and_hides_no_other_row(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'prompt,completion\na,b\n"x"y,c\n\xff,d\ne,"f\ng"\n"open,h\ni,j\n')
+    assert told(read_rows(path)) == [
+        "a",
+        "t.csv line 3: row: found text after the quote that ends a cell; expected a comma; a quote inside a cell is doubled"
+        ' ("")',
+        "t.csv line 4: row: found byte 0xff; expected UTF-8",
+        "e",
+        "t.csv line 7: row: found a quote that nothing closes up to the file's end, line 8; expected a quote at the end of"
+        ' the cell; a quote inside is doubled ("")',
+    ]
+
+
+def test_a_cell_may_be_as_long_as_a_line_of_jsonl(tmp_path):
+    path, parquet = tmp_path / "t.csv", tmp_path / "t.parquet"
+    path.write_text("prompt\n" + "x" * MAXIMUM_CELL + "\n" + "y" * (MAXIMUM_CELL + 1) + "\nz\n")
+    first, second, third = told(read_rows(path))
+    assert (len(first), third) == (MAXIMUM_CELL, "z")
+    assert second.startswith("t.csv line 3: row: found a longer cell") and "at most 10,000,000 characters" in second
+    duckdb.execute(f"copy (select repeat('x', {MAXIMUM_CELL + 1}) as prompt) to '{parquet}'")
+    assert told(read_rows(parquet)) == [
+        "t.parquet line 1: prompt: found a longer cell; expected at most 10,000,000 characters"
+    ]
+
+
+@pytest.mark.parametrize("name", ["T.CSV", "T.Parquet", "T.JSONL"])
+def test_a_suffix_may_be_in_capitals(tmp_path, name):
+    path = tmp_path / name
+    match name.partition(".")[2]:
+        case "CSV":
+            path.write_text("prompt\nWhy?\n")
+        case "Parquet":
+            duckdb.execute(f"copy (select 'Why?' as prompt) to '{path}' (format parquet)")
+        case _:
+            path.write_text('{"prompt": "Why?"}\n')
+    assert told(read_rows(path)) == ["Why?"]
+
+
 @pytest.mark.parametrize(
-    ("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"prompt\n\xff\xfe\n"), ("t.csv", b'prompt\n"x')]
+    ("header", "said"),
+    [
+        (b"prompt,note,prompt", r"t\.csv: 2 columns prompt in the header; expected one"),
+        (b'"pro"mpt', r"t\.csv: the header: found text after the quote"),
+        (b"\xff\xfep\x00", r"t\.csv: the header: found byte 0xff; expected UTF-8"),
+        (b"", r"t\.csv: no column prompt among none"),
+    ],
 )
+def test_a_header_that_names_no_column_for_sure_is_told(tmp_path, header, said):
+    (tmp_path / "t.csv").write_bytes(header + b"\na,b,c\n" if header else b"")
+    with pytest.raises(InvalidInput, match=said):
+        list(read_rows(tmp_path / "t.csv"))
+    (tmp_path / "u.csv").write_text("note,prompt,note\na,b,c\n")
+    assert told(read_rows(tmp_path / "u.csv")) == ["b"]
+
+
+@pytest.mark.parametrize(("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"question\nx\n")])
 def test_what_is_no_table_is_told(tmp_path, name, raw):
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(InvalidInput, match=name):

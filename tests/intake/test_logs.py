@@ -17,6 +17,7 @@ from limbeck.intake.invocations import turns_in
 from limbeck.intake.log_files import LogFiles
 from limbeck.intake.log_records import condition, opened
 from limbeck.intake.logs import Asked, extract_logs, passed_over_of, read_logs
+from limbeck.intake.rows import read_rows
 from limbeck.storage.objects import Buckets
 
 FOLDER = "logs/AWSLogs/000000000000/BedrockModelInvocationLogs/us-east-1/2026/01/02/03"
@@ -85,6 +86,10 @@ FORMS = {
     "anthropic": (
         {"anthropic_version": "bedrock-2023-05-31", "messages": [{"role": "user", "content": "hello"}]},
         {"content": [{"type": "text", "text": "hi"}]},
+    ),
+    "openai in blocks": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]},
+        {"choices": [{"message": {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}}]},
     ),
     "openai": (
         {"messages": [{"role": "user", "content": "hello"}]},
@@ -175,6 +180,50 @@ def test_what_is_damaged_or_no_prompt_is_told_with_its_file_and_line(bucket):
     assert "no record of an invocation" in lines[3]
     assert any("c.json.gz,1,the file is damaged" in line for line in lines)
     assert counts.total() == len(lines) - 1 + len(rows)
+
+
+def test_what_is_taken_of_a_log_the_jobs_intake_takes_too(bucket, tmp_path):
+    sent = [
+        {"n": 5},
+        {"n": "5", "on": True},
+        {"a": {"b": [1, "é"]}, "none": None},
+        {"a": "x\x00", "b\n": ""},
+        {"n": 1.5},
+    ]
+    answers = ["a\x00b", ["a"], 5, [{"type": "text", "text": "fine"}], {"text": "a"}]
+    bucket([record(request=asking(f"prompt {at}"), metadata=one) for at, one in enumerate(sent)])
+    openai = [{"choices": [{"message": {"content": content}}]} for content in answers]
+    others = [{"generation": ["a"]}, {"generation": "a\x00"}, [{"generation": "\x00"}]]
+    bucket(
+        [record(request=asking(f"answered {at}"), response=one) for at, one in enumerate([*openai, *others])],
+        "b.json.gz",
+    )
+    with bucket.read(responses_of="m") as table:
+        taken, counts = list(table.rows()), table.counts
+        table.write_rows(tmp_path / "rows.jsonl")
+    assert list(read_rows(tmp_path / "rows.jsonl")) == taken
+    assert [row.metadata for row in taken[: len(sent)]] == [
+        ({"n": "5"},),
+        ({"n": "5", "on": "true"},),
+        ({"a": '{"b":[1,"é"]}'},),
+        ({"a": '"x\\u0000"', "b\n": ""},),
+        ({"n": "1.5"},),
+    ]
+    assert [row.label for row in taken[len(sent) :]] == ["fine"]
+    assert counts == {
+        "taken": len(sent) + 1,
+        "cannot be read: a NUL character": 3,
+        "cannot be read: content that is no list of blocks": 4,
+    }
+
+
+def test_a_file_of_no_bytes_is_told_as_damaged(bucket):
+    bucket([record()])
+    bucket([], "b.json.gz", raw=b"")
+    bucket([], "c.json.gz", raw=gzip.compress(b""))
+    rows, counts, told = bucket.extract()
+    assert (len(rows), counts) == (1, {"taken": 1, "the file is damaged here": 1})
+    assert told.read_text().splitlines()[1:] == [f"{FOLDER}/b.json.gz,1,the file is damaged here"]
 
 
 def test_a_place_without_logs_says_what_was_expected(bucket):

@@ -106,6 +106,42 @@ def test_all_faults_of_a_row_are_told_at_once():
     ]
 
 
+HOSTILE = [
+    (b'{"prompt": ' + b"1" * 5_000 + b"}", "line: found a number of thousands of digits; expected one JSON object a line"),
+    (b'{"conversations": [{"from": [], "value": "x"}]}', "conversations[0].from: found a list; expected human, gpt"),
+    (b'{"\\ud800": 1}', r"line: found \ud800; expected "),
+    (b'{"prompt": "a", "a\\nb\\u001b": 1}', r"a\nb\x1b: found an unknown key; expected only prompt"),
+    (b'{"prompt": "a", "' + b"k" * 9_000 + b'": 1}', f"{'k' * 80}…: found an unknown key; expected only prompt"),
+    (b'{"messages": [{"role": "\\ud800", "content": "a"}]}', r'messages[0].role: found "\ud800"; expected system'),
+    (b'{"messages": [{"role": "user", "content": "a"}], "metadata": {"a": "\\ud800"}}', "metadata: found half of a surrogate"),
+    (b'{"messages": [{"role": "user", "content": "a"}], "metadata": {"\\u0000": "a"}}', "metadata: found a NUL character"),
+]  # fmt: skip
+LOGGED = b'{"messages": [{"role": "user", "content": "a"}], "log": {"file": "%b", "line": %b, "copies": %b%b}}'
+HOSTILE += [
+    (LOGGED % (b"a", b"1", b"-5", b""), "log.copies: found -5; expected a number from 1"),
+    (LOGGED % (b"a", b"0", b"1", b""), "log.line: found 0; expected a number from 1"),
+    (LOGGED % (b"a", b"1", b"9" * 4_000, b""), f"log.copies: found {'9' * 40}…; expected a number from 1"),
+    (LOGGED % (b"\\ud800", b"1", b"1", b""), "log.file: found half of a surrogate pair"),
+    (LOGGED % (b"a", b"1", b"1", b', "others": [{"a": "\\ud800"}]'), "log.others[0]: found half of a surrogate pair"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), HOSTILE)
+def test_a_hostile_row_is_one_line_of_fault_that_anything_can_print(line, told):
+    (fault,) = parse(line)
+    printed = str(fault).encode().decode()
+    assert printed.startswith(f"rows.jsonl line 41: {told}")
+    assert len(printed.splitlines()) == 1 and len(printed) < 300
+
+
+def test_a_hostile_row_hides_no_other(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join([*(line for line, _ in HOSTILE), b'{"prompt": 5}', b'{"prompt": "fine"}']))
+    *faulty, last = read_rows(path)
+    assert [row[0].line for row in faulty] == list(range(1, len(HOSTILE) + 2))
+    assert last.prompt.messages[0].text == "fine"
+
+
 @given(st.binary(max_size=200))
 @examples(max_examples=300)
 def test_no_bytes_whatever_raise(line):
@@ -114,18 +150,22 @@ def test_no_bytes_whatever_raise(line):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()), max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["role", "content", "messages", "system", "schemaVersion", "text", "prompt", "completion", "type", "x"]), inner, max_size=4),
+        ["role", "content", "messages", "system", "schemaVersion", "text", "prompt", "completion", "type", "x", "from",
+         "value", "weight", "message", "file", "line", "copies", "others", "\ud800"]), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(["schemaVersion", "system", "messages", "prompt", "completion"]), json_values))
+ROW_KEYS = ["schemaVersion", "system", "messages", "prompt", "completion", "conversations", "choices", "metadata", "log", "tools"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(ROW_KEYS), json_values), st.booleans())
 @examples(max_examples=400)
-def test_no_json_whatever_raises(row):
-    found = parse(row)
-    assert isinstance(found, Row) or (found and all(isinstance(fault, Fault) for fault in found))
+def test_no_json_whatever_raises(row, stored):
+    found = parse(json.dumps(row | {"object": "chat.completion"} if stored else row).encode())
+    assert isinstance(found, Row) or (found and all(str(fault).encode() for fault in found))
 
 
 @given(

@@ -23,7 +23,7 @@ from limbeck.cli import data
 from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.cli.forecast import forecast
-from limbeck.cli.surveying import parsed_filter, survey_logs
+from limbeck.cli.surveying import named_in_vain, parsed_filter, survey_logs
 from limbeck.cli.targets import writable
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
@@ -319,13 +319,17 @@ def validate(
     file: Annotated[Path, typer.Argument(help="JSONL of prompts or pairs, or a recipe in YAML.")],
 ) -> None:
     """Say everything that is wrong with a file of rows, a line each, or with a recipe. Writes nothing."""
-    if file.suffix in (".yaml", ".yml"):
+    if file.suffix.lower() in (".yaml", ".yml"):
         recipe = Recipe.read(file)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
-        if recipe.source.logs is not None:
-            logs = recipe.source.logs
-            counts = survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read())
-            _tell_counts(logs.uri, counts)
+        missing = named_in_vain(recipe, Settings.read())
+        if (logs := recipe.source.logs) is not None:
+            try:
+                _tell_counts(logs.uri, survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read()))
+            except InvalidInput as error:
+                missing.append(str(error))
+        if missing:
+            raise InvalidInput("\n".join(missing))
         return
     census = survey(file)
     for fault in census.faults:

@@ -1,4 +1,7 @@
-"""`limbeck logs`: what invocation logs hold, before a job is made of them. Opens without torch."""
+"""What is there before a job is made of it: what logs hold, and which files and models a recipe names in vain.
+
+Opens without torch.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.errors import InvalidInput
+from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
 from limbeck.filters import filter_faults
-from limbeck.intake import extract_logs
+from limbeck.intake import extract_logs, unreadable
+from limbeck.models.catalog import find
+from limbeck.recipe import Recipe
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 
-__all__ = ["parsed_filter", "survey_logs"]
+__all__ = ["named_in_vain", "parsed_filter", "survey_logs"]
 
 
 def parsed_filter(text: str | None) -> dict[str, Any] | None:
@@ -42,3 +47,14 @@ def survey_logs(
     with TemporaryDirectory(prefix="limbeck-") as folder:
         path = to or Path(folder) / "logs.jsonl"
         return dict(extract_logs(objects, uri, path, filters, responses_of, threads=settings.threads))
+
+
+def named_in_vain(recipe: Recipe, settings: Settings) -> list[str]:
+    """A sentence for each file of rows, and each model to be loaded here, that a recipe names and that is not there."""
+    told = unreadable(recipe.source.files)
+    for name in dict.fromkeys(recipe.models):
+        try:
+            find(name, settings)
+        except (UnknownModel, DamagedArtifact) as error:
+            told.append(str(error))
+    return told

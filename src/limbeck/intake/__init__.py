@@ -9,6 +9,7 @@ with the reason. `documents` is the same for plain text.
 from limbeck.intake.collect import Census, check, collect, golden_pairs, held_out_rows, read_examples, survey
 from limbeck.intake.counting import read_counts
 from limbeck.intake.documents import TEXT_SUFFIXES, check_documents, collect_documents, read_documents
+from limbeck.intake.files import names_of, unreadable
 from limbeck.intake.logs import bring_logs, extract_logs
 from limbeck.intake.rows import Row, parse_row, read_rows
 from limbeck.intake.split import split_of
@@ -25,6 +26,7 @@ __all__ = [
     "extract_logs",
     "golden_pairs",
     "held_out_rows",
+    "names_of",
     "parse_row",
     "read_counts",
     "read_documents",
@@ -32,4 +34,5 @@ __all__ = [
     "read_rows",
     "split_of",
     "survey",
+    "unreadable",
 ]

@@ -18,6 +18,7 @@ from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import count, write_counts
 from limbeck.intake.documents import check_documents
 from limbeck.intake.droppable import Marks
+from limbeck.intake.files import names_of, unreadable
 from limbeck.intake.rows import Row, read_rows
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
@@ -61,11 +62,13 @@ class Census:
     faults: list[Fault] = field(default_factory=list)
 
 
-def survey(path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None) -> Census:
-    """Read a whole file and count; nothing is written. ``marks`` are of droppable parts, ``columns`` of a table."""
-    census = Census(path.name)
+def survey(
+    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None, name: str | None = None
+) -> Census:
+    """Read a whole file and count; nothing is written. What it takes beside the path, `read_rows` takes."""
+    census = Census(name or path.name)
     seen: set[str] = set()
-    for row in read_rows(path, marks, columns):
+    for row in read_rows(path, marks, columns, name):
         census.rows += 1
         if isinstance(row, list):
             census.faults += row
@@ -83,29 +86,31 @@ def check(recipe: Recipe) -> list[Census]:
         check_documents(recipe)
         return []
     source = recipe.source
-    files = [*source.prompt_files, *source.validation]
-    files += [path for path in (source.held_out, source.golden) if path is not None]
-    problems: list[str] = []
+    names = names_of(source.files)
+    problems = unreadable(source.files)
     censuses: list[Census] = []
-    for path in files:
-        if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
-            problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
+    for path in source.files if not problems else ():
+        if path.stat().st_size > MAXIMUM_BYTES:
+            problems.append(f"{names[path]}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
             continue
-        censuses.append(survey(path, source.droppable, source.named_columns))
+        try:
+            censuses.append(survey(path, source.droppable, source.named_columns, names[path]))
+        except InvalidInput as error:
+            problems.append(str(error))
     if problems:
         raise InvalidInput("\n".join(problems))
     main = censuses[: len(source.prompt_files)]
-    names = ", ".join(census.file for census in main)
+    mains = ", ".join(census.file for census in main)
     usable = sum(census.labelled if recipe.kind == "fine-tuning" else census.valid for census in main)
     what = "labelled pairs" if recipe.kind == "fine-tuning" else "prompts"
     if usable < recipe.minimum_rows:
         problems.append(
-            f"{names}: {usable} valid {what} of {sum(census.rows for census in main)} rows;"
+            f"{mains}: {usable} valid {what} of {sum(census.rows for census in main)} rows;"
             f" expected at least {recipe.minimum_rows}"
             " (mend the rows named, or add more)"
         )
     if usable > MAXIMUM_ROWS:
-        problems.append(f"{names}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
+        problems.append(f"{mains}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
     for census in censuses[len(main) :]:
         if not census.valid:
             problems.append(f"{census.file}: no valid row of {census.rows}; expected at least one")
@@ -155,8 +160,8 @@ def held_out_rows(path: Path, system: str | None) -> list[Example]:
     fates: list[tuple[str, int, str, str]] = []
     faults: list[Fault] = []
     rows: dict[str, Example] = {}
-    for row in _valid(read_rows(path), path.name, fates, faults):
-        _fold(rows, _example(row, source, "held-out", path.name), fates)
+    for row in _valid(read_rows(path), fates, faults):
+        _fold(rows, _example(row, source, "held-out"), fates)
     if not rows:
         raise InvalidDataset(f"{path.name}: no valid row", [str(fault) for fault in faults])
     return list(rows.values())
@@ -168,27 +173,28 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     fates: list[tuple[str, int, str, str]] = []
     faults: list[Fault] = []
 
+    names = names_of(source.files)
+
+    def rows_of(path: Path) -> Iterator[Row]:
+        return _valid(read_rows(path, source.droppable, source.named_columns, names[path]), fates, faults)
+
     if source.held_out is not None:
-        for row in _valid(
-            read_rows(source.held_out, source.droppable, source.named_columns), source.held_out.name, fates, faults
-        ):
-            _fold(held_out, _example(row, source, "held-out", source.held_out.name), fates)
+        for row in rows_of(source.held_out):
+            _fold(held_out, _example(row, source, "held-out"), fates)
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
     examples: dict[str, Example] = {}
     golden: set[str] = set()
     if source.golden is not None and source.learn_golden:
-        for row in _valid(
-            read_rows(source.golden, source.droppable, source.named_columns), source.golden.name, fates, faults
-        ):
+        for row in rows_of(source.golden):
             if row.prompt.normalized_id in guarded:
-                fates.append((source.golden.name, row.line, "guarded", "the same as a held-out prompt"))
+                fates.append((row.file, row.line, "guarded", "the same as a held-out prompt"))
             else:
                 golden.add(row.prompt.normalized_id)
-                _fold(examples, _example(row, source, "train", source.golden.name), fates)
+                _fold(examples, _example(row, source, "train"), fates)
     watched = [(path, True) for path in source.validation]
     for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
-        for row in _valid(read_rows(path, source.droppable, source.named_columns), path.name, fates, faults):
+        for row in rows_of(path):
             share = 0.0 if source.held_out is not None else source.held_out_share
             set_aside = 0.0 if source.validation else source.validation_share
             split = "validation" if is_validation else split_of(row.prompt, share, set_aside)
@@ -197,10 +203,10 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
             if row.prompt.normalized_id in guarded:
                 fates.append((row.file, row.line, "guarded", "the same as a held-out prompt"))
             elif recipe.kind == "fine-tuning" and row.label is None:
-                fates.append((path.name, row.line, "refused", "no answer to learn from"))
-                faults.append(Fault(path.name, row.line, "messages", "no assistant turn", "an answer to learn from"))
+                fates.append((row.file, row.line, "refused", "no answer to learn from"))
+                faults.append(Fault(row.file, row.line, "messages", "no assistant turn", "an answer to learn from"))
             else:
-                _fold(examples, _example(row, source, split, path.name), fates)
+                _fold(examples, _example(row, source, split), fates)
 
     with writing(folder / "examples.jsonl") as file:
         for example in (*held_out.values(), *examples.values()):
@@ -213,7 +219,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
     contradictions = sum(status == "folded" and ANOTHER in reason for _, _, status, reason in fates)
-    given = {path.name for path in source.prompt_files}
+    given = {names[path] for path in source.prompt_files}
     counts = count([*held_out.values(), *examples.values()], given, contradictions, len(golden_pairs(source)))
     write_counts(folder, counts)
     logged = {example.file for example in examples.values() if example.origin == "log"}
@@ -226,7 +232,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
 
 
 def _valid(
-    rows: Iterable[Row | list[Fault]], file: str, fates: list[tuple[str, int, str, str]], faults: list[Fault]
+    rows: Iterable[Row | list[Fault]], fates: list[tuple[str, int, str, str]], faults: list[Fault]
 ) -> Iterator[Row]:
     for row in rows:
         if isinstance(row, Row):
@@ -234,15 +240,15 @@ def _valid(
         else:
             faults += row
             reasons = "; ".join(f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in row)
-            fates.append((file, row[0].line, "refused", reasons))
+            fates.append((row[0].file, row[0].line, "refused", reasons))
 
 
-def _example(row: Row, source: Source, split: Split, file: str) -> Example:
+def _example(row: Row, source: Source, split: Split) -> Example:
     prompt, whole = row.prompt, row.whole
     if source.system:
         prompt, whole = prompt.with_system(source.system), whole and whole.with_system(source.system)
     first, *others = row.metadata or ({},)
-    place = (row.file if row.origin == "log" else file, row.line, row.copies, row.origin)
+    place = (row.file, row.line, row.copies, row.origin)
     return Example(prompt, row.label, split, *place, metadata=dict(first), whole=whole, others=tuple(others))
 
 
@@ -253,11 +259,12 @@ def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int
         examples[new.id] = new
         fates.append((new.file, new.line, "accepted", new.split))
         return
-    reason = f"the same prompt as line {known.line}"
+    place = f"line {known.line}" if known.file == new.file else f"{known.file} line {known.line}"
+    reason = f"the same prompt as {place}"
     if new.label is not None and known.label is not None and new.label != known.label:
-        reason += f', {ANOTHER} ("{new.label[:60]}"); that of line {known.line} is kept'
+        reason += f', {ANOTHER} ("{new.label[:60]}"); that of {place} is kept'
     if new.whole != known.whole:
-        reason += f", with another droppable part; that of line {known.line} is kept"
+        reason += f", with another droppable part; that of {place} is kept"
     sent = [one for one in (known.metadata, *known.others, new.metadata, *new.others) if one]
     different = [one for at, one in enumerate(sent) if one not in sent[:at]]
     examples[new.id] = replace(

@@ -18,6 +18,8 @@ from pathlib import Path
 from limbeck.advice import Counts
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake.counting import unseen_words, write_counts
+from limbeck.intake.faults import Faults, listed, loaded
+from limbeck.intake.files import names_of, unreadable
 from limbeck.intake.split import split_of
 from limbeck.progress import Progress
 from limbeck.recipe import Recipe
@@ -40,18 +42,24 @@ MAXIMUM_LINE_BYTES = 100_000_000
 PASSAGE_CHARACTERS = 4_000
 """A text file is parted at the first empty line after so many: a thousand tokens or so."""
 
+EXPECTED = "a file of JSON lines, or of text (.txt, .md)"
+
 STAGE = "1-intake"
 
 Found = tuple[int, str] | Fault
 """A document's line and text, or what is wrong with it."""
 
 
-def read_documents(path: Path) -> Iterator[Found]:
-    """The documents of a file in order, or what is wrong with a row. Raises `InvalidInput` if it cannot be opened."""
+def read_documents(path: Path, name: str | None = None) -> Iterator[Found]:
+    """The documents of a file in order, or what is wrong with a row. The file is called ``name``, or by its own.
+
+    Raises `InvalidInput` if it cannot be opened.
+    """
+    name = name or path.name
     try:
         with path.open("rb") as file:
             if path.suffix.lower() in TEXT_SUFFIXES:
-                yield from _passages(file.read(), path.name)
+                yield from _passages(file.read(), name)
                 return
             number = 0
             while line := file.readline(MAXIMUM_LINE_BYTES + 1):
@@ -60,37 +68,37 @@ def read_documents(path: Path) -> Iterator[Found]:
                     while line and not line.endswith(b"\n"):
                         line = file.readline(MAXIMUM_LINE_BYTES)
                     limit = f"at most {MAXIMUM_LINE_BYTES:,} bytes"
-                    yield Fault(path.name, number, "line", "a longer line", limit)
+                    yield Fault(name, number, "line", "a longer line", limit)
                 elif line.strip():
-                    yield _row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, path.name, number)
+                    yield _row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number)
     except OSError as error:
-        expected = "a file of JSON lines, or of text (.txt, .md)"
-        raise InvalidInput(f"{path}: {error.strerror}; expected {expected}") from None
+        raise InvalidInput(f"{path}: {error.strerror}; expected {EXPECTED}") from None
 
 
 def check_documents(recipe: Recipe) -> None:
     """Refuse a source that cannot make a job, before anything is written."""
-    problems: list[str] = []
+    names = names_of(recipe.source.files)
+    problems = unreadable(_files(recipe), EXPECTED)
     faults: list[str] = []
     for path in _files(recipe):
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
-            problems.append(f"{path.name}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
+            problems.append(f"{names[path]}: {path.stat().st_size:,} bytes; expected at most {MAXIMUM_BYTES:,}")
     if problems:
         raise InvalidInput("\n".join(problems))
     valid = {path: 0 for path in _files(recipe)}
     for path in valid:
-        for found in read_documents(path):
+        for found in read_documents(path, names[path]):
             if isinstance(found, Fault):
                 faults.append(str(found))
             else:
                 valid[path] += 1
     given = sum(valid[path] for path in recipe.source.prompt_files)
-    names = ", ".join(path.name for path in recipe.source.prompt_files)
+    mains = ", ".join(names[path] for path in recipe.source.prompt_files)
     if given < recipe.minimum_rows:
-        problems.append(f"{names}: {given} documents; expected at least {recipe.minimum_rows}")
+        problems.append(f"{mains}: {given} documents; expected at least {recipe.minimum_rows}")
     if given > MAXIMUM_DOCUMENTS:
-        problems.append(f"{names}: {given:,} documents; expected at most {MAXIMUM_DOCUMENTS:,}")
-    problems += [f"{path.name}: no document" for path, number in valid.items() if not number and given]
+        problems.append(f"{mains}: {given:,} documents; expected at most {MAXIMUM_DOCUMENTS:,}")
+    problems += [f"{names[path]}: no document" for path, number in valid.items() if not number and given]
     if problems:
         raise InvalidDataset("\n".join(problems), faults)
 
@@ -120,22 +128,24 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     parts: list[tuple[Path, Split | None]] = [(source.held_out, "held-out")] if source.held_out else []
     parts += [(path, "validation") for path in source.validation]
     parts += [(path, None) for path in source.prompt_files]
+    names = names_of(recipe.source.files)
     for path, split in parts:
-        for found in read_documents(path):
+        name = names[path]
+        for found in read_documents(path, name):
             if isinstance(found, Fault):
                 faults.append(found)
-                fates.append((path.name, found.line, "refused", f"found {found.found}, expected {found.expected}"))
+                fates.append((name, found.line, "refused", f"found {found.found}, expected {found.expected}"))
                 continue
             line, text = found
-            new = Document(text, "train", path.name, line)
+            new = Document(text, "train", name, line)
             new = replace(new, split=split or split_of(new.as_prompt, held_out_share, validation_share))
             known = documents.get(new.id)
             if known is None:
                 documents[new.id] = new
-                fates.append((path.name, line, "accepted", new.split))
+                fates.append((name, line, "accepted", new.split))
             else:
                 documents[new.id] = replace(known, copies=known.copies + 1)
-                fates.append((path.name, line, "folded", f"the same text as {known.file} line {known.line}"))
+                fates.append((name, line, "folded", f"the same text as {known.file} line {known.line}"))
     kept = _with_some_held_out(list(documents.values()))
     with writing(folder / "documents.jsonl") as file:
         for document in kept:
@@ -189,21 +199,12 @@ def _files(recipe: Recipe) -> list[Path]:
 
 def _row(line: bytes, file: str, number: int) -> Found:
     expected = '{"input": "…"} and nothing else'
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Fault(file, number, "line", f"byte 0x{line[error.start]:02x} at {error.start}", "UTF-8")
-    except (json.JSONDecodeError, RecursionError):
-        return Fault(file, number, "line", "no JSON", expected)
-    if not isinstance(row, dict) or set(row) != {"input"}:
-        found = ", ".join(sorted(map(str, row))[:6]) or "no keys" if isinstance(row, dict) else "no object"
-        return Fault(file, number, "line", found, expected)
-    text = row["input"]
-    if not isinstance(text, str) or not text.strip():
-        return Fault(file, number, "input", "no text", "text")
-    if "\x00" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
-        return Fault(file, number, "input", "a NUL character or half of a surrogate pair", "text that is valid Unicode")
-    return number, text
+    faults = Faults(file, number)
+    row = loaded(line, faults, expected)
+    if row is not None and set(row) != {"input"}:
+        faults.add("line", listed(row), expected)
+    text = "" if row is None or faults.found else faults.text("input", row["input"])
+    return faults.found[0] if faults.found else (number, text)
 
 
 def _passages(data: bytes, file: str) -> Iterator[Found]:

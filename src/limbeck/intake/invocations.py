@@ -8,12 +8,13 @@ so is what a model thought before it answered.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["answer_in", "turns_in", "was_cut_off"]
+__all__ = ["answer_in", "metadata_in", "text_in", "turns_in", "was_cut_off"]
 
 _SILENT = ("cachePoint", "reasoningContent")
 """Blocks of Converse that say nothing to whom is asked."""
@@ -33,9 +34,9 @@ def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
     if isinstance(prompt, str):
         turns = [("user", prompt)]
     elif isinstance(messages, list):
-        turns = [(_role(message), _text(message.get("content"))) for message in messages]
+        turns = [(_role(message), text_in(message.get("content"))) for message in messages]
         if system:
-            turns.insert(0, ("system", _text(system)))
+            turns.insert(0, ("system", text_in(system)))
     else:
         raise InvalidInput("neither messages nor a prompt in the request")
     _check(turns)
@@ -44,20 +45,36 @@ def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
 
 def answer_in(response: Any) -> str | None:
     """The text of an answer, whole or in events; None where there is none. Raises `InvalidInput` for another form."""
+    answer = _answer(response)
+    if "\x00" in answer:
+        raise InvalidInput("a NUL character")
+    return answer or None
+
+
+def metadata_in(sent: Mapping[str, Any]) -> dict[str, str]:
+    """What was sent along with a request, as text: a value that is none is taken as its JSON, null as nothing."""
+    return {_as_text(key): _as_text(value) for key, value in sent.items() if value is not None}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str) and "\x00" not in value:
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _answer(response: Any) -> str:
     if isinstance(response, list):
-        return "".join(_piece(event) for event in response if isinstance(event, dict)) or None
+        return "".join(_piece(event) for event in response if isinstance(event, dict))
     if not isinstance(response, dict):
-        return None
+        return ""
     if "output" in response:
-        return _text(response["output"]["message"]["content"]) or None
+        return text_in(response["output"]["message"]["content"])
     if "generation" in response:
-        return str(response["generation"]) or None
+        return _said(response["generation"])
     if response.get("choices"):
         choice = response["choices"][0]
-        return str((choice["message"]["content"] if "message" in choice else choice.get("text")) or "") or None
-    if "content" in response:
-        return _text(response["content"]) or None
-    return None
+        return _said(choice["message"]["content"] if "message" in choice else choice.get("text"))
+    return _said(response.get("content"))
 
 
 def was_cut_off(response: Any) -> bool:
@@ -102,7 +119,7 @@ def _check(turns: list[tuple[str, str]]) -> None:
         raise InvalidInput("turns that do not alternate from the user to the user")
 
 
-def _text(content: Any) -> str:
+def text_in(content: Any) -> str:
     """The text of a turn, as a string or in blocks. Raises `InvalidInput` where something else is among them."""
     if isinstance(content, str):
         return content
@@ -119,15 +136,20 @@ def _text(content: Any) -> str:
     return "\n".join(texts)
 
 
+def _said(content: Any) -> str:
+    """The same of an answer, in which nothing may stand."""
+    return "" if content is None else text_in(content)
+
+
 def _piece(event: Mapping[str, Any]) -> str:
     """The text that one event of a stream adds."""
     if "contentBlockDelta" in event:
-        return str(event["contentBlockDelta"].get("delta", {}).get("text", ""))
+        return _said(event["contentBlockDelta"].get("delta", {}).get("text"))
     if "generation" in event:
-        return str(event["generation"] or "")
+        return _said(event["generation"])
     if event.get("choices"):
         choice = event["choices"][0]
-        return str(choice.get("text") or choice.get("delta", {}).get("content") or "")
+        return _said(choice.get("text") or choice.get("delta", {}).get("content"))
     if event.get("type") == "content_block_delta":
-        return str(event.get("delta", {}).get("text", ""))
+        return _said(event.get("delta", {}).get("text"))
     return ""

@@ -163,6 +163,6 @@ def salvage(path: Path, to: Path, most: int) -> bool:
                     kept.write(b"null\n")
                     while line and not line.endswith(b"\n"):
                         line = file.readline(most)
-            return True
+            return path.stat().st_size > 0  # gzip takes nothing for a file of nothing
         except (OSError, EOFError, zlib.error):
             return False

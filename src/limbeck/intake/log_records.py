@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from json import loads
+from json import dumps, loads
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from duckdb.func import SPECIAL
 from duckdb.sqltypes import VARCHAR
 
 from limbeck.errors import InvalidInput
-from limbeck.intake.invocations import answer_in, turns_in, was_cut_off
+from limbeck.intake.invocations import answer_in, metadata_in, turns_in, was_cut_off
 from limbeck.intake.log_files import LogFiles, salvage
 from limbeck.storage.paths import literally
 
@@ -69,6 +69,12 @@ end
 """The canonical form of the commonest shapes, one question with or without a system prompt, without asking Python;
 null for every other. A test holds both to the same words."""
 
+_SENT = r"""
+case when regexp_full_match(requestMetadata, '\{(?:"[^"\\]*":"[^"\\]*",?)*\}') then requestMetadata
+     when json_type(requestMetadata) = 'OBJECT' then metadata(requestMetadata) end
+"""
+"""A record's metadata: as they stand where they are plainly keys with text; other keys as Python takes them."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -110,7 +116,7 @@ class LogRecords:
         self._rescued = folder / "rescued.json"
         self._count = 0
         self._failure: Exception | None = None
-        for function, takes in ((self._turns, 4), (self._answer, 2)):
+        for function, takes in ((self._turns, 4), (self._answer, 2), (self._metadata, 1)):
             name, types = function.__name__.strip("_"), [VARCHAR] * takes
             database.create_function(name, function, types, VARCHAR, null_handling=SPECIAL)  # type: ignore[arg-type]
         database.execute(
@@ -193,7 +199,7 @@ class LogRecords:
                 case when why = 0 then coalesce({_PLAIN},
                     turns(body."system", body.messages, body.prompt, input.inputBodyS3Path)) end,
                 case when why = 0 then {answered} end,
-                case when why = 0 and json_type(requestMetadata) = 'OBJECT' then requestMetadata end
+                case when why = 0 then {_SENT} end
             from (
                 select *, input.inputBodyJson as body, $places[list_position($paths, filename)] as file,
                     case when schemaType is distinct from 'ModelInvocationLog' then 1
@@ -249,6 +255,13 @@ class LogRecords:
             return f"={answer}" if answer.strip() else "!no text was answered"
         except Exception as error:
             return self._reason(error)
+
+    def _metadata(self, sent: str | None) -> str | None:
+        """What was sent along as keys with text; none where Python cannot read it."""
+        try:
+            return dumps(metadata_in(loads(sent or "{}")), ensure_ascii=False, separators=(",", ":"))
+        except (RecursionError, ValueError):
+            return None
 
     def _reason(self, error: Exception) -> str:
         """A record's fault as its reason. DuckDB tells a Python error only as text: any other is kept, to be raised."""

@@ -15,7 +15,6 @@ table (`tables`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 from limbeck.errors import InvalidInput
 from limbeck.intake.droppable import Marks, with_context, without
 from limbeck.intake.exports import as_chat
+from limbeck.intake.faults import Faults, described, flaw, listed, loaded
 from limbeck.intake.tables import TABLES, read_table
 from limbeck.records import Fault, Message, Origin, Prompt, Role
 
@@ -33,6 +33,9 @@ SCHEMA_VERSION = "bedrock-conversation-2024"
 
 MAXIMUM_LINE_BYTES = 10_000_000
 """A longer line is refused unread: it is a file in the wrong format, not a prompt."""
+
+COUNTED = range(1, 10**12 + 1)
+"""What the line of a record can be, and the number of its copies: sums of them stay small numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,21 @@ class Row:
 
 
 def read_rows(
-    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None
+    path: Path, marks: Marks | None = None, columns: Mapping[str, str] | None = None, name: str | None = None
 ) -> Iterator[Row | list[Fault]]:
     """The rows of a file in order, one line in memory at a time; a faulty row comes as its list of faults.
 
-    What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Raises `InvalidInput` if
-    the file cannot be opened.
+    What stands between the ``marks`` is for the teacher alone. Empty lines are passed over. Faults call the file
+    ``name``, or by its own. Raises `InvalidInput` if it cannot be opened.
     """
-    name = path.name
-    if path.suffix in TABLES:
-        for number, cells in read_table(path, columns):
-            faults = _Faults(name, number)
-            if isinstance(cells, str):
-                yield faults.add("row", *cells.split("; expected ")).found
+    name = name or path.name
+    if path.suffix.lower() in TABLES:
+        for found in read_table(path, columns, name):
+            if isinstance(found, Fault):
+                yield [found]
             else:
-                yield _understood(_chat(cells), faults, marks)
+                number, cells = found
+                yield _understood(_chat(cells), Faults(name, number), marks)
         return
     try:
         file = path.open("rb")
@@ -90,21 +93,12 @@ def read_rows(
 
 def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -> Row | list[Fault]:
     """Read one line; give the row, or every fault found in it."""
-    faults = _Faults(file, number)
-    try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=faults.unique_keys)
-    except UnicodeDecodeError as error:
-        return faults.add("line", f"byte 0x{line[error.start]:02x} at {error.start}", "UTF-8").found
-    except json.JSONDecodeError as error:
-        return faults.add("line", f"{error.msg.lower()} at column {error.colno}", "one JSON object a line").found
-    except RecursionError:
-        return faults.add("line", "nesting without end", "one JSON object a line").found
-    if not isinstance(row, dict):
-        return faults.add("line", _described(row), "a JSON object").found
-    return _understood(as_chat(row, faults.add), faults, marks)
+    faults = Faults(file, number)
+    row = loaded(line, faults)
+    return faults.found if row is None else _understood(as_chat(row, faults), faults, marks)
 
 
-def _understood(row: dict[str, Any], faults: _Faults, marks: Marks | None) -> Row | list[Fault]:
+def _understood(row: dict[str, Any], faults: Faults, marks: Marks | None) -> Row | list[Fault]:
     """The row that an object is, or every fault found in it."""
     file, number = faults.file, faults.line
     if "schemaVersion" in row or isinstance(row.get("system"), list) or _has_content_blocks(row):
@@ -114,13 +108,13 @@ def _understood(row: dict[str, Any], faults: _Faults, marks: Marks | None) -> Ro
     elif "prompt" in row or "completion" in row:
         messages = _read_pair(row, faults)
     else:
-        keys = ", ".join(sorted(map(str, row))[:6]) or "no keys"
-        return faults.add("line", keys, '"messages", or "prompt" and "completion"').found
+        return faults.add("line", listed(row), '"messages", or "prompt" and "completion"').found
 
     if not faults.found:
         _check_turns(messages, faults)
     context = faults.text("context", row["context"]) if "context" in row else ""
-    metadata = [one for at, one in enumerate([row.get("metadata"), *_others(row)]) if _is_metadata(one, at, faults)]
+    sent = {"metadata": row.get("metadata"), **{f"log.others[{at}]": one for at, one in enumerate(_others(row))}}
+    metadata = [one for where, one in sent.items() if _is_metadata(one, where, faults)]
     logged = _read_log(row, faults)
     if faults.found:
         return faults.found
@@ -147,52 +141,15 @@ def _chat(cells: Mapping[str, str]) -> dict[str, Any]:
     return {"messages": messages, **({"context": cells["context"]} if "context" in cells else {})}
 
 
-class _Faults:
-    """Gathers the faults of one line."""
-
-    def __init__(self, file: str, line: int) -> None:
-        self.file, self.line = file, line
-        self.found: list[Fault] = []
-
-    def add(self, field: str, found: str, expected: str) -> _Faults:
-        self.found.append(Fault(self.file, self.line, field, found, expected))
-        return self
-
-    def unknown(self, where: str, keys: Any, known: tuple[str, ...]) -> None:
-        for key in keys:
-            if key not in known:
-                self.add(f"{where}{key}", "an unknown key", f"only {', '.join(known)}")
-
-    def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in sorted({key for key in keys if keys.count(key) > 1}):
-            self.add(key, "the same key twice", "each key once")
-        return dict(pairs)
-
-    def text(self, field: str, value: Any) -> str:
-        """``value`` if it is text with something in it; a fault otherwise."""
-        if not isinstance(value, str):
-            self.add(field, _described(value), "text")
-        elif not value.strip():
-            self.add(field, "empty text", "text")
-        elif any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-            self.add(field, "half of a surrogate pair", "text that is valid Unicode")
-        elif "\x00" in value:
-            self.add(field, "a NUL character", "text")
-        else:
-            return value
-        return ""
-
-
-def _read_bedrock(row: dict[str, Any], faults: _Faults) -> list[Message]:
+def _read_bedrock(row: dict[str, Any], faults: Faults) -> list[Message]:
     faults.unknown("", row, ("schemaVersion", "system", "messages"))
     if row.get("schemaVersion") != SCHEMA_VERSION:
-        found = _described(row["schemaVersion"]) if "schemaVersion" in row else "nothing"
+        found = described(row["schemaVersion"]) if "schemaVersion" in row else "nothing"
         faults.add("schemaVersion", found, f'"{SCHEMA_VERSION}"')
     messages: list[Message] = []
     system = row.get("system", [])
     if not isinstance(system, list) or len(system) > 1:
-        found = f"{len(system)} items" if isinstance(system, list) else _described(system)
+        found = f"{len(system)} items" if isinstance(system, list) else described(system)
         faults.add("system", found, "a list of at most one text block")
     elif system:
         messages.append(Message("system", _read_block(system[0], "system[0]", faults)))
@@ -200,7 +157,7 @@ def _read_bedrock(row: dict[str, Any], faults: _Faults) -> list[Message]:
         role = _read_role(turn, at, ("user", "assistant"), faults)
         content = turn.get("content")
         if not isinstance(content, list) or len(content) != 1:
-            found = f"{len(content)} items" if isinstance(content, list) else _described(content)
+            found = f"{len(content)} items" if isinstance(content, list) else described(content)
             faults.add(f"{at}.content", found, "a list of exactly one text block")
             continue
         text = _read_block(content[0], f"{at}.content[0]", faults)
@@ -208,18 +165,18 @@ def _read_bedrock(row: dict[str, Any], faults: _Faults) -> list[Message]:
     return messages
 
 
-def _read_block(block: Any, where: str, faults: _Faults) -> str:
+def _read_block(block: Any, where: str, faults: Faults) -> str:
     if not isinstance(block, dict) or "text" not in block:
-        found = f"{', '.join(map(str, block)) or 'an empty object'}" if isinstance(block, dict) else _described(block)
+        found = listed(block) if isinstance(block, dict) else described(block)
         faults.add(where, found, '{"text": "…"}')
         return ""
     faults.unknown(f"{where}.", block, ("text", "type"))
     if block.get("type", "text") != "text":
-        faults.add(f"{where}.type", _described(block["type"]), '"text"')
+        faults.add(f"{where}.type", described(block["type"]), '"text"')
     return faults.text(f"{where}.text", block["text"])
 
 
-def _read_openai(row: dict[str, Any], faults: _Faults) -> list[Message]:
+def _read_openai(row: dict[str, Any], faults: Faults) -> list[Message]:
     faults.unknown("", row, ("messages", "context", "metadata", "log"))
     messages = []
     for at, turn in _turns(row, faults):
@@ -234,27 +191,35 @@ def _others(row: dict[str, Any]) -> list[Any]:
     return others if isinstance(others, list) else []
 
 
-def _is_metadata(found: Any, at: int, faults: _Faults) -> bool:
-    """Whether there is metadata; a fault where it is something else."""
-    if not isinstance(found or {}, dict) or not all(isinstance(value, str) for value in (found or {}).values()):
-        faults.add(f"log.others[{at - 1}]" if at else "metadata", _described(found), "keys with text")
+def _is_metadata(found: Any, where: str, faults: Faults) -> bool:
+    """Whether there is metadata; a fault where it is something else, or holds what is no text."""
+    if found is None:
         return False
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        faults.add(where, described(found), "keys with text")
+        return False
+    for wrong in sorted({wrong for pair in found.items() for text in pair if (wrong := flaw(text))}):
+        faults.add(where, wrong, "text that is valid Unicode")
     return bool(found)
 
 
-def _read_log(row: dict[str, Any], faults: _Faults) -> dict[str, Any] | None:
+def _read_log(row: dict[str, Any], faults: Faults) -> dict[str, Any] | None:
     """Where a row that was made from logged records stood, and how many of them there were."""
     logged = row.get("log")
     if logged is None:
         return None
     wanted = {"file": str, "line": int, "copies": int}
     if not isinstance(logged, dict) or any(type(logged.get(key)) is not kind for key, kind in wanted.items()):
-        faults.add("log", _described(logged), '{"file": text, "line": number, "copies": number}')
+        faults.add("log", described(logged), '{"file": text, "line": number, "copies": number}')
         return None
+    faults.text("log.file", logged["file"])
+    for key in ("line", "copies"):
+        if logged[key] not in COUNTED:
+            faults.add(f"log.{key}", described(logged[key]), "a number from 1 to 10^12")
     return logged
 
 
-def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:
+def _read_pair(row: dict[str, Any], faults: Faults) -> list[Message]:
     faults.unknown("", row, ("prompt", "completion", "context"))
     if "prompt" not in row:
         faults.add("prompt", "nothing", "text")
@@ -264,10 +229,10 @@ def _read_pair(row: dict[str, Any], faults: _Faults) -> list[Message]:
     return messages
 
 
-def _turns(row: dict[str, Any], faults: _Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+def _turns(row: dict[str, Any], faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
     turns = row.get("messages")
     if not isinstance(turns, list) or not turns:
-        found = "an empty list" if turns == [] else _described(turns) if "messages" in row else "nothing"
+        found = "an empty list" if turns == [] else described(turns) if "messages" in row else "nothing"
         faults.add("messages", found, "a list of turns")
         return
     for index, turn in enumerate(turns):
@@ -275,19 +240,19 @@ def _turns(row: dict[str, Any], faults: _Faults) -> Iterator[tuple[str, dict[str
             faults.unknown(f"messages[{index}].", turn, ("role", "content"))
             yield f"messages[{index}]", turn
         else:
-            faults.add(f"messages[{index}]", _described(turn), '{"role": …, "content": …}')
+            faults.add(f"messages[{index}]", described(turn), '{"role": …, "content": …}')
 
 
-def _read_role(turn: dict[str, Any], at: str, roles: tuple[Role, ...], faults: _Faults) -> Role:
+def _read_role(turn: dict[str, Any], at: str, roles: tuple[Role, ...], faults: Faults) -> Role:
     for role in roles:
         if turn.get("role") == role:
             return role
-    found = _described(turn["role"]) if "role" in turn else "nothing"
+    found = described(turn["role"]) if "role" in turn else "nothing"
     faults.add(f"{at}.role", found, f"{', '.join(roles[:-1])} or {roles[-1]}")
     return "user"
 
 
-def _check_turns(messages: list[Message], faults: _Faults) -> None:
+def _check_turns(messages: list[Message], faults: Faults) -> None:
     first = 1 if messages[0].role == "system" else 0
     if len(messages) == first:
         faults.add("messages", "no turn of the user", "at least one")
@@ -301,17 +266,3 @@ def _check_turns(messages: list[Message], faults: _Faults) -> None:
 def _has_content_blocks(row: dict[str, Any]) -> bool:
     turns = row.get("messages")
     return isinstance(turns, list) and any(isinstance(t, dict) and isinstance(t.get("content"), list) for t in turns)
-
-
-def _described(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool() | int() | float():
-            return json.dumps(value)
-        case str():
-            return f'"{value}"' if len(value) <= 40 else f'"{value[:40]}…"'
-        case list():
-            return "a list"
-        case _:
-            return "an object"

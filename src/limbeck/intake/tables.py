@@ -1,19 +1,22 @@
 """Tables become rows: CSV and Parquet, of which some columns are named.
 
-A CSV file is UTF-8 with a header; a row with more or fewer fields than the header is a fault of its own. Parquet is
-read by DuckDB, a thousand rows at a time. An empty cell is as good as none.
+A CSV file is UTF-8 with a header; a row with more or fewer fields than the header is a fault of its own, and so is one
+with a stray quote or byte: those after it are read all the same. Parquet is read by DuckDB, a thousand rows at a time.
+An empty cell is as good as none.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import duckdb
 
 from limbeck.errors import InvalidInput
+from limbeck.records import Fault
 from limbeck.storage.paths import literally
 
 __all__ = ["COLUMNS", "TABLES", "read_table"]
@@ -23,57 +26,116 @@ TABLES = (".csv", ".parquet")
 COLUMNS = ("prompt", "completion", "system", "context")
 """What a column can be; without a word of the recipe, the columns of these names are."""
 
+MAXIMUM_CELL = 10_000_000
+"""The most characters of a cell, as a line of JSONL has at most so many bytes."""
 
-def read_table(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """The rows of a table, each with its line: the cells by what they are, or what is wrong with the row.
+Cells = dict[str, str]
+"""The cells of a row, by what they are."""
 
-    Raises `InvalidInput` for a file that is no table, or that lacks a column that was named.
+
+class _Wrong(NamedTuple):
+    """What is wrong with a record."""
+
+    found: str
+    expected: str
+
+
+def read_table(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells] | Fault]:
+    """The rows of the table called ``name``, each with the line it ends on, or what is wrong with a row.
+
+    Raises `InvalidInput` for a file that is no table, or in which a column that was named is not there just once.
     """
-    yield from (_read_csv if path.suffix == ".csv" else _read_parquet)(path, named)
+    for line, cells in (_read_csv if path.suffix.lower() == ".csv" else _read_parquet)(path, named, name):
+        if isinstance(cells, _Wrong):
+            yield Fault(name, line, "row", cells.found, cells.expected)
+        elif long := [what for what, cell in cells.items() if len(cell) > MAXIMUM_CELL]:
+            yield Fault(name, line, long[0], "a longer cell", f"at most {MAXIMUM_CELL:,} characters")
+        else:
+            yield line, cells
 
 
-def _chosen(path: Path, there: list[str], named: Mapping[str, str] | None) -> dict[str, str]:
+def _chosen(there: list[str], named: Mapping[str, str] | None, name: str) -> dict[str, str]:
     """The columns to read, by what they are."""
-    chosen = dict(named) if named else {name: name for name in COLUMNS if name in there}
+    chosen = dict(named) if named else {column: column for column in COLUMNS if column in there}
     missing = [column for column in chosen.values() if column not in there]
     if missing or "prompt" not in chosen:
         wanted = ", ".join(missing) or "prompt"
         raise InvalidInput(
-            f"{path.name}: no column {wanted} among {', '.join(there[:12]) or 'none'};"
+            f"{name}: no column {wanted} among {', '.join(column[:80] for column in there[:12]) or 'none'};"
             " say which is which with source.columns: {prompt: …, completion: …}"
         )
+    if twice := [column for column in chosen.values() if there.count(column) > 1]:
+        raise InvalidInput(f"{name}: {there.count(twice[0])} columns {twice[0]} in the header; expected one")
     return chosen
 
 
-def _read_csv(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, dict[str, str] | str]]:
+def _read_csv(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells | _Wrong]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            chosen = _chosen(path, header, named)
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            records = _records(file)
+            _, header = next(records, (1, []))
+            if isinstance(header, _Wrong):
+                raise InvalidInput(f"{name}: the header: found {header.found}; expected {header.expected}")
+            chosen = _chosen(header, named, name)
             places = {what: header.index(column) for what, column in chosen.items()}
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    yield reader.line_num, f"{len(cells)} fields; expected {len(header)}, as in the header"
+            for line, cells in records:
+                if isinstance(cells, _Wrong):
+                    yield line, cells
+                elif len(cells) != len(header):
+                    yield line, _Wrong(f"{len(cells)} fields", f"{len(header)}, as in the header")
                 else:
-                    yield reader.line_num, {what: cells[place] for what, place in places.items() if cells[place]}
+                    yield line, {what: cells[place] for what, place in places.items() if cells[place]}
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a CSV file") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path.name}: {error}; expected CSV in UTF-8") from None
 
 
-def _read_parquet(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple[int, dict[str, str] | str]]:
+def _records(file: TextIO) -> Iterator[tuple[int, list[str] | _Wrong]]:
+    """The records of a CSV file, each with its last line, or with the one on which something is wrong.
+
+    After a fault the reading goes on with the next line.
+    """
+    csv.field_size_limit(MAXIMUM_CELL)  # the limit is the process's; nobody else here reads what others wrote as CSV
+    reader = csv.reader(file, strict=True)
+    while True:
+        begun = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _misread(str(error), begun, reader.line_num)
+            continue
+        if stray := [c for cell in cells for c in _STRAY.findall(cell)]:
+            yield reader.line_num, _Wrong(f"byte 0x{ord(stray[0]) - 0xDC00:02x}", "UTF-8")
+        elif cells:
+            yield reader.line_num, cells
+
+
+_STRAY = re.compile("[\udc80-\udcff]")
+"""What a byte becomes that is not UTF-8."""
+
+
+def _misread(error: str, begun: int, ended: int) -> tuple[int, _Wrong]:
+    """What Python's reader says of a record, in words, with the line to look at."""
+    if error == "unexpected end of data":
+        found = f"a quote that nothing closes up to the file's end, line {ended}"
+        return begun, _Wrong(found, 'a quote at the end of the cell; a quote inside is doubled ("")')
+    if error.startswith("field larger"):
+        return begun, _Wrong("a longer cell, or a quote that nothing closes", f"at most {MAXIMUM_CELL:,} characters")
+    if "expected after" in error:
+        return ended, _Wrong("text after the quote that ends a cell", 'a comma; a quote inside a cell is doubled ("")')
+    return ended, _Wrong(error, "CSV")
+
+
+def _read_parquet(path: Path, named: Mapping[str, str] | None, name: str) -> Iterator[tuple[int, Cells]]:
     offline: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     with duckdb.connect(config={**offline, "threads": "1"}) as database:
         try:
             there = [
-                str(name)
-                for name, *_ in database.execute("describe from read_parquet($1)", [literally(path)]).fetchall()
+                str(column)
+                for column, *_ in database.execute("describe from read_parquet($1)", [literally(path)]).fetchall()
             ]
-            chosen = _chosen(path, there, named)
+            chosen = _chosen(there, named, name)
             columns = ", ".join('"{}"::varchar'.format(column.replace('"', '""')) for column in chosen.values())
             found = database.execute(f"select {columns} from read_parquet($1)", [literally(path)])  # noqa: S608 (quoted)
             line = 0
@@ -82,4 +144,4 @@ def _read_parquet(path: Path, named: Mapping[str, str] | None) -> Iterator[tuple
                     line += 1
                     yield line, {what: cell for what, cell in zip(chosen, cells, strict=True) if cell}
         except duckdb.Error as error:
-            raise InvalidInput(f"{path.name}: {str(error).splitlines()[0]}; expected a Parquet file") from None
+            raise InvalidInput(f"{name}: {str(error).splitlines()[0]}; expected a Parquet file") from None

@@ -78,6 +78,12 @@ class Source(Section):
         return (self.prompts,) if isinstance(self.prompts, Path) else self.prompts or ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of rows: prompts, then validation, held-out and golden ones."""
+        others = (path for path in (self.held_out, self.golden) if path is not None)
+        return (*self.prompt_files, *self.validation, *others)
+
+    @property
     def named_columns(self) -> dict[str, str] | None:
         """The columns that were named, by what they are."""
         return None if self.columns is None else self.columns.model_dump(exclude_none=True)

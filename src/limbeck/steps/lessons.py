@@ -10,6 +10,7 @@ import torch
 
 from limbeck import synthesis, training
 from limbeck.errors import InvalidInput
+from limbeck.intake import names_of
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens
@@ -96,7 +97,7 @@ def train(
             crossing,
         )
 
-    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
+    files = _watched(recipe)
     lessons, validation = prepared("train"), [prepared("validation", file) for file in files]
     if crossing is not None:
         carried = [one.soft_labels for one in lessons if one.soft_labels is not None]
@@ -135,10 +136,16 @@ def read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, wo
         texts = [one.text for one in chosen for _ in range(one.copies if counted and split == "train" else 1)]
         return training.prepare_text(texts, student.renderer, length)
 
-    files: list[str | None] = [path.name for path in recipe.source.validation] or [None]
+    files = _watched(recipe)
     validation = [prepared("validation", file) for file in files]
     made_from = {"documents": work.digest_of("1-intake")}
     _learn(prepared("train"), validation, student, recipe.objective, made_from, recipe, work)
+
+
+def _watched(recipe: Recipe) -> list[str] | list[None]:
+    """The validation files as their rows name them, each watched apart; without one, whatever was set aside."""
+    names = names_of(recipe.source.files)
+    return [names[path] for path in recipe.source.validation] or [None]
 
 
 def _choose(

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from limbeck.intake import Row, read_rows
+from limbeck.intake import Row, names_of, read_rows
 from limbeck.intake.collect import MAXIMUM_ROWS
 from limbeck.intake.documents import MAXIMUM_DOCUMENTS
 from limbeck.recipe import Recipe
@@ -46,7 +46,8 @@ def insights(folder: Path, recipe: Recipe) -> str | None:
         shown = "" if status == "accepted" else f"{status}: {reason}"
         writer.writerow((file, line, WAYS[status], shown or dropped.get((file, line), "")))
     accepted = sum(WAYS[status] == "accepted" for *_, status, _ in fates)
-    prompts = {path.name for path in recipe.source.prompt_files}
+    names = names_of(recipe.source.files)
+    prompts = {names[path] for path in recipe.source.prompt_files}
     counted = sum(WAYS[status] == "accepted" for file, _, status, _ in fates if file in prompts)
     read = recipe.kind == "continued-pre-training"
     most = MAXIMUM_DOCUMENTS if read else MAXIMUM_ROWS
@@ -67,15 +68,16 @@ def _surveyed(recipe: Recipe) -> Iterator[Fate]:
     """The rows of a job that was refused before any was taken."""
     if recipe.kind == "continued-pre-training":
         return
+    names = names_of(recipe.source.files)
     for path in recipe.source.prompt_files:
         if not path.exists():
             continue
-        for row in read_rows(path, recipe.source.droppable):
+        for row in read_rows(path, recipe.source.droppable, recipe.source.named_columns, names[path]):
             if isinstance(row, Row):
-                yield path.name, str(row.line), "accepted", ""
+                yield names[path], str(row.line), "accepted", ""
             else:
                 reason = "; ".join(f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in row)
-                yield path.name, str(row[0].line), "refused", reason
+                yield names[path], str(row[0].line), "refused", reason
 
 
 def _dropped(folder: Path) -> Mapping[tuple[str, str], str]:
