@@ -262,5 +262,5 @@ class _Table:
         self._file.close()
 
     def add(self, *values: float) -> None:
-        self._writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        self._writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
         self._file.flush()
