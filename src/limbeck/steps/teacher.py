@@ -75,6 +75,7 @@ def asking_of(
     A judge behind an address is opened here, so that a key that is missing is told before anybody is asked; one whose
     weights are here only when it is needed.
     """
+    plan = recipe.synthesis.refine
     named = None if recipe.curation.judge is None else recipe.curation.judge.model
     far = opened(named, recipe, settings, work, "curation.judge.model") if named is not None and named.remote else None
 
@@ -85,12 +86,18 @@ def asking_of(
         assert teacher is not None, "handed in only where there is one"
         return put(teacher, [framing.question(example, text) for example, text in pairs], how, name)
 
+    def refined(answered: Sequence[AnsweredExample], how: GenerationSettings, name: str) -> list[AnsweredExample]:
+        assert teacher is not None and plan is not None, "handed in only where there are both"
+        session = synthesis.Session(teacher, how, framing, settings.answers, work)
+        return synthesis.mend(answered, "teacher", plan.instruction, session, name)
+
     def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
         judge = far or (teacher if named is None else opened(named, recipe, settings, work))
         assert judge is not None, "the recipe's own check sees to this"
         return put(judge, questions, how, name)
 
-    return curation.Asking(recipe.asking, None if teacher is None else answers, judged)
+    asked = None if teacher is None else answers
+    return curation.Asking(recipe.asking, asked, None if teacher is None or plan is None else refined, judged)
 
 
 def reckon(
