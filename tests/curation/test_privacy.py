@@ -76,7 +76,14 @@ def test_one_text_has_one_placeholder_throughout_an_example():
     assert masked.one.example.prompt.messages[0].text == "I am [EMAIL-1], not [EMAIL-2]"
     assert masked.one.answer.text == "Dear [EMAIL-1], thank you"
     assert masked.kinds == ("email",)
-    assert masked.one.example.parent == answered("I am a@b.org, not c@d.org").example.id
+    assert masked.one.example.unmasked == answered("I am a@b.org, not c@d.org").example.id
+
+
+def test_a_masked_prompt_keeps_the_seed_it_was_written_from_and_knows_the_id_it_had():
+    written = answered("I am a@b.org", origin="teacher", parent="5" * 64).example
+    masked = Mask().example(written)
+    assert (masked.parent, masked.unmasked) == ("5" * 64, written.id)
+    assert Mask().example(masked) == masked
 
 
 def test_a_kind_nobody_looks_for_is_named():

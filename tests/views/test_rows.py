@@ -15,7 +15,7 @@ def test_every_example_is_there_once_with_its_lineage(home):
     job = job_folder("first", home)
     found = list(rows(job))
     examples = [json.loads(line) for line in (job / "1-intake" / "examples.jsonl").read_text().splitlines()]
-    sources = [row["prompt_parent"] or row["id"] for row in found]
+    sources = [row["prompt_unmasked"] or row["id"] for row in found]
     assert sorted(sources) == sorted(row["id"] for row in examples) and len(found) == 35
     assert all(tuple(row) == KEYS for row in found)
     by = {row["prompt"]: row for row in found}

@@ -132,13 +132,14 @@ class Mask:
         return Prompt(tuple(Message(turn.role, self.text(turn.text)) for turn in prompt.messages))
 
     def example(self, example: Example) -> Example:
-        """The example with placeholders; where something was masked, it is another one, whose parent is this."""
+        """The example with placeholders; where the prompt has any it is another one, which knows the id of this."""
         messages = self.prompt(example.prompt).messages
         label = None if example.label is None else self.text(example.label)
         whole = None if example.whole is None else self.prompt(example.whole)
         if messages == example.prompt.messages:
             return replace(example, label=label, whole=whole)
-        return replace(example, prompt=Prompt(messages), label=label, whole=whole, parent=example.id)
+        before = example.unmasked or example.id
+        return replace(example, prompt=Prompt(messages), label=label, whole=whole, unmasked=before)
 
     def _name(self, kind: str, value: str) -> str:
         number = 1 + sum(known == kind for known, _ in self._names)

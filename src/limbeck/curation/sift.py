@@ -100,6 +100,7 @@ def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, aski
         "seed": asked.seed if one.origin != "given" else None,
         "prompt_origin": example.origin,
         "prompt_parent": example.parent,
+        **({} if example.unmasked is None else {"prompt_unmasked": example.unmasked}),
         **({} if example.method is None else {"prompt_method": example.method}),
         "file": example.file,
         "line": example.line,

@@ -43,7 +43,7 @@ def lineage(example: str, settings: Settings) -> list[Fate]:
     found = list(fates(_named(example), settings))
     if not found:
         raise Unknown(f'no job in {settings.jobs} has an example "{example}"; `limbeck data show JOB` lists ids')
-    ids = {str(fate.row["id"]) for fate in found} - {str(fate.row["prompt_parent"]) for fate in found}
+    ids = {str(fate.row[key]) for fate in found for key in ("id", "prompt_unmasked")}
     sources = {one for one in ids if one.startswith(example.lower())}
     if len(sources) > 1:
         raise InvalidInput(f'"{example}" begins {len(sources)} ids: {", ".join(sorted(sources))}; say more of it')
@@ -60,13 +60,14 @@ def matching(what: str) -> Callable[[Row], bool]:
 
 
 def fates(meant: Callable[[Row], bool], settings: Settings) -> Iterator[Fate]:
-    """What became of the rows that are meant, job by job."""
+    """What became of the rows that are meant, and of the prompts written from them, job by job."""
     models = _models(settings)
     for path in sorted(settings.jobs.glob("*/recipe.json")):
         job = path.parent
         model = next((name for name, facts in models.items() if Path(facts["path"]).parent == job), None)
+        seeds = {name for row in rows(job) if meant(row) for name in (row["id"], row["prompt_unmasked"]) if name}
         for row in rows(job):
-            if meant(row):
+            if meant(row) or row["prompt_parent"] in seeds:
                 use = _use(row)
                 learned = model if use == "trained" else None
                 yield Fate(job.name, row, use, learned, tuple(_heirs(learned, models)) if learned else ())
@@ -76,7 +77,7 @@ def _named(text: str) -> Callable[[Row], bool]:
     if not re.fullmatch(rf"[0-9a-fA-F]{{{SHORTEST},64}}", text):
         raise InvalidInput(f'found "{text}"; expected an example\'s id, or at least its first {SHORTEST} digits')
     wanted = text.lower()
-    return lambda row: str(row["id"]).startswith(wanted) or str(row["prompt_parent"]).startswith(wanted)
+    return lambda row: any(str(row[key]).startswith(wanted) for key in ("id", "prompt_unmasked", "prompt_parent"))
 
 
 def _use(row: Row) -> str:

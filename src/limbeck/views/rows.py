@@ -37,6 +37,7 @@ KEYS = (
     "scores",
     "prompt_origin",
     "prompt_parent",
+    "prompt_unmasked",
     "prompt_method",
     "file",
     "line",
@@ -66,8 +67,9 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
     judged: set[str] = set()
     for name in ("kept.jsonl", "dropped.jsonl"):
         for row in read_lines(job / "3-curation" / name):
-            parent = row.get("prompt_parent")
-            source = str(parent) if parent in asked and row["id"] not in asked else row["id"]  # masked: another id
+            # Masked: another id. Jobs of earlier versions have the one before as the parent.
+            before = row.get("prompt_unmasked") or row.get("prompt_parent")
+            source = str(before) if before in asked and row["id"] not in asked else row["id"]
             judged |= {row["id"], source}
             yield _row(row, asked.get(source, {}))
     asked_for = (read_lines(job / stage / "examples.jsonl") for stage in ("1-intake", "2-augmented"))
