@@ -65,6 +65,37 @@ def test_what_only_looks_private_stays(text):
     assert find(text) == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2001:db8::ff00:42:8329",
+        "2001:db8:0:0:0:ff00:42:8329",
+        "fe80::1%eth0",
+        "::1",
+        "2001:DB8::A",
+        "::ffff:192.0.2.128",
+    ],
+)
+@pytest.mark.parametrize("whole", ["from {}, twice", "[{}]:443", "{}: refused", "ip:{}.", "{}"])
+def test_an_address_of_ipv6_is_found_however_it_is_written(address, whole):
+    assert [whole.format(address)[one.start : one.end] for one in find(whole.format(address))] == [address]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::vector<int> a :: b",
+        "dead::beef",
+        "00:1a:2b:3c:4d:5e",
+        "2001:db8::1::2",
+        "1:2:3:4:5:6:7:8:9",
+        "a::b::c",
+    ],
+)
+def test_what_no_machine_answers_to_is_no_address(text):
+    assert find(text) == []
+
+
 def test_a_region_lets_local_numbers_be_found():
     text = "call (415) 555-2671 tomorrow"
     assert find(text) == []

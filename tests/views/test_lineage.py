@@ -78,6 +78,15 @@ def test_forget_finds_rows_by_their_metadata(models):
     assert not list(fates(matching("user=eve"), models))
 
 
+def test_forget_finds_a_sender_whose_address_is_masked_in_the_rows(models):
+    path = models.jobs / "first" / "1-intake" / "examples.jsonl"
+    given = [{**json.loads(line), "metadata": {"user": "ada@example.org"}} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    found = list(fates(matching("user=ada@example.org"), models))
+    assert len(found) == len(given)
+    assert all(fate.row["metadata"] != {"user": "ada@example.org"} for fate in found)
+
+
 def test_what_is_no_id_or_nobodys_is_told(models):
     with pytest.raises(InvalidInput, match="at least its first 8 digits"):
         lineage("kettle", models)

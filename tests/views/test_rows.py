@@ -37,6 +37,15 @@ def test_a_job_under_way_shows_what_it_has(home):
     assert sum(row["response"] is not None for row in found) == sum(row["split"] != "held-out" for row in found)
 
 
+def test_what_curation_has_not_seen_is_masked_too_where_privacy_is_asked_for(home):
+    job = job_folder("first", home)
+    path = job / "1-intake" / "examples.jsonl"
+    path.write_text(path.read_text().replace("about my kettle", "to ada@example.org, about my kettle"))
+    held_out = [row for row in rows(job) if row["split"] == "held-out"]
+    assert any("to [EMAIL-1], about" in row["prompt"] for row in held_out)
+    assert not any("ada@" in json.dumps(row) for row in rows(job))
+
+
 @pytest.mark.parametrize("name", ["second", "../first", "first/1-intake"])
 def test_a_job_that_is_not_there_is_told_with_those_that_are(home, name):
     with pytest.raises(Unknown, match="there is first"):

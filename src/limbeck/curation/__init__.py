@@ -7,7 +7,8 @@ the pipeline hands in (`asking`).
 """
 
 from limbeck.curation.asking import Asking
+from limbeck.curation.masking import cover
 from limbeck.curation.sieve import judge
 from limbeck.curation.sift import remarks, sift
 
-__all__ = ["Asking", "judge", "remarks", "sift"]
+__all__ = ["Asking", "cover", "judge", "remarks", "sift"]

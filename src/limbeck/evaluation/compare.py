@@ -43,10 +43,12 @@ def compare(
     work: Workspace,
     inputs: Mapping[str, Any],
     said: Sequence[str] = (),
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Report:
     """Stage 5 on the held-out ``examples``. ``learned`` is what the student learned from: the baseline's data.
 
-    ``said`` are sentences of earlier stages that belong into the report.
+    ``said`` are sentences of earlier stages that belong into the report. ``shown`` makes the texts of a row fit to be
+    shown; models are asked with them as they are.
     """
     rows = _rows(examples, plan)
 
@@ -62,7 +64,8 @@ def compare(
         with writing(folder / "answers.jsonl") as file:
             for at, example in enumerate(rows):
                 spoken = {part: found[at] for part, found in texts.items()}
-                row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **spoken}
+                texts_of_row = {"prompt": _asked(example), "reference": example.label, **spoken}
+                row = {"id": example.id, **shown(texts_of_row)}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         write_json(folder / "report.json", report.to_json())
         with writing(folder / "report.html") as file:

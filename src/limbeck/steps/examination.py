@@ -48,6 +48,7 @@ def compare(
         work,
         inputs,
         [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder)],
+        curation.cover(recipe.curation),
     )
 
 

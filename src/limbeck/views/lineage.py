@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.errors import InvalidInput, Unknown
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
-from limbeck.views.rows import Row, rows
+from limbeck.views.rows import Row, rows, senders
 
 __all__ = ["Fate", "fates", "lineage", "matching"]
 
@@ -65,12 +65,19 @@ def fates(meant: Callable[[Row], bool], settings: Settings) -> Iterator[Fate]:
     for path in sorted(settings.jobs.glob("*/recipe.json")):
         job = path.parent
         model = next((name for name, facts in models.items() if Path(facts["path"]).parent == job), None)
-        seeds = {name for row in rows(job) if meant(row) for name in (row["id"], row["prompt_unmasked"]) if name}
+        named = _as_sent(meant, job)
+        seeds = {one for row in rows(job) if named(row) for one in (row["id"], row["prompt_unmasked"]) if one}
         for row in rows(job):
-            if meant(row) or row["prompt_parent"] in seeds:
+            if named(row) or row["prompt_parent"] in seeds:
                 use = _use(row)
                 learned = model if use == "trained" else None
                 yield Fate(job.name, row, use, learned, tuple(_heirs(learned, models)) if learned else ())
+
+
+def _as_sent(meant: Callable[[Row], bool], job: Path) -> Callable[[Row], bool]:
+    """``meant``, of rows with their metadata as it was sent: where a job asks for privacy they show it masked."""
+    sent = senders(job)
+    return lambda row: meant({**row, **sent.get(row["prompt_unmasked"] or row["id"], {})})
 
 
 def _named(text: str) -> Callable[[Row], bool]:
