@@ -30,7 +30,7 @@ from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
-from limbeck.steps.job import check_job
+from limbeck.steps.job import check_data, check_job
 from limbeck.steps.lessons import answers_learned, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, trimmed, weights_digest
@@ -56,7 +56,7 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
         find(name, settings)
     objects = open_objects(settings) if recipe.source.logs else None
     recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop, settings.threads)
-    intake.check(recipe)
+    check_data(recipe)
     torch.set_num_threads(settings.threads)
     with work.locked():
         write_json(work.folder / "recipe.json", asked.dump())

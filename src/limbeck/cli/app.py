@@ -319,7 +319,11 @@ def validate(
 ) -> None:
     """Say everything that is wrong with a file of rows, a line each, or with a recipe. Writes nothing."""
     if file.suffix in (".yaml", ".yml"):
+        # Loads what knows patterns and phone numbers, which the other commands need not wait for.
+        from limbeck import curation
+
         recipe = Recipe.read(file)
+        curation.check(recipe.curation)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
         if recipe.source.logs is not None:
             logs = recipe.source.logs
