@@ -23,7 +23,7 @@ def test_a_model_is_asked_with_the_true_prompt_and_what_is_left_shows_it_masked(
     plan, shown = Evaluation(latency_requests=2, baseline=False), cover(Curation(privacy="mask"))
     work, store = Workspace(tmp_path / "job"), tmp_path / "answers.sqlite"
     candidates = [Candidate("student after", tiny, ask)]
-    compare(candidates, rows, [], plan, GenerationSettings(3), store, work, {}, (), shown)
+    compare(candidates, rows, [], plan, GenerationSettings(3), store, work, {}, (), list, shown)
     left = [json.loads(line) for line in (work.folder / "5-evaluation/answers.jsonl").read_text().splitlines()]
     assert all("ada@example.org" in text for text in asked)
     assert [row["prompt"] for row in left] == [f"write to [EMAIL-1], number {i}" for i in range(3)]

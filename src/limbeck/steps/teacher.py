@@ -104,14 +104,18 @@ def reckon(
     answered: Sequence[AnsweredExample],
     examples: Sequence[Example],
     chosen: Teacher,
-    teacher: LocalTeacher | RemoteTeacher,
     recipe: Recipe,
     settings: Settings,
     work: Workspace,
-) -> None:
-    """Write what the teacher's answers took beside what was estimated; the report tells it too."""
-    golden = intake.golden_pairs(recipe.source)
-    foreseen = estimate(recipe, examples, golden, settings, chosen)
-    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings))
-    purse = teacher.purse if isinstance(teacher, RemoteTeacher) else None
-    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json(purse))
+) -> list[str]:
+    """Write what the job took so far beside what was foreseen of the rows that were given; the sentence, for a report.
+
+    None where no teacher answers.
+    """
+    if recipe.synthesis.use_responses:
+        return []
+    given = [example for example in examples if example.origin != "augmented"]
+    foreseen = estimate(recipe, given, intake.golden_pairs(recipe.source), settings, chosen)
+    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings), work.folder)
+    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json())
+    return [str(found)]
