@@ -309,7 +309,7 @@ def test_what_curation_asks_for_is_learned_from_and_never_asked_again(tmp_path, 
     kept = [json.loads(line) for line in (job / "3-curation" / "kept.jsonl").read_text().splitlines()]
     assert {row["response"] for row in kept} <= set(INTENTS) and len(kept) > 20
     assert all(row["scores"]["agreement"] >= 0.4 for row in kept)
-    masked = [row for row in kept if row["prompt_parent"]]
+    masked = [row for row in kept if "prompt_unmasked" in row]
     assert [row["messages"][-1]["text"] for row in masked] == ["write to [EMAIL-1], about my fan: noise please"]
     weights, answers = file_digest(job / "4-training" / "weights.safetensors"), stored(home)
     (job / "3-curation" / "manifest.json").unlink()

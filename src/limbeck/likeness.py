@@ -1,5 +1,7 @@
 """How alike two texts are: Jaccard similarity of their words and pairs of neighbors. Nothing here knows where from.
 
+In scripts that are written without spaces every character counts as a word, so that a sentence is more than one.
+
 `Seen` finds the one most like a text among all it has been shown, exactly: sets as alike as a bound t share at least
 t·|A| parts, hence one of any |A| - t·|A| + 1 parts of A; only those that hold one of A's rarest are compared (prefix
 filtering; Chaudhuri et al. 2006, ICDE).
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import zlib
 
 from limbeck.records import normalize
@@ -17,10 +20,18 @@ __all__ = ["Seen", "Shingles", "shingles", "similarity"]
 
 Shingles = frozenset[int]
 
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u3005\u3040-\u30ff\u31f0-\u31ff"  # Japanese kana, and the mark that repeats a character
+    "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"  # Han
+)
+"""The characters of scripts that are written without spaces."""
+WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
+
 
 def shingles(text: str) -> Shingles:
     """A text as a set of hashes, of its words and of its pairs of neighbors."""
-    words = normalize(text).split()
+    words = WORD.findall(normalize(text))
     pairs = (f"{one} {other}" for one, other in itertools.pairwise(words))
     return frozenset(zlib.crc32(part.encode()) for part in (*words, *pairs))
 

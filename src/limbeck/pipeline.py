@@ -9,6 +9,7 @@ here, and made ready in `steps`.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
-from limbeck.steps.job import check_job
+from limbeck.steps.job import check_data, check_job
 from limbeck.steps.lessons import answers_learned, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, trimmed, weights_digest
@@ -56,7 +57,7 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
         find(name, settings)
     objects = open_objects(settings) if recipe.source.logs else None
     recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop, settings.threads)
-    intake.check(recipe)
+    check_data(recipe)
     torch.set_num_threads(settings.threads)
     with work.locked():
         write_json(work.folder / "recipe.json", asked.dump())
@@ -83,16 +84,15 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
         answered = synthesis.labels(examples)
     else:
         answered = synthesis.answer(examples, session, recipe.synthesis, token_f1)
-        reckon(answered, examples, named, teacher, recipe, settings, work)
+    reckoned = partial(reckon, answered, examples, named, recipe, settings, work)
+    reckoned()
     kept = curation.sift(answered, examples, work, recipe.curation, asking)
     if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and answers_learned(recipe) == "all":
         kept = synthesis.read_earlier(kept, session)
     lessons = train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
     student = trimmed(student, lessons, recipe, work)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
-    report = compare([examined], base, student, kept, examples, recipe, settings, work)
-    if not recipe.synthesis.use_responses:
-        reckon(answered, examples, named, teacher, recipe, settings, work)
+    report = compare([examined], base, student, kept, examples, recipe, settings, work, reckoned)
     advise(recipe, student, taught_by, report, work)
     hashes = {"teacher": teacher.fingerprint}
     return register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)

@@ -168,6 +168,8 @@ class Example:
     """The metadata of its copies, where it is another than the first one's."""
     method: str | None = None
     """How the teacher was asked for this prompt, where it wrote it."""
+    unmasked: str | None = None
+    """The id it had before what is private in its prompt was masked; None where nothing was."""
 
     @property
     def id(self) -> str:

@@ -7,8 +7,9 @@ import pytest
 from tests.curation.made import answered
 
 from limbeck.curation.asking import Asking
-from limbeck.curation.masking import mask, read_again
+from limbeck.curation.masking import cover, mask, read_again
 from limbeck.curation.privacy import KINDS
+from limbeck.recipe import Curation
 from limbeck.records import GenerationSettings, Question
 from limbeck.teachers import ask
 from limbeck.teachers.local import LocalTeacher
@@ -42,6 +43,21 @@ def test_the_teacher_reads_what_was_masked(asking, tiny):
         assert one.answer.soft_labels.top_ids_TK.shape == (len(one.answer.token_ids), 4)
     # The same answer after another prompt: the distributions are those after the masked one.
     assert not np.allclose(phone.answer.soft_labels.top_logprobs_TK, before[2].answer.soft_labels.top_logprobs_TK)
+
+
+def test_what_came_with_an_example_is_masked_and_alone_makes_none_private():
+    sent = {"metadata": {"user": "ada@example.org"}, "others": ({"user": "bob@example.org"},)}
+    asked, plain = mask([answered("write to ada@example.org", **sent), answered("it leaks", **sent)], KINDS, None)
+    assert asked.one.example.metadata == {"user": "[EMAIL-1]"} and asked.kinds == ("email",)
+    assert asked.one.example.others == ({"user": "[EMAIL-2]"},)
+    assert plain.one.example.metadata == {"user": "[EMAIL-1]"} and plain.kinds == ()
+    assert plain.one.answer.token_ids == (1, 2)
+
+
+def test_what_is_shown_is_covered_where_the_plan_asks_for_privacy():
+    row = {"a": "ada@example.org", "b": [None, "bob@example.org, ada@example.org"], "c": 7}
+    assert cover(Curation(privacy="drop"))(row) == {"a": "[EMAIL-1]", "b": [None, "[EMAIL-2], [EMAIL-1]"], "c": 7}
+    assert cover(Curation())(row) is row
 
 
 def test_without_distributions_nobody_is_asked():

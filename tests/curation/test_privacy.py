@@ -65,6 +65,37 @@ def test_what_only_looks_private_stays(text):
     assert find(text) == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2001:db8::ff00:42:8329",
+        "2001:db8:0:0:0:ff00:42:8329",
+        "fe80::1%eth0",
+        "::1",
+        "2001:DB8::A",
+        "::ffff:192.0.2.128",
+    ],
+)
+@pytest.mark.parametrize("whole", ["from {}, twice", "[{}]:443", "{}: refused", "ip:{}.", "{}"])
+def test_an_address_of_ipv6_is_found_however_it_is_written(address, whole):
+    assert [whole.format(address)[one.start : one.end] for one in find(whole.format(address))] == [address]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::vector<int> a :: b",
+        "dead::beef",
+        "00:1a:2b:3c:4d:5e",
+        "2001:db8::1::2",
+        "1:2:3:4:5:6:7:8:9",
+        "a::b::c",
+    ],
+)
+def test_what_no_machine_answers_to_is_no_address(text):
+    assert find(text) == []
+
+
 def test_a_region_lets_local_numbers_be_found():
     text = "call (415) 555-2671 tomorrow"
     assert find(text) == []
@@ -76,7 +107,14 @@ def test_one_text_has_one_placeholder_throughout_an_example():
     assert masked.one.example.prompt.messages[0].text == "I am [EMAIL-1], not [EMAIL-2]"
     assert masked.one.answer.text == "Dear [EMAIL-1], thank you"
     assert masked.kinds == ("email",)
-    assert masked.one.example.parent == answered("I am a@b.org, not c@d.org").example.id
+    assert masked.one.example.unmasked == answered("I am a@b.org, not c@d.org").example.id
+
+
+def test_a_masked_prompt_keeps_the_seed_it_was_written_from_and_knows_the_id_it_had():
+    written = answered("I am a@b.org", origin="teacher", parent="5" * 64).example
+    masked = Mask().example(written)
+    assert (masked.parent, masked.unmasked) == ("5" * 64, written.id)
+    assert Mask().example(masked) == masked
 
 
 def test_a_kind_nobody_looks_for_is_named():

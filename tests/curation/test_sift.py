@@ -113,6 +113,15 @@ def test_a_row_carries_its_lineage(work):
     assert row["settings"]["temperature"] == 0.0
 
 
+@pytest.mark.parametrize("privacy", ["mask", "drop"])
+def test_where_privacy_is_asked_for_no_row_shows_what_is_private(work, privacy):
+    sent = {"metadata": {"user": "ada@example.org"}, "others": ({"user": "bob@example.org"},)}
+    rows = [answered("it leaks", **sent), answered("write to ada@example.org", **sent), answered("c", "", **sent)]
+    curation.sift(rows, [], work, Curation(privacy=privacy))
+    assert not [name for name in ("kept.jsonl", "dropped.jsonl") if "example.org" in json.dumps(read(work, name))]
+    assert read(work, "kept.jsonl")[0]["metadata"] == {"user": "[EMAIL-1]"}
+
+
 def test_labels_of_ones_own_rows_are_the_set_and_without_any_it_says_so(work):
     rows = [answered("a", "leak", label="leak", origin="given"), answered("b", "fire"), answered("c", "leak")]
     kept = curation.sift(rows, [one.example for one in rows], work, Curation(labels="given"))

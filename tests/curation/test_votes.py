@@ -11,7 +11,9 @@ from limbeck.curation.votes import agreement
 from limbeck.errors import InvalidRecipe
 from limbeck.recipe import Curation, Judge, Recipe, Votes
 from limbeck.records import GenerationSettings, Question
+from limbeck.steps.teacher import asking_of
 from limbeck.storage.workspace import Workspace
+from limbeck.synthesis import Framing
 from limbeck.teachers import ask
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -52,7 +54,7 @@ def asking(tmp_path, teacher, judge):
     def judged(questions, settings, name):
         return ask(judge, questions, settings, tmp_path / "a.sqlite")
 
-    return curation.Asking(SETTINGS, answers, judged)
+    return curation.Asking(SETTINGS, answers, judge=judged)
 
 
 def sifted(work, plan, asking):
@@ -107,6 +109,22 @@ def test_labels_of_the_users_are_not_voted_on(work, asking, teacher):
     kept = curation.sift(rows, [], work, Curation(votes=Votes(threshold=0.9)), asking)
     assert [one.answer.text for one in kept] == ["noise"]
     assert not teacher.asked
+
+
+def test_answers_that_the_teacher_mended_are_voted_on_as_mended_and_labels_are_not(work, asking, settings):
+    def mended(text):
+        said = text.split("Answer:\n")[1].split("\n")[0]
+        return "leak." if said == "fire" else f"{said.lower().strip('!')}."
+
+    values = {"kind": "distillation", "name": "n", "source": {"prompts": "p"}, "teacher": {"model": "t"}}
+    recipe = Recipe.build({**values, "synthesis": {"refine": {"instruction": "Be brief."}}})
+    refine = asking_of(recipe, ScriptedTeacher(mended, "t"), Framing(), settings, work).refine
+    label = replace(answered("odd", "b", label="a"), origin="refined", before="a")
+    rows = [*refine([answered("split", "noise")], SETTINGS, ""), replace(label, parent=label.example.id)]
+    voted, own = curation.sift(rows, [], work, Curation(votes=Votes()), replace(asking, refine=refine))
+    assert (voted.answer.text, voted.before, voted.origin) == ("leak.", "leak", "refined")
+    assert voted.scores == {"agreement": 0.75} and voted.parent != rows[0].parent
+    assert own is rows[1]
 
 
 def test_answers_agree_by_what_they_say_or_by_the_words_they_share():

@@ -10,9 +10,11 @@ from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.evaluation.metrics import token_f1
 from limbeck.inference.engine import Engine
 from limbeck.recipe import Recipe
+from limbeck.records import Answer
 from limbeck.synthesis import Framing, Session, choose_teacher, remarks
 from limbeck.synthesis.instructions import marking
 from limbeck.synthesis.marks import marks
+from limbeck.synthesis.trial import _figures
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -57,6 +59,11 @@ def test_the_best_by_labels_is_chosen_and_every_figure_kept(work):
     teachers, opened = sessions(work, worst=half, best=half, middling=half)
     assert choose_teacher(opened, None, EXAMPLES, 12, 0, token_f1, work) == "best"
     assert not any(teacher.asked for teacher in teachers.values())
+
+
+def test_an_answer_whose_tokens_only_the_teacher_counted_has_its_length(work):
+    counted = Answer("leak", (), "stop", 9, counted_tokens=4)
+    assert _figures([counted, counted], [1.0, 0.0])["response_tokens"] == 4.0
 
 
 def test_labelled_prompts_are_preferred_and_held_out_ones_never_asked(work):

@@ -98,6 +98,7 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert cost["spent"]["requests"] == 17 and cost["spent"]["tokens"] == server.billed
     assert cost["actual"]["usd"] < cost["spent"]["usd"]
     assert cost["sentence"] in model.report["details"]["said"]
+    assert cost["sentence"].startswith(f"the job's 17 requests took {server.billed:,} tokens; foreseen, with the exam")
 
 
 def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, server, monkeypatch):

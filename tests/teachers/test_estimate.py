@@ -74,6 +74,74 @@ def test_prompts_that_the_teacher_is_to_write_are_foreseen(recipe, settings):
     assert found.usd.high > plain.usd.high and found.seconds.low > plain.seconds.low
 
 
+def parts(recipe, settings, **changes):
+    found = forecast(Recipe.build({**recipe, **changes}), settings)
+    assert sum(part.prompt_tokens.low for part in found.parts) == pytest.approx(found.prompt_tokens, abs=1)
+    assert sum(part.response_tokens.high for part in found.parts) == found.response_tokens.high
+    return found, {part.kind: part for part in found.parts}
+
+
+def test_other_samples_and_refined_answers_are_foreseen_kind_by_kind(recipe, settings):
+    refine = {"max_response_tokens": 50, "refine": {"instruction": "Be brief."}}
+    found, kinds = parts(recipe, settings, synthesis=refine, curation={"votes": {"samples": 5}})
+    count = found.answered
+    assert {kind: part.questions for kind, part in kinds.items()} == {
+        "answers": count,
+        "refined": count,  # a service reads nothing
+        "samples": 4 * count,
+        "samples refined": 4 * count,
+        "examination": found.examined,
+    }
+    assert kinds["samples"].prompt_tokens.low == pytest.approx(4 * kinds["answers"].prompt_tokens.low)
+    assert kinds["refined"].prompt_tokens.high - kinds["refined"].prompt_tokens.low == 45 * count
+    assert found.prompt_tokens < found.prompt_tokens_most and found.usd.high > 9 * count * 50 * 0.002 / 1000
+    (line,) = [line for line in found.lines if line.startswith("asked:")]
+    assert f"{4 * count:,} samples" in line and f"{10 * count + found.examined:,} questions" in line
+
+
+def test_labels_that_are_mended_are_read_written_and_read_by_a_teacher_here(recipe, settings, tmp_path, tiny_folder):
+    source = {"prompts": str(pairs(tmp_path / "labelled.jsonl", 120))}
+    improve = {"max_response_tokens": 50, "labels": "improve"}
+    here = {"source": source, "teacher": {"model": str(tiny_folder)}}
+    found, kinds = parts(recipe, settings, **here, synthesis=improve)
+    count = 120 - found.examined
+    assert (kinds["labels"].questions, kinds["mended labels"].questions) == (count, 2 * count)
+    assert kinds["labels"].response_tokens.high == 0 and kinds["mended labels"].response_tokens.high == 50 * count
+    _, kept = parts(recipe, settings, **here)
+    assert set(kept) == {"labels", "examination"}
+    _, far = parts(recipe, settings, source=source, synthesis=improve)
+    assert far["mended labels"].questions == count and "labels" not in far
+    _, auto = parts(recipe, settings, **here, synthesis={**improve, "labels": "auto"})
+    assert auto["measured"].questions == 150 and auto["mended labels"].response_tokens.low == 0
+
+
+def test_prompts_are_counted_as_the_teacher_sees_them(recipe, settings, tmp_path):
+    plain = forecast(Recipe.build(recipe), settings)
+    rows = [{"prompt": message(i)[0], "context": "Page one of the terms. " * 20} for i in range(120)]
+    path = tmp_path / "contexts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with_context = forecast(Recipe.build({**recipe, "source": {"prompts": str(path)}}), settings)
+    told = {"max_response_tokens": 50, "teacher_system": "Name the intent of the message in one word. " * 10}
+    with_system = forecast(Recipe.build({**recipe, "synthesis": told}), settings)
+    # Those of the examination too: a teacher that has a context is examined with it.
+    assert with_context.prompt_tokens > plain.prompt_tokens + 120 * 60
+    assert with_system.prompt_tokens > plain.prompt_tokens + 120 * 60
+
+
+def test_a_trial_is_foreseen_with_each_candidates_prices_and_its_judge(recipe, settings):
+    judge = {**PRICED, "model": "stern", "prices": {"input": 0.1, "output": 0.2}}
+    trial = {
+        "teachers": [PRICED, {**PRICED, "model": "cheap"}, {**PRICED, "model": "dear"}],
+        "rows": 20,
+        "judge": judge,
+    }
+    alone = forecast(Recipe.build(recipe), settings)
+    found = forecast(Recipe.build({**recipe, "teacher": None, "trial": trial}), settings)
+    tried = [(part.model, part.questions) for part in found.parts if part.kind == "trial"]
+    assert tried == [("cheap", 20), ("dear", 20), ("stern", 60)]  # what the best of them said is learned
+    assert found.usd.high > alone.usd.high + 60 * 50 * 0.2 / 1000
+
+
 def test_a_judges_marks_are_foreseen_with_its_own_prices(recipe, settings):
     alone = forecast(Recipe.build(recipe), settings)
     judge = {**PRICED, "model": "stern", "prices": {"input": 0.01, "output": 0.02}}

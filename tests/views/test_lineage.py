@@ -27,7 +27,7 @@ def one(home, **wanted):
 
 
 def test_from_a_row_to_every_model(models):
-    row = one(models, verdict="kept", split="train", prompt_parent=None)
+    row = one(models, verdict="kept", split="train", prompt_unmasked=None)
     (fate,) = lineage(row["id"][:8], models)
     assert (fate.job, fate.use, fate.model, fate.heirs) == ("first", "trained", "student", ("pupil", "grandchild"))
     assert fate.row["line"] == row["line"]
@@ -41,9 +41,23 @@ def test_what_was_dropped_or_examined_taught_nobody(models, wanted, use):
 
 def test_a_masked_example_is_found_by_the_id_it_had(models):
     masked = one(models, detail="masked: email")
-    for name in (masked["id"], masked["prompt_parent"], masked["prompt_parent"][:8].upper()):
+    for name in (masked["id"], masked["prompt_unmasked"], masked["prompt_unmasked"][:8].upper()):
         (fate,) = lineage(name, models)
         assert fate.row["id"] == masked["id"] and fate.row["prompt_origin"] == "given"
+
+
+def test_what_the_teacher_wrote_from_a_masked_prompt_is_found_by_either_of_its_ids(models):
+    path = models.jobs / "first" / "3-curation" / "kept.jsonl"
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    seed = next(row for row in kept if row["detail"] == "masked: email")
+    made = {"id": "c" * 64, "prompt_origin": "augmented", "prompt_parent": seed["prompt_unmasked"]}
+    child = {**seed, **made, "prompt_unmasked": "d" * 64}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*kept, child]))
+    for name in (seed["id"], seed["prompt_unmasked"]):
+        assert {fate.row["id"] for fate in lineage(name, models)} == {seed["id"], "c" * 64}
+        assert {fate.row["id"] for fate in fates(matching(name[:8]), models)} == {seed["id"], "c" * 64}
+    (fate,) = lineage("d" * 64, models)
+    assert fate.row["id"] == "c" * 64 and fate.use == "trained"
 
 
 def test_every_job_that_has_it_is_listed(models):
@@ -62,6 +76,15 @@ def test_forget_finds_rows_by_their_metadata(models):
     # The same prompt came from another, too, and was folded into it.
     assert [fate.row["id"] for fate in fates(matching("user=bob"), models)] == [kept[0]["id"]]
     assert not list(fates(matching("user=eve"), models))
+
+
+def test_forget_finds_a_sender_whose_address_is_masked_in_the_rows(models):
+    path = models.jobs / "first" / "1-intake" / "examples.jsonl"
+    given = [{**json.loads(line), "metadata": {"user": "ada@example.org"}} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    found = list(fates(matching("user=ada@example.org"), models))
+    assert len(found) == len(given)
+    assert all(fate.row["metadata"] != {"user": "ada@example.org"} for fate in found)
 
 
 def test_what_is_no_id_or_nobodys_is_told(models):

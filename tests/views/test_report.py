@@ -43,6 +43,17 @@ def test_it_tells_verdicts_refusals_duplicates_and_cost(page):
     assert "point at one to read it" in page
 
 
+def test_it_shows_nothing_private_where_privacy_is_asked_for(home):
+    job = home.jobs / "first"
+    for name in ("examples.jsonl", "refused.jsonl"):
+        path = job / "1-intake" / name
+        path.write_text(
+            path.read_text().replace("found 7", "found ada@example.org").replace("kettle", "ada@example.org")
+        )
+    shown = report(job, home)
+    assert "found [EMAIL-1]" in shown and "ada@example.org" not in shown
+
+
 def test_the_same_job_has_the_same_page(home, page):
     assert report(home.jobs / "first", home) == page
 

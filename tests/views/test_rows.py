@@ -15,7 +15,7 @@ def test_every_example_is_there_once_with_its_lineage(home):
     job = job_folder("first", home)
     found = list(rows(job))
     examples = [json.loads(line) for line in (job / "1-intake" / "examples.jsonl").read_text().splitlines()]
-    sources = [row["prompt_parent"] or row["id"] for row in found]
+    sources = [row["prompt_unmasked"] or row["id"] for row in found]
     assert sorted(sources) == sorted(row["id"] for row in examples) and len(found) == 35
     assert all(tuple(row) == KEYS for row in found)
     by = {row["prompt"]: row for row in found}
@@ -35,6 +35,15 @@ def test_a_job_under_way_shows_what_it_has(home):
     found = list(rows(job))
     assert len(found) == 35 and {row["verdict"] for row in found} == {"none yet", "held-out"}
     assert sum(row["response"] is not None for row in found) == sum(row["split"] != "held-out" for row in found)
+
+
+def test_what_curation_has_not_seen_is_masked_too_where_privacy_is_asked_for(home):
+    job = job_folder("first", home)
+    path = job / "1-intake" / "examples.jsonl"
+    path.write_text(path.read_text().replace("about my kettle", "to ada@example.org, about my kettle"))
+    held_out = [row for row in rows(job) if row["split"] == "held-out"]
+    assert any("to [EMAIL-1], about" in row["prompt"] for row in held_out)
+    assert not any("ada@" in json.dumps(row) for row in rows(job))
 
 
 @pytest.mark.parametrize("name", ["second", "../first", "first/1-intake"])

@@ -7,7 +7,7 @@ import pytest
 from tests.factory import message, write_rows
 
 from limbeck.intake import collect, collect_documents
-from limbeck.recipe import Recipe
+from limbeck.recipe import Curation, Recipe
 from limbeck.storage.workspace import Workspace
 from limbeck.worker.insights import insights
 
@@ -51,6 +51,17 @@ def test_a_row_whose_answer_is_dropped_says_why(tmp_path, recipe):
     assert rows[2][3].startswith("folded: the same prompt as line 1") and rows[3] == REFUSED
     assert rows[4] == ["prompts.jsonl", "4", "accepted", "its answer is not learned: empty"]
     assert rows[-2][2] == "passed"
+
+
+def test_a_reason_quotes_nothing_private_where_privacy_is_asked_for(tmp_path, recipe):
+    path = recipe.source.prompt_files[0]
+    rows = [{"prompt": "a", "completion": f"write to {name}@example.org"} for name in ("ada", "bob")]
+    write_rows(path, rows)
+    collect(recipe, Workspace(tmp_path / "job"))
+    private = recipe.model_copy(update={"curation": Curation(privacy="mask")})
+    assert "bob@example.org" in insights(tmp_path / "job", recipe)
+    told = insights(tmp_path / "job", private)
+    assert "[EMAIL-1]" in told and "example.org" not in told
 
 
 def test_documents_are_counted_by_their_own_bounds(tmp_path):

@@ -23,7 +23,7 @@ from limbeck.cli import data
 from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.cli.forecast import forecast
-from limbeck.cli.surveying import named_in_vain, parsed_filter, survey_logs
+from limbeck.cli.surveying import impossible_rules, named_in_vain, parsed_filter, survey_logs
 from limbeck.cli.targets import writable
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, LimbeckError, Stopped
 from limbeck.intake import survey
@@ -322,14 +322,14 @@ def validate(
     if file.suffix.lower() in (".yaml", ".yml"):
         recipe = Recipe.read(file)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
-        missing = named_in_vain(recipe, Settings.read())
+        faults = [*impossible_rules(recipe), *named_in_vain(recipe, Settings.read())]
         if (logs := recipe.source.logs) is not None:
             try:
                 _tell_counts(logs.uri, survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read()))
             except InvalidInput as error:
-                missing.append(str(error))
-        if missing:
-            raise InvalidInput("\n".join(missing))
+                faults.append(str(error))
+        if faults:
+            raise InvalidInput("\n".join(faults))
         return
     census = survey(file)
     for fault in census.faults:

@@ -17,10 +17,13 @@ __all__ = ["forecast"]
 
 def forecast(recipe: Recipe, settings: Settings) -> Estimate:
     """The estimate for a distillation. Reads all rows, leaves nothing, asks nobody. Raises what intake raises."""
+    # Loads what knows patterns and phone numbers, which the other commands need not wait for.
+    from limbeck.steps.job import check_data
+
     with TemporaryDirectory(prefix="limbeck-") as folder:
         work = Workspace(Path(folder) / recipe.name)
         objects = open_objects(settings) if recipe.source.logs else None
         recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop)
-        intake.check(recipe)
+        check_data(recipe)
         examples = intake.collect(recipe, work)
     return estimate(recipe, examples, intake.golden_pairs(recipe.source), settings)

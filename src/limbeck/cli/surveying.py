@@ -1,4 +1,4 @@
-"""What is there before a job is made of it: what logs hold, and which files and models a recipe names in vain.
+"""What can be told before a job is made: what logs hold, what a recipe names in vain, which of its rules cannot be.
 
 Opens without torch.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
+from limbeck.errors import DamagedArtifact, InvalidInput, InvalidRecipe, UnknownModel
 from limbeck.filters import filter_faults
 from limbeck.intake import extract_logs, unreadable
 from limbeck.models.catalog import find
@@ -19,7 +19,7 @@ from limbeck.recipe import Recipe
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 
-__all__ = ["named_in_vain", "parsed_filter", "survey_logs"]
+__all__ = ["impossible_rules", "named_in_vain", "parsed_filter", "survey_logs"]
 
 
 def parsed_filter(text: str | None) -> dict[str, Any] | None:
@@ -47,6 +47,18 @@ def survey_logs(
     with TemporaryDirectory(prefix="limbeck-") as folder:
         path = to or Path(folder) / "logs.jsonl"
         return dict(extract_logs(objects, uri, path, filters, responses_of, threads=settings.threads))
+
+
+def impossible_rules(recipe: Recipe) -> list[str]:
+    """A sentence for each rule of curation that no answer could be held against."""
+    # Loads what knows patterns and phone numbers, which the other commands need not wait for.
+    from limbeck import curation
+
+    try:
+        curation.check(recipe.curation)
+    except InvalidRecipe as error:
+        return list(error.faults)
+    return []
 
 
 def named_in_vain(recipe: Recipe, settings: Settings) -> list[str]:

@@ -1,15 +1,21 @@
-"""What is private in an example masked: in prompt, label and answer, and the teacher made to read them again."""
+"""What is private in an example masked: in prompt, label and answer, and the teacher made to read them again.
+
+What came with the example, its metadata, is masked too, since it is shown; but only what is learned decides whether an
+example counts as private. `cover` does the same for what others show of a job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from limbeck.curation.asking import Asking
-from limbeck.curation.privacy import Mask
+from limbeck.curation.privacy import Mask, checked_kinds
+from limbeck.recipe import Curation
 from limbeck.records import Answer, AnsweredExample
 
-__all__ = ["Masked", "mask", "read_again"]
+__all__ = ["Masked", "cover", "mask", "read_again"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +30,29 @@ def mask(answered: Sequence[AnsweredExample], kinds: Collection[str], region: st
     """Each as text with placeholders. What was masked has lost its distributions: see `read_again`."""
     masked = []
     for one in answered:
-        cover = Mask(kinds, region)
-        example, text = cover.example(one.example), cover.text(one.answer.text)
-        before = None if one.before is None else cover.text(one.before)
-        if cover.found:
+        names = Mask(kinds, region)
+        example, text = names.example(one.example), names.text(one.answer.text)
+        before = None if one.before is None else names.text(one.before)
+        found = tuple(names.found)
+        if found:
             answer = Answer(text, (), "stop", one.answer.prompt_tokens)
             one = replace(one, example=example, answer=answer, before=before)
-        masked.append(Masked(one, tuple(cover.found)))
+        if one.example.metadata or one.example.others:
+            sent, others = names.value(one.example.metadata), tuple(names.value(one.example.others))
+            one = replace(one, example=replace(one.example, metadata=sent, others=others))
+        masked.append(Masked(one, found))
     return masked
+
+
+def cover(plan: Curation) -> Callable[[Any], Any]:
+    """What makes a JSON value fit to be shown: with placeholders where ``plan`` asks for privacy, else as it is.
+
+    What is of one example goes into one value, so that the same text has the same placeholder.
+    """
+    if plan.privacy == "keep":
+        return lambda value: value
+    kinds = checked_kinds(plan.private)
+    return lambda value: Mask(kinds, plan.phone_region).value(value)
 
 
 def read_again(before: Sequence[AnsweredExample], masked: Sequence[Masked], asking: Asking) -> list[AnsweredExample]:

@@ -2,14 +2,17 @@
 
 Everything is found by its form, offline: no model of names or places, so who wants those found needs another tool.
 Phone numbers come from phonenumbers, the port of Google's own library; cards and bank accounts count only if their
-check digits do; secrets are known by the prefixes their issuers gave them, so that scanners can. A placeholder stands
-for what was masked, the same for the same text in one example, so that a conversation still makes sense: `[EMAIL-1]`.
+check digits do, IPv6 addresses if the standard library can read them; secrets are known by the prefixes their issuers
+gave them, so that scanners can. A placeholder stands for what was masked, the same for the same text in one example, so
+that a conversation still makes sense: `[EMAIL-1]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+from typing import Any
 
 import regex
 from phonenumbers import PhoneNumberMatcher
@@ -25,9 +28,11 @@ PERSONAL: Mapping[str, str] = {
     "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
     "ssn": r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b",
     "ip": r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])"
-    r"|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])",
+    r"|(?<!\w)(?<![0-9A-Fa-f:]:)(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4}|(?<=::))"
+    r"(?:%\w{1,15})?(?!\w|:[\w:])",
 }
-"""`ssn` is the United States' number, in the form the Social Security Administration gives out."""
+"""The second half of `ip` is what may be IPv6, written out or shortened; `ipaddress` says what is. `ssn` is the United
+States' number, in the form the Social Security Administration gives out."""
 
 SECRETS: Mapping[str, str] = {
     "private-key": r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?s:.{0,8192}?)(?:-----END (?:[A-Z]+ ){0,3}PRIVATE"
@@ -127,18 +132,27 @@ class Mask:
             at = one.end
         return "".join([*parts, text[at:]])
 
+    def value(self, value: Any) -> Any:
+        """A JSON value with placeholders in its texts; keys stay."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.value(one) for key, one in value.items()}
+        return [self.value(one) for one in value] if isinstance(value, list | tuple) else value
+
     def prompt(self, prompt: Prompt) -> Prompt:
         """The conversation with placeholders."""
         return Prompt(tuple(Message(turn.role, self.text(turn.text)) for turn in prompt.messages))
 
     def example(self, example: Example) -> Example:
-        """The example with placeholders; where something was masked, it is another one, whose parent is this."""
+        """The example with placeholders; where the prompt has any it is another one, which knows the id of this."""
         messages = self.prompt(example.prompt).messages
         label = None if example.label is None else self.text(example.label)
         whole = None if example.whole is None else self.prompt(example.whole)
         if messages == example.prompt.messages:
             return replace(example, label=label, whole=whole)
-        return replace(example, prompt=Prompt(messages), label=label, whole=whole, parent=example.id)
+        before = example.unmasked or example.id
+        return replace(example, prompt=Prompt(messages), label=label, whole=whole, unmasked=before)
 
     def _name(self, kind: str, value: str) -> str:
         number = 1 + sum(known == kind for known, _ in self._names)
@@ -167,8 +181,22 @@ def _iban(text: str) -> bool:
     return 15 <= len(whole) <= 34 and int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
 
 
+def _ip(text: str) -> bool:
+    """An address of IPv4, as its pattern has it, or of IPv6 (RFC 4291, section 2.2).
+
+    One that is shortened has a digit: `dead::beef` is two names and what joins them.
+    """
+    if ":" not in text:
+        return True
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return "::" not in text or any(character.isdigit() for character in text)
+
+
 def _always(_: str) -> bool:
     return True
 
 
-_CHECKS = {"card": _luhn, "iban": _iban}
+_CHECKS = {"card": _luhn, "iban": _iban, "ip": _ip}

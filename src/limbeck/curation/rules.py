@@ -13,7 +13,7 @@ from limbeck.errors import InvalidInput
 from limbeck.recipe import Curation
 from limbeck.records import Example
 
-__all__ = ["answer_rules"]
+__all__ = ["answer_rules", "read_schema"]
 
 
 def answer_rules(plan: Curation, examples: Sequence[Example]) -> dict[str, Rule]:
@@ -24,7 +24,7 @@ def answer_rules(plan: Curation, examples: Sequence[Example]) -> dict[str, Rule]
     if plan.min_characters or plan.max_characters is not None:
         rules["length"] = text.length(plan.min_characters, plan.max_characters)
     if plan.json_schema is not None:
-        rules["schema"] = format.schema_check(_schema(plan.json_schema))
+        rules["schema"] = format.schema_check(read_schema(plan.json_schema))
     if plan.labels is not None:
         rules["label"] = format.label_set(_labels(plan.labels, examples))
     if plan.pattern is not None:
@@ -47,7 +47,8 @@ def _labels(wanted: str | Sequence[str], examples: Sequence[Example]) -> Sequenc
     return found
 
 
-def _schema(wanted: Path | Mapping[str, Any]) -> Mapping[str, Any]:
+def read_schema(wanted: Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schema in a file, or as it is given. Raises `InvalidInput` for a file that has none."""
     if not isinstance(wanted, Path):
         return wanted
     try:

@@ -121,7 +121,7 @@ class Sieve:
             self._verdicts[places[found]] = Verdict(False, rule, detail)
 
     def _vote(self) -> None:
-        """Only of the teacher's own answers are there others; a held-out prompt is not asked."""
+        """Only of the teacher's own answers, mended or not, are there others; a held-out prompt is not asked."""
         votes = self._plan.votes
         if votes is None:
             return
@@ -129,7 +129,7 @@ class Sieve:
         places = [
             at
             for at, one in enumerate(self._answers)
-            if one.origin == "teacher" and one.example.prompt.normalized_id not in guarded
+            if _is_the_teachers(one) and one.example.prompt.normalized_id not in guarded
         ]
         chosen = vote(
             [self._answers[at] for at in places],
@@ -188,6 +188,11 @@ class Sieve:
     def _marks(self, items: Sequence[AnsweredExample]) -> list[tuple[float | None, str]]:
         assert self._plan.judge is not None, "the recipe's own check sees to this"
         return marks(items, named(self._plan.judge.rubric), self._asking)
+
+
+def _is_the_teachers(one: AnsweredExample) -> bool:
+    """Whether the teacher answered of its own; what it mended may also be the row's label."""
+    return one.origin == "teacher" or (one.origin == "refined" and one.parent != one.example.id)
 
 
 def _prompts(answered: Sequence[AnsweredExample]) -> list[Prompt]:

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from limbeck.curation.asking import Asking
-from limbeck.curation.masking import mask
-from limbeck.curation.privacy import Mask, checked_kinds
+from limbeck.curation.masking import cover, mask
+from limbeck.curation.privacy import checked_kinds
 from limbeck.curation.sieve import Sieve
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Curation
@@ -85,10 +85,9 @@ def remarks(job: Path) -> list[str]:
 def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, asking: Asking) -> dict[str, object]:
     """What is shown of an answer. Where privacy is asked for, what is private is shown nowhere, dropped or not."""
     example, shown, detail = one.example, one, verdict.detail or note
-    if plan.privacy != "keep" and not verdict.keep:
-        kinds = checked_kinds(plan.private)
-        shown = mask([one], kinds, plan.phone_region)[0].one
-        detail = Mask(kinds, plan.phone_region).text(detail)
+    if plan.privacy == "drop" or (plan.privacy == "mask" and not verdict.keep):  # what is kept is masked already
+        shown = mask([one], checked_kinds(plan.private), plan.phone_region)[0].one
+        detail = cover(plan)(detail)
     asked = one.settings or asking.settings
     return {
         "id": example.id,
@@ -100,12 +99,13 @@ def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, aski
         "seed": asked.seed if one.origin != "given" else None,
         "prompt_origin": example.origin,
         "prompt_parent": example.parent,
+        **({} if example.unmasked is None else {"prompt_unmasked": example.unmasked}),
         **({} if example.method is None else {"prompt_method": example.method}),
         "file": example.file,
         "line": example.line,
         "copies": example.copies,
-        "metadata": dict(example.metadata),
-        "others": [dict(one) for one in example.others],
+        "metadata": dict(shown.example.metadata),
+        "others": [dict(one) for one in shown.example.others],
         "messages": [{"role": m.role, "text": m.text} for m in shown.example.prompt.messages],
         "response": shown.answer.text,
         "label": shown.example.label,

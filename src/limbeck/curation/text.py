@@ -13,7 +13,17 @@ import regex
 
 from limbeck.records import AnsweredExample
 
-__all__ = ["Rule", "empty", "language_of", "length", "other_language", "refusal", "repetition", "truncated"]
+__all__ = [
+    "Rule",
+    "empty",
+    "known_languages",
+    "language_of",
+    "length",
+    "other_language",
+    "refusal",
+    "repetition",
+    "truncated",
+]
 
 Rule = Callable[[AnsweredExample], str | None]
 """Why an answer is dropped; None where the rule has nothing against it."""
@@ -116,6 +126,11 @@ def language_of(text: str) -> str | None:
         return None
     code, sure = _identifier().classify(text[:2000])
     return str(code) if sure >= SURE and code != "zxx" else None
+
+
+def known_languages() -> frozenset[str]:
+    """The codes that `language_of` can give."""
+    return frozenset(_identifier().labels) - {"zxx"}
 
 
 def _is_dense(text: str) -> bool:

@@ -31,20 +31,28 @@ def vote(
 ) -> list[AnsweredExample]:
     """Each with the answer chosen and its `agreement`; the teacher is asked ``plan.samples`` - 1 times more.
 
-    Only answers that ``fits`` finds nothing wrong with can be chosen. Where none does, the first one stays.
+    Where it mended its first answers it mends the others too, so that like is held against like. Only answers that
+    ``fits`` finds nothing wrong with can be chosen. Where none does, the first one stays.
     """
     assert asking.teacher is not None, "the recipe's own check sees to this"
     asked = [(one.example, None) for one in answered]
     candidates = [[one] for one in answered]
     for number in range(1, plan.samples):
         settings = replace(asking.settings, temperature=plan.temperature, top_p=plan.top_p, seed=seed + number)
-        more = asking.teacher(asked, settings, f"samples, {number + 1} of {plan.samples}")
-        for own, answer in zip(candidates, more, strict=True):
-            own.append(replace(own[0], answer=answer, settings=settings))
+        name = f"samples, {number + 1} of {plan.samples}"
+        found = asking.teacher(asked, settings, name)
+        more = [
+            replace(one, answer=answer, settings=settings, origin="teacher", before=None, parent=None, note="")
+            for one, answer in zip(answered, found, strict=True)
+        ]
+        if asking.refine is not None:
+            more = asking.refine(more, settings, f"{name} refined")
+        for own, sample in zip(candidates, more, strict=True):
+            own.append(sample)
     shares = [agreement([one.answer.text for one in own], plan.alike == "words") for own in candidates]
     scored = [
-        [replace(one, scores={**one.scores, "agreement": share}) for one, share in zip(own, found, strict=True)]
-        for own, found in zip(candidates, shares, strict=True)
+        [replace(one, scores={**one.scores, "agreement": share}) for one, share in zip(own, alike, strict=True)]
+        for own, alike in zip(candidates, shares, strict=True)
     ]
     eligible = [[one for one in own if fits(one)] or own[:1] for own in scored]
     if plan.choose == "judge":

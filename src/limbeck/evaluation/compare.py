@@ -43,10 +43,13 @@ def compare(
     work: Workspace,
     inputs: Mapping[str, Any],
     said: Sequence[str] = (),
+    told: Callable[[], list[str]] = list,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Report:
     """Stage 5 on the held-out ``examples``. ``learned`` is what the student learned from: the baseline's data.
 
-    ``said`` are sentences of earlier stages that belong into the report.
+    ``said`` are sentences of earlier stages that belong into the report, ``told`` gives others once all are asked.
+    ``shown`` makes the texts of a row fit to be shown; models are asked with them as they are.
     """
     rows = _rows(examples, plan)
 
@@ -58,11 +61,12 @@ def compare(
             texts["baseline"] = [str(label) for label in classical.predict([_asked(e) for e in rows])]
         work.progress.say("evaluation: timing requests one after another")
         latency = _time(candidates, answers, classical, rows, plan, settings, work)
-        report = _report(candidates, rows, answers, texts, latency, plan, said, folder.parent)
+        report = _report(candidates, rows, answers, texts, latency, plan, [*said, *told()], folder.parent)
         with writing(folder / "answers.jsonl") as file:
             for at, example in enumerate(rows):
                 spoken = {part: found[at] for part, found in texts.items()}
-                row = {"id": example.id, "prompt": _asked(example), "reference": example.label, **spoken}
+                texts_of_row = {"prompt": _asked(example), "reference": example.label, **spoken}
+                row = {"id": example.id, **shown(texts_of_row)}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         write_json(folder / "report.json", report.to_json())
         with writing(folder / "report.html") as file:

@@ -10,7 +10,33 @@ from pydantic import Field, field_validator, model_validator
 from limbeck.recipe.section import Section
 from limbeck.recipe.teacher import Teacher
 
-__all__ = ["Curation", "Inside", "Judge", "Votes", "Weight"]
+__all__ = ["Curation", "Inside", "Judge", "Private", "Votes", "Weight"]
+
+
+Private = Literal[
+    "anthropic-key",
+    "aws-key",
+    "aws-secret",
+    "card",
+    "email",
+    "github-token",
+    "gitlab-token",
+    "google-key",
+    "hugging-face-token",
+    "iban",
+    "ip",
+    "jwt",
+    "npm-token",
+    "openai-key",
+    "password-in-url",
+    "phone",
+    "private-key",
+    "pypi-token",
+    "slack-token",
+    "ssn",
+    "stripe-key",
+]
+"""The kinds of personal data and secrets that are looked for; how, `curation/privacy.py` has."""
 
 
 class Votes(Section):
@@ -69,7 +95,7 @@ class Curation(Section):
     """Drop prompts that share a run of so many words with a held-out one (13 is GPT-3's)."""
     privacy: Literal["keep", "mask", "drop"] = "keep"
     """What becomes of personal data and secrets: left, masked in prompt and answer, or the example dropped."""
-    private: tuple[str, ...] = ()
+    private: tuple[Private, ...] = ()
     """Which kinds count; by default all."""
     phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
     """Where phone numbers without a country code are from (ISO 3166); without it only those with one are found."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from limbeck import curation, intake, synthesis
@@ -30,8 +30,12 @@ def compare(
     recipe: Recipe,
     settings: Settings,
     work: Workspace,
+    reckoned: Callable[[], list[str]] = list,
 ) -> Report:
-    """Stage 5: the candidates of ``before``, the student untouched, and the student trained."""
+    """Stage 5: the candidates of ``before``, the student untouched, and the student trained.
+
+    ``reckoned`` tells what the job took, once everybody has been asked.
+    """
     candidates = [
         *before,
         Candidate("student before", begun(base, recipe, examples, work)),
@@ -48,6 +52,8 @@ def compare(
         work,
         inputs,
         [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder)],
+        reckoned,
+        curation.cover(recipe.curation),
     )
 
 

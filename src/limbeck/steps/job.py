@@ -1,14 +1,15 @@
-"""Whether a job may be begun, or gone on with."""
+"""Whether a job may be begun, or gone on with. Opens without torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from limbeck import curation, intake
 from limbeck.errors import Conflict
 from limbeck.recipe import Recipe
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["check_job"]
+__all__ = ["check_data", "check_job"]
 
 
 def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
@@ -28,6 +29,17 @@ def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
             f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'
             " resume it with the same one, or choose another name"
         )
+
+
+def check_data(recipe: Recipe) -> None:
+    """Refuse, before anybody is asked, rows that cannot make the job and rules that no answer could be held against."""
+    censuses = intake.check(recipe)
+    if recipe.kind == "continued-pre-training":
+        return
+    source = recipe.source
+    names = intake.names_of(source.files)
+    demonstrated = names[source.golden] if source.golden is not None and not source.learn_golden else None
+    curation.check(recipe.curation, sum(one.labelled for one in censuses if one.file != demonstrated))
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

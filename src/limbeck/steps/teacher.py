@@ -75,6 +75,7 @@ def asking_of(
     A judge behind an address is opened here, so that a key that is missing is told before anybody is asked; one whose
     weights are here only when it is needed.
     """
+    plan = recipe.synthesis.refine
     named = None if recipe.curation.judge is None else recipe.curation.judge.model
     far = opened(named, recipe, settings, work, "curation.judge.model") if named is not None and named.remote else None
 
@@ -85,26 +86,36 @@ def asking_of(
         assert teacher is not None, "handed in only where there is one"
         return put(teacher, [framing.question(example, text) for example, text in pairs], how, name)
 
+    def refined(answered: Sequence[AnsweredExample], how: GenerationSettings, name: str) -> list[AnsweredExample]:
+        assert teacher is not None and plan is not None, "handed in only where there are both"
+        session = synthesis.Session(teacher, how, framing, settings.answers, work)
+        return synthesis.mend(answered, "teacher", plan.instruction, session, name)
+
     def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
         judge = far or (teacher if named is None else opened(named, recipe, settings, work))
         assert judge is not None, "the recipe's own check sees to this"
         return put(judge, questions, how, name)
 
-    return curation.Asking(recipe.asking, None if teacher is None else answers, judged)
+    asked = None if teacher is None else answers
+    return curation.Asking(recipe.asking, asked, None if teacher is None or plan is None else refined, judged)
 
 
 def reckon(
     answered: Sequence[AnsweredExample],
     examples: Sequence[Example],
     chosen: Teacher,
-    teacher: LocalTeacher | RemoteTeacher,
     recipe: Recipe,
     settings: Settings,
     work: Workspace,
-) -> None:
-    """Write what the teacher's answers took beside what was estimated; the report tells it too."""
-    golden = intake.golden_pairs(recipe.source)
-    foreseen = estimate(recipe, examples, golden, settings, chosen)
-    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings))
-    purse = teacher.purse if isinstance(teacher, RemoteTeacher) else None
-    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json(purse))
+) -> list[str]:
+    """Write what the job took so far beside what was foreseen of the rows that were given; the sentence, for a report.
+
+    None where no teacher answers.
+    """
+    if recipe.synthesis.use_responses:
+        return []
+    given = [example for example in examples if example.origin != "augmented"]
+    foreseen = estimate(recipe, given, intake.golden_pairs(recipe.source), settings, chosen)
+    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings), work.folder)
+    write_json(work.folder / "2-synthesis" / "cost.json", found.to_json())
+    return [str(found)]

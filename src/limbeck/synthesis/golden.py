@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.records import normalize
+
 __all__ = ["Choice", "Golden"]
 
 Choice = Literal["first", "similar"]
@@ -36,12 +38,17 @@ class Golden:
     def __init__(self, pairs: Sequence[tuple[str, str]] = (), most: int = 0, choice: Choice = "first") -> None:
         self.choice, self.most = choice, most
         self.pairs = tuple(pairs)
+        self._spelled = [normalize(asked) for asked, _ in self.pairs]
         self._likeness = _Likeness([asked for asked, _ in self.pairs]) if choice == "similar" and pairs else None
 
     def shown_before(self, text: str) -> tuple[tuple[str, str], ...]:
-        """The demonstrations for the prompt ``text``; never that prompt itself with its answer."""
-        stage = self.pairs if self._likeness is not None else self.pairs[: self.most]
-        others = [place for place, (asked, _) in enumerate(stage) if asked != text]
+        """The demonstrations for the prompt ``text``; never that prompt itself, in any spelling.
+
+        Spellings are those of the guard that keeps held-out prompts out of training (`Prompt.normalized_id`).
+        """
+        stage = self._spelled if self._likeness is not None else self._spelled[: self.most]
+        own = normalize(text)
+        others = [place for place, asked in enumerate(stage) if asked != own]
         if self._likeness is not None:
             others = self._likeness.choose(text, others, self.most)[::-1]
         return tuple(self.pairs[place] for place in others)

@@ -118,8 +118,6 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
         said.append(read_json(job / TRIAL / "trial.json")["sentence"])
     if (job / AUGMENTED / "summary.json").exists():
         said.append(read_json(job / AUGMENTED / "summary.json")["sentence"])
-    if (job / STAGE / "cost.json").exists():
-        said.append(read_json(job / STAGE / "cost.json")["sentence"])
     if (job / STAGE / "policy.json").exists():
         policy = Policy(**read_json(job / STAGE / "policy.json"))
         said += [str(policy)] if policy.labels != "keep" or policy.measured else []

@@ -1,21 +1,25 @@
-"""What the teacher's answers took, beside what was estimated: `2-synthesis/cost.json`, and a line in the report.
+"""What a job took, beside what was foreseen: `2-synthesis/cost.json`, and a line in the report.
 
-    {"estimate": {…}, "actual": {"answers", "prompt_tokens", "response_tokens", "usd"}, "spent": {…}, "sentence"}
+    {"estimate": {…}, "actual": {"answers", "prompt_tokens", "response_tokens", "usd"},
+     "spent": {"requests", "tokens", "usd"}, "sentence"}
 
 ``actual`` counts the answers that are learned from, whoever paid for them and when; ``spent`` is what this job's
-requests took, those that failed and the examination included, as its journal has them.
+requests over the network took, whoever was asked, those that failed included, as its journal has them. The sentence
+sets all that was spent beside all that was foreseen of those who are asked over the network; where nobody was, the
+answers beside what was foreseen of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from limbeck.recipe import Prices
+from limbeck.recipe import Budget, Prices
 from limbeck.records import Answer
-from limbeck.teachers.budget import Purse
-from limbeck.teachers.estimate import Estimate
+from limbeck.teachers.budget import Purse, Spent
+from limbeck.teachers.estimate import Estimate, Range
 
 __all__ = ["Reckoning"]
 
@@ -29,30 +33,62 @@ class Reckoning:
     prompt_tokens: int
     response_tokens: int
     usd: float | None
+    requests: int
+    """Over the network; 0 where nobody was asked so."""
+    spent: Spent
 
     @classmethod
-    def of(cls, answers: Sequence[Answer], estimate: Estimate, prices: Prices | None) -> Reckoning:
-        """The reckoning of ``answers``. A label that nobody was asked about has no tokens and costs nothing."""
+    def of(cls, answers: Sequence[Answer], estimate: Estimate, prices: Prices | None, job: Path) -> Reckoning:
+        """The reckoning of ``answers`` and of what stands in the journal of a job's folder.
+
+        A label that nobody was asked about has no tokens and costs nothing.
+        """
         given = [answer for answer in answers if answer.response_tokens]
         prompt, response = (
             sum(answer.prompt_tokens for answer in given),
             sum(answer.response_tokens for answer in given),
         )
-        return cls(estimate, len(given), prompt, response, prices.cost(prompt, response) if prices else None)
+        usd, purse = prices.cost(prompt, response) if prices else None, Purse(Budget(), None, job)
+        return cls(estimate, len(given), prompt, response, usd, purse.requests, purse.spent)
 
-    def to_json(self, purse: Purse | None) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
-        actual = {key: value for key, value in asdict(self).items() if key != "estimate"}
-        spent = None if purse is None else {"requests": purse.requests, **asdict(purse.spent)}
+        actual = {key: getattr(self, key) for key in ("answers", "prompt_tokens", "response_tokens", "usd")}
+        spent = {"requests": self.requests, **asdict(self.spent)} if self.requests else None
         return {"estimate": self.estimate.to_json(), "actual": actual, "spent": spent, "sentence": str(self)}
 
     def __str__(self) -> str:
-        low, high = self.estimate.response_tokens.low, self.estimate.response_tokens.high
+        return self._over_the_network if self.requests else self._of_the_answers
+
+    @property
+    def _over_the_network(self) -> str:
+        far = [part for part in self.estimate.parts if part.remote]
+        questions = sum(part.questions for part in far)
+        tokens = sum((part.prompt_tokens + part.response_tokens for part in far), Range())
+        costs = [part.usd for part in far]
+        judged = self.estimate.judged
+        if judged is not None and judged.remote:
+            questions += judged.questions
+            tokens += Range(judged.prompt_tokens, judged.prompt_tokens) + judged.response_tokens
+            costs.append(judged.usd)
+        told = (
+            f"the job's {self.requests:,} requests took {self.spent.tokens:,} tokens; foreseen, with the examination,"
+            f" were {questions:,} and {tokens.low:,.0f} to {tokens.high:,.0f}"
+        )
+        known = [cost for cost in costs if cost is not None]
+        return told + (_money(self.spent.usd, sum(known, Range())) if known and len(known) == len(costs) else "")
+
+    @property
+    def _of_the_answers(self) -> str:
+        own = [part for part in self.estimate.parts if part.kind in ("answers", "labels")]
+        tokens = sum((part.prompt_tokens + part.response_tokens for part in own), Range())
+        known = [part.usd for part in own if part.usd is not None]
         told = (
             f"the teacher's {self.answers:,} answers took {self.prompt_tokens:,} tokens of prompts and"
-            f" {self.response_tokens:,} of answers; estimated, with the examination, were"
-            f" {self.estimate.prompt_tokens:,} and {low:,.0f} to {high:,.0f}"
+            f" {self.response_tokens:,} of answers; foreseen for them were {tokens.low:,.0f} to {tokens.high:,.0f}"
         )
-        if self.usd is None or self.estimate.usd is None:
-            return told
-        return f"{told}; {self.usd:.4g} USD of {self.estimate.usd.low:.4g} to {self.estimate.usd.high:.4g}"
+        return told + (_money(self.usd, sum(known, Range())) if self.usd is not None and known else "")
+
+
+def _money(usd: float, foreseen: Range) -> str:
+    return f"; {usd:.4g} USD of {foreseen.low:.4g} to {foreseen.high:.4g}"

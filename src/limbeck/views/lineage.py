@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.errors import InvalidInput, Unknown
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
-from limbeck.views.rows import Row, rows
+from limbeck.views.rows import Row, rows, senders
 
 __all__ = ["Fate", "fates", "lineage", "matching"]
 
@@ -43,7 +43,7 @@ def lineage(example: str, settings: Settings) -> list[Fate]:
     found = list(fates(_named(example), settings))
     if not found:
         raise Unknown(f'no job in {settings.jobs} has an example "{example}"; `limbeck data show JOB` lists ids')
-    ids = {str(fate.row["id"]) for fate in found} - {str(fate.row["prompt_parent"]) for fate in found}
+    ids = {str(fate.row[key]) for fate in found for key in ("id", "prompt_unmasked")}
     sources = {one for one in ids if one.startswith(example.lower())}
     if len(sources) > 1:
         raise InvalidInput(f'"{example}" begins {len(sources)} ids: {", ".join(sorted(sources))}; say more of it')
@@ -60,23 +60,31 @@ def matching(what: str) -> Callable[[Row], bool]:
 
 
 def fates(meant: Callable[[Row], bool], settings: Settings) -> Iterator[Fate]:
-    """What became of the rows that are meant, job by job."""
+    """What became of the rows that are meant, and of the prompts written from them, job by job."""
     models = _models(settings)
     for path in sorted(settings.jobs.glob("*/recipe.json")):
         job = path.parent
         model = next((name for name, facts in models.items() if Path(facts["path"]).parent == job), None)
+        named = _as_sent(meant, job)
+        seeds = {one for row in rows(job) if named(row) for one in (row["id"], row["prompt_unmasked"]) if one}
         for row in rows(job):
-            if meant(row):
+            if named(row) or row["prompt_parent"] in seeds:
                 use = _use(row)
                 learned = model if use == "trained" else None
                 yield Fate(job.name, row, use, learned, tuple(_heirs(learned, models)) if learned else ())
+
+
+def _as_sent(meant: Callable[[Row], bool], job: Path) -> Callable[[Row], bool]:
+    """``meant``, of rows with their metadata as it was sent: where a job asks for privacy they show it masked."""
+    sent = senders(job)
+    return lambda row: meant({**row, **sent.get(row["prompt_unmasked"] or row["id"], {})})
 
 
 def _named(text: str) -> Callable[[Row], bool]:
     if not re.fullmatch(rf"[0-9a-fA-F]{{{SHORTEST},64}}", text):
         raise InvalidInput(f'found "{text}"; expected an example\'s id, or at least its first {SHORTEST} digits')
     wanted = text.lower()
-    return lambda row: str(row["id"]).startswith(wanted) or str(row["prompt_parent"]).startswith(wanted)
+    return lambda row: any(str(row[key]).startswith(wanted) for key in ("id", "prompt_unmasked", "prompt_parent"))
 
 
 def _use(row: Row) -> str:

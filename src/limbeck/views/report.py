@@ -18,7 +18,7 @@ from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 from limbeck.views.figures import bars, histogram, scatter
 from limbeck.views.map import chart
-from limbeck.views.rows import Row, read_lines, rows
+from limbeck.views.rows import Row, covering, read_lines, rows
 
 __all__ = ["report"]
 
@@ -104,12 +104,13 @@ def _refused(job: Path) -> dict[str, Any]:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             fates.update(row["status"] for row in csv.DictReader(file))
+    cover = covering(job)
     faults = list(read_lines(job / "1-intake" / "refused.jsonl"))
     reasons = Counter(f"{fault['field']}: expected {fault['expected']}" for fault in faults)
     return {
         "plot": bars(fates.most_common(), "rows of the files", good="accepted"),
         "reasons": reasons.most_common(PAIRS),
-        "first": [fault["message"] for fault in faults[:PAIRS]],
+        "first": [cover(fault["message"]) for fault in faults[:PAIRS]],
     }
 
 

@@ -2,21 +2,23 @@
 
 Read from `1-intake/examples.jsonl`, `2-augmented/examples.jsonl`, `2-synthesis/answers.jsonl`, `3-curation/kept.jsonl`
 and `dropped.jsonl`; of a job under way, from those it has so far. Of an example without a verdict `verdict` is
-"held-out", if it is for the examination, else "none yet".
+"held-out", if it is for the examination, else "none yet". Where the job's recipe asks for privacy, what is private is
+shown in none: curation masked it in its own, and here it is in the others.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import DamagedArtifact, Unknown
 from limbeck.settings import Settings
+from limbeck.storage.workspace import read_json
 
-__all__ = ["KEYS", "Row", "job_folder", "read_lines", "rows"]
+__all__ = ["KEYS", "Row", "covering", "job_folder", "read_lines", "rows", "senders"]
 
 Row = Mapping[str, Any]
 
@@ -37,6 +39,7 @@ KEYS = (
     "scores",
     "prompt_origin",
     "prompt_parent",
+    "prompt_unmasked",
     "prompt_method",
     "file",
     "line",
@@ -49,6 +52,9 @@ KEYS = (
     "response_tokens",
 )
 """Of every row, in this order. `prompt` is the text of the last turn."""
+
+TEXTS = ("messages", "response", "label", "metadata", "others")
+"""What may be private in a row that curation has not seen."""
 
 
 def job_folder(name: str, settings: Settings) -> Path:
@@ -66,12 +72,13 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
     judged: set[str] = set()
     for name in ("kept.jsonl", "dropped.jsonl"):
         for row in read_lines(job / "3-curation" / name):
-            parent = row.get("prompt_parent")
-            source = str(parent) if parent in asked and row["id"] not in asked else row["id"]  # masked: another id
+            # Masked: another id. Jobs of earlier versions have the one before as the parent.
+            before = row.get("prompt_unmasked") or row.get("prompt_parent")
+            source = str(before) if before in asked and row["id"] not in asked else row["id"]
             judged |= {row["id"], source}
             yield _row(row, asked.get(source, {}))
-    asked_for = (read_lines(job / stage / "examples.jsonl") for stage in ("1-intake", "2-augmented"))
-    for row in itertools.chain.from_iterable(asked_for):
+    cover = covering(job)
+    for row in _examples(job):
         if row["id"] not in judged:
             answer = asked.get(row["id"], {})
             about = {
@@ -85,7 +92,34 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
                 "prompt_method": row.get("method"),
                 "verdict": "held-out" if row["split"] == "held-out" else "none yet",
             }
-            yield _row(about, answer)
+            yield _row({**about, **cover({key: about.get(key) for key in TEXTS})}, answer)
+
+
+def senders(job: Path) -> dict[str, Row]:
+    """What callers sent with a job's examples, as they sent it: `metadata` and `others` by the example's id."""
+    return {
+        row["id"]: {"metadata": row["metadata"], "others": row.get("others")}
+        for row in _examples(job)
+        if row.get("metadata")
+    }
+
+
+def covering(job: Path) -> Callable[[Any], Any]:
+    """What masks the texts in a JSON value where the job's recipe asks for privacy; elsewhere they stay."""
+    told = read_json(job / "recipe.json").get("curation") or {}
+    if told.get("privacy", "keep") == "keep":
+        return lambda value: value
+    # Loaded here: a second that other jobs need not wait.
+    from limbeck.curation import cover
+    from limbeck.recipe import Curation
+
+    return cover(Curation.model_validate(told))
+
+
+def _examples(job: Path) -> Iterator[dict[str, Any]]:
+    """What was given, and what the teacher wrote like it."""
+    stages = ("1-intake", "2-augmented")
+    return itertools.chain.from_iterable(read_lines(job / stage / "examples.jsonl") for stage in stages)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

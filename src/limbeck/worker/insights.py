@@ -8,7 +8,8 @@
     total,3,accepted,2
 
 Bedrock's says "accepted" of every row of a set that then fails by their number; the line `check` is that number's
-verdict. Where the number alone refused the job, the rows are told all the same.
+verdict. Where the number alone refused the job, the rows are told all the same. A reason may quote a row; where privacy
+is asked for, what is private in it is masked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from limbeck import curation
 from limbeck.intake import Row, names_of, read_rows
 from limbeck.intake.collect import MAXIMUM_ROWS
 from limbeck.intake.documents import MAXIMUM_DOCUMENTS
@@ -38,13 +40,13 @@ def insights(folder: Path, recipe: Recipe) -> str | None:
     fates = list(_told(folder) if (folder / "1-intake" / "report.csv").exists() else _surveyed(recipe))
     if not fates:
         return None
-    dropped = _dropped(folder)
+    dropped, cover = _dropped(folder), curation.cover(recipe.curation)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "line", "status", "reason"))
     for file, line, status, reason in fates:
         shown = "" if status == "accepted" else f"{status}: {reason}"
-        writer.writerow((file, line, WAYS[status], shown or dropped.get((file, line), "")))
+        writer.writerow((file, line, WAYS[status], cover(shown or dropped.get((file, line), ""))))
     accepted = sum(WAYS[status] == "accepted" for *_, status, _ in fates)
     names = names_of(recipe.source.files)
     prompts = {names[path] for path in recipe.source.prompt_files}

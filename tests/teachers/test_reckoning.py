@@ -1,0 +1,51 @@
+"""What was spent is set beside what was foreseen: all of it over the network, the answers alone where nobody was."""
+
+import json
+
+import pytest
+
+from limbeck.recipe import Prices
+from limbeck.records import Answer
+from limbeck.teachers.budget import JOURNAL
+from limbeck.teachers.estimate import Estimate, Judging, Part, Range
+from limbeck.teachers.reckoning import Reckoning
+
+CENTS = Range(0.1, 0.2)
+ANSWERS = [Answer("leak", (1, 2), "stop", 10)] * 3
+
+
+def part(kind, remote, usd=CENTS):
+    return Part(kind, "wise", remote, 3, Range(30, 40), Range(6, 60), Range(1, 2), usd)
+
+
+def estimate(*parts, judged=None):
+    return Estimate("wise", 3, 3, 1, parts, 30, 40, Range(6, 60), Range(1, 2), Range(0.1, 0.2), judged)
+
+
+@pytest.fixture
+def job(tmp_path):
+    lines = [{"request": str(i), "used": {"tokens": 20, "usd": 0.05}} for i in range(7)]
+    (tmp_path / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def test_all_that_was_spent_over_the_network_stands_beside_all_that_was_foreseen_there(job):
+    judged = Judging("stern", True, 3, 50, Range(60, 600), Range(1, 2))
+    found = estimate(part("answers", True), part("samples", True), part("trial", False, None), judged=judged)
+    told = Reckoning.of(ANSWERS, found, Prices(input=1, output=1), job)
+    assert str(told) == (
+        "the job's 7 requests took 140 tokens; foreseen, with the examination, were 9 and 182 to 850;"
+        " 0.35 USD of 1.2 to 2.4"
+    )
+    assert told.to_json()["spent"] == {"requests": 7, "tokens": 140, "usd": pytest.approx(0.35)}
+    free = estimate(part("answers", True), part("samples", True, None))
+    assert "USD" not in str(Reckoning.of(ANSWERS, free, None, job))
+
+
+def test_of_a_teacher_that_is_here_the_answers_stand_beside_what_was_foreseen_of_them(tmp_path):
+    found = estimate(part("answers", False), part("samples", False))
+    told = Reckoning.of(ANSWERS, found, None, tmp_path)
+    assert str(told) == (
+        "the teacher's 3 answers took 30 tokens of prompts and 6 of answers; foreseen for them were 36 to 100"
+    )
+    assert told.to_json()["spent"] is None
