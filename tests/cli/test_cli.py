@@ -69,7 +69,7 @@ def test_logs_are_looked_at_before_a_job_is_made_of_them(limbeck, tmp_path):
     counts = {"taken": 2, "the same prompt as an earlier record": 1, "does not fit the filters": 1}
     assert (done.returncode, json.loads(done.stdout)) == (0, counts)
     assert "2 rows, 2 valid" in limbeck("validate", "rows.jsonl").stderr
-    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "rows.passed-over.csv").read_text().splitlines()) == 3
     (tmp_path / "r.yaml").write_text("{kind: distillation, name: a, source: {logs: {uri: log}}, teacher: {model: m}}")
     done = limbeck("validate", "r.yaml")
     assert "4 records: 3 taken, 1 the same prompt as an earlier record" in done.stderr
