@@ -11,7 +11,7 @@ import limbeck
 from limbeck.cli.app import app
 from limbeck.curation import check
 from limbeck.curation.privacy import KINDS
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.recipe import Curation, Recipe
 from limbeck.recipe.curation import Private
 
@@ -80,7 +80,7 @@ def test_a_job_an_estimate_and_validate_refuse_them_before_anybody_is_asked(reci
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     for command in (["distill", "--dry-run"], ["validate"]):
         run = CliRunner().invoke(app, [command[0], str(tmp_path / "recipe.yaml"), *command[1:]])
-        assert run.exit_code != 0 and isinstance(run.exception, InvalidRecipe | SystemExit), run.output
+        assert run.exit_code != 0 and isinstance(run.exception, InvalidInput | SystemExit), run.output
         told = str(run.exception) + run.output
         assert "curation.pattern" in told and 'curation.phone_region: found "XX"' in told
         assert ("curation.labels" in told) is (command[0] == "distill")
