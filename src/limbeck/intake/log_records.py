@@ -40,10 +40,13 @@ REASONS = (
     "does not fit the filters",
     "of another model",
     "the file is damaged here",
+    "the same prompt as an earlier record",
+    "outside the sample",
 )
-"""Why a record is passed over before its body is looked at: the n-th is ``why`` = n; 0 is looked at."""
+"""Why a record becomes no row: the n-th is ``why`` = n. The last two are found when all is read; 0 has words of its
+own, if it has any."""
 
-FOLDED = "the same prompt as an earlier record"
+FOLDED, LEFT_OUT = len(REASONS) - 1, len(REASONS)
 
 _TEXT = r'"[\pL\pN](?:[^"\\]|\\[^u])*"'
 """A JSON string that begins with a letter or digit and has no escape but those of one character."""
@@ -108,7 +111,8 @@ def opened(folder: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 class LogRecords:
-    """The way of records into the tables ``records`` (one a record), ``places`` (one a file) and ``folded``."""
+    """The way of records into the tables ``records`` (a line a record), ``places`` (a file), ``folded`` (a row) and
+    ``fates`` (a record that became no row)."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection, files: LogFiles, asked: Asked, folder: Path) -> None:
         self._database, self._files, self._asked, self._folder = database, files, asked, folder
@@ -144,13 +148,12 @@ class LogRecords:
 
     def fold(self) -> None:
         """Fold equal conversations, and give every record its fate."""
-        reasons = " ".join(f"when {at} then '{reason}'" for at, reason in enumerate(REASONS, 1))
         taken = "why = 0 and starts_with(asked, '[') and (answered is null or starts_with(answered, '='))"
-        sample, rest = "", f"'{FOLDED}'"
+        sample, rest = "", str(FOLDED)
         if self._asked.most is not None:
             sample = f"order by key limit {int(self._asked.most)}"
             kept = "md5_number(asked) in (select key from folded)"
-            rest = f"case when {kept} then {rest} else 'outside the sample' end"
+            rest = f"case when {kept} then {FOLDED} else {LEFT_OUT} end"
         self._database.execute(  # nothing here comes from outside
             f"""
             create table places as
@@ -166,13 +169,13 @@ class LogRecords:
                         max(hash(answered)) filter (answered is not null) as most_answer
                     from records where {taken} group by key, metadata
                 ) group by key {sample};
-            create view fates as
-                select pos, file, case why {reasons} else
-                    case when starts_with(asked, '!') then substring(asked, 2)
-                         when not ({taken}) then substring(answered, 2)
-                         when pos in (select pos from folded) then null
-                         else {rest} end end as reason
-                from records;
+            create table fates as
+                select pos, file, case when why > 0 or told is not null then why else {rest} end::utinyint as why, told
+                from (
+                    select *, case when why > 0 or {taken} then null
+                        else substring(case when starts_with(asked, '!') then asked else answered end, 2) end as told
+                    from records
+                ) where why > 0 or told is not null or pos not in (select pos from folded);
             """  # noqa: S608
         )
 

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 
 from limbeck.intake.log_files import LogFiles
-from limbeck.intake.log_records import Asked, LogRecords, opened
+from limbeck.intake.log_records import REASONS, Asked, LogRecords, opened
 from limbeck.intake.rows import Row
 from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Recipe
@@ -54,8 +54,8 @@ class LogTable:
     @property
     def counts(self) -> Counter[str]:
         """How many records became what: ``taken``, or the reason why not."""
-        reasons = "select reason, count(*) from fates group by reason order by min(pos)"
-        found = Counter({str(reason): int(count) for reason, count in self._all(reasons) if reason is not None})
+        reasons = "select why, told, count(*) from fates group by why, told order by min(pos)"
+        found = Counter({told or REASONS[why - 1]: int(count) for why, told, count in self._all(reasons)})
         ((taken,),) = self._all("select count(*) from folded")
         return Counter({"taken": taken} if taken else {}) + found
 
@@ -90,20 +90,27 @@ class LogTable:
 
     def write_passed_over(self, path: Path) -> None:
         """A CSV of every record that became no row: file, line (of its records) and reason."""
+        firsts = dict(self._all("select file, first from places"))
+        # Numbers alone are put in order; names and reasons come after.
         self._copy(
-            "select name as file, pos - first + 1 as line, reason from fates join places using (file)"
-            " where reason is not null order by pos",
+            "select $names[file + 1] as file, pos - $firsts[file + 1] + 1 as line,"
+            " coalesce(told, $reasons[why]) as reason from (select * from fates order by pos)",
             path,
             "format csv",
+            {
+                "names": [file.name for file in self._files.files],
+                "firsts": [firsts.get(at) for at in range(len(self._files.files))],
+                "reasons": list(REASONS),
+            },
         )
 
-    def _copy(self, query: str, path: Path, form: str) -> None:
+    def _copy(self, query: str, path: Path, form: str, values: Mapping[str, Any] | None = None) -> None:
         """Let DuckDB write a file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
         quoted = str(beside).replace("'", "''")
         try:
-            self._database.execute(f"copy ({query}) to '{quoted}' ({form})")
+            self._database.execute(f"copy ({query}) to '{quoted}' ({form})", values)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
