@@ -11,16 +11,11 @@ Reading order: `pipeline` (the river, top to bottom), `records` (what travels), 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 __all__ = ["Model", "Recipe", "__version__", "distill", "evaluate", "fine_tune", "load", "pretrain"]
-
-# Threads of a matrix product that wait for each other let others compute meanwhile. Alone that costs nothing; where
-# another process takes a core it halves the time of a step. Read once, when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from limbeck.library import Model, distill, evaluate, fine_tune, load, pretrain
