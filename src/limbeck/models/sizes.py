@@ -20,10 +20,10 @@ __all__ = ["parameters"]
 
 LAYER = re.compile(r"(?:^blk|\.layers)\.(\d+)\.")
 FEED_FORWARD = re.compile(r"\.(?:mlp\.(?:gate|up|down)_proj|ffn_(?:gate|up|down))\.")
+ATTENTION = re.compile(r"\.(?:self_attn\.[qkvo]_proj|attn_(?:q|k|v|output))\.")
+
 _NOTHING = Shrink.model_construct()
 """Cuts nothing."""
-
-ATTENTION = re.compile(r"\.(?:self_attn\.[qkvo]_proj|attn_(?:q|k|v|output))\.")
 
 
 def parameters(source: ModelSource, shrink: Shrink | None = None) -> int:

@@ -15,7 +15,7 @@ from limbeck.models.shrink import choose, cut
 from limbeck.recipe import Shrink
 from limbeck.records import Prompt, digest
 
-__all__ = ["begin", "within", "working_parameters"]
+__all__ = ["begin", "scaled_prices", "within", "working_parameters"]
 
 
 SAMPLE_TEXTS, SAMPLE_TOKENS = 32, 256
@@ -32,11 +32,7 @@ def begin(base: LoadedModel, shrink: Shrink | None, name: str, prompts: Iterable
     if shrink is not None:
         kept = choose(shrink, base.model, _sample(base, prompts) if shrink.measured else ())
     model = copy.deepcopy(base.model) if kept is None else cut(base.model, kept)
-    share = working_parameters(model) / working_parameters(base.model)
-    prices = base.source.prices and Prices(
-        input=base.source.prices.input * share, output=base.source.prices.output * share
-    )
-    source = ModelSource(name, base.source.path, prices)
+    source = ModelSource(name, base.source.path, scaled_prices(model, base))
     narrower = [] if shrink is None or kept is None or not shrink.measured else [kept.neurons, kept.groups]
     fingerprint = digest([base.fingerprint, None if kept is None else kept.layers, *narrower])
     return LoadedModel(name, model, base.renderer, source, fingerprint)
@@ -45,6 +41,12 @@ def begin(base: LoadedModel, shrink: Shrink | None, name: str, prompts: Iterable
 def within(base: LoadedModel, budget: Shrink, prompts: Iterable[Prompt]) -> list[Candidate]:
     """The cuts of ``base`` that were made and measured for ``budget``, the one to take first."""
     return candidates(budget, base.model, _sample(base, prompts))
+
+
+def scaled_prices(model: Any, base: LoadedModel) -> Prices | None:
+    """Those of ``base``, by the share of its weights that work on each token of ``model``."""
+    prices, share = base.source.prices, working_parameters(model) / working_parameters(base.model)
+    return prices and Prices(input=prices.input * share, output=prices.output * share)
 
 
 def working_parameters(model: Any) -> int:

@@ -27,10 +27,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import NotYet
-from limbeck.models.catalog import Prices
 from limbeck.models.chat import Renderer
 from limbeck.models.loading import LoadedModel
-from limbeck.models.students import working_parameters
+from limbeck.models.students import scaled_prices
 from limbeck.models.token_bytes import byte_letters
 from limbeck.records import digest
 
@@ -54,16 +53,12 @@ def trim(model: LoadedModel, texts: Iterable[Sequence[int]], most: int) -> Loade
     kept = [token for token in needed(layout, used, most) if token < rows]
     place = {token: at for at, token in enumerate(kept)}
     smaller = _with_rows(model.model, kept, place)
-    share = working_parameters(smaller) / working_parameters(model.model)
-    prices = model.source.prices and Prices(
-        input=model.source.prices.input * share, output=model.source.prices.output * share
-    )
     stop_ids = [place[token] for token in model.renderer.stop_ids if token in place]
     return LoadedModel(
         model.id,
         smaller,
         Renderer(trimmed_tokenizer(tokenizer, layout, place), stop_ids),
-        replace(model.source, prices=prices),
+        replace(model.source, prices=scaled_prices(smaller, model)),
         digest([model.fingerprint, "vocabulary", kept]),
     )
 

@@ -64,9 +64,10 @@ class Replicas:
         A batch that is scored by a teacher meanwhile, or that would grow by more than `WORTH`, is not shared out.
         Without ``backward`` hidden states are not compared.
         """
-        shares = shares_of(examples, len(self._all))
         model, aligned = self._all[0]
-        if len(self._all) == 1 or score is not None or not _worth(examples, shares):
+        alone = len(self._all) == 1 or score is not None
+        shares = [] if alone else shares_of(examples, len(self._all))
+        if alone or not _worth(examples, shares):
             own = aligned if backward else None
             return accumulate(model, examples, objective, pack_tokens, backward, score=score, aligned=own)
         tokens = sum(len(example.tokens.response) for example in examples)
