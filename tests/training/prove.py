@@ -47,7 +47,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from limbeck.inference.engine import soft_labels_of
-from limbeck.models.packing import ATTENTION, Tokens
+from limbeck.models.attention import ATTENTION
+from limbeck.models.packing import Tokens
 from limbeck.recipe import Objective
 from limbeck.training import parallel, step
 from limbeck.training.examples import TrainingExample

@@ -8,7 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from limbeck.errors import InvalidInput
 from limbeck.inference.engine import soft_labels_of
-from limbeck.models.packing import ATTENTION, Tokens
+from limbeck.models.attention import ATTENTION
+from limbeck.models.packing import Tokens
 from limbeck.recipe import Objective
 from limbeck.training import memory
 from limbeck.training.examples import TrainingExample
@@ -52,8 +53,9 @@ def peak_of(run):
         ({}, (24, 100, 8, 2)),
         ({"num_hidden_layers": 2, "intermediate_size": 400}, (4, 0, 120, 60)),
         ({"hidden_size": 128, "num_attention_heads": 8}, (8, 30, 30, 30)),
+        ({}, (8, 60, 70, 30)),
     ],
-    ids=["short rows", "a long prefix in common", "a wide feed-forward", "many heads"],
+    ids=["short rows", "a long prefix in common", "a wide feed-forward", "many heads", "attention of long segments"],
 )
 def test_the_forecast_is_near_the_measured_peak_of_a_step(shape, rows):
     student, batch = model(**shape), examples(*rows)

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import DamagedArtifact, InvalidInput, NotYet
+from limbeck.models.attention import ATTENTION
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
@@ -34,7 +35,6 @@ from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
-from limbeck.models.packing import ATTENTION
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest
 

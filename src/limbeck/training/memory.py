@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limbeck.errors import InvalidInput
+from limbeck.models.attention import numbers_kept
 from limbeck.models.packing import Pack, Tokens, pack, packs_of
 from limbeck.training.step import CHUNK_POSITIONS
 
@@ -82,22 +83,14 @@ def activations(config: Any, packed: Pack, layers: int) -> int:
     """Numbers kept for the backward pass of one pack through ``layers`` layers of a decoder of the Llama kind.
 
     A layer keeps of each token: its input and that of the feed-forward, each with its norm's two products (6 D); the
-    queries as they come, the attention's output and its order in the row (3 Q), and the feed-forward's gate, its
-    activation, the values beside it and their product (4 F). Attention keeps queries, and keys and values repeated to
-    as many heads, of every place it looks at: a segment looks at a copy of the whole shared prefix.
+    queries as they come and the attention's output in the row's order (2 Q), and the feed-forward's gate, its
+    activation, the values beside it and their product (4 F).
     """
     heads, width = config.num_attention_heads, config.hidden_size
-    queries = heads * (getattr(config, "head_dim", None) or width // heads)
-    looked_at = queried = 0
-    for group in packed.groups:
-        shared = group.stop - group.start
-        looked_at, queried = looked_at + shared, queried + shared
-        for block in group.blocks:
-            segments, length = block.rows_BL.shape
-            looked_at += segments * (shared + length)
-            queried += segments * length
-    layer = packed.tokens * (6 * width + 3 * queries + 4 * config.intermediate_size)
-    layer += queries * (2 * queried + 2 * looked_at)
+    of_head = getattr(config, "head_dim", None) or width // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    layer = packed.tokens * (6 * width + 2 * heads * of_head + 4 * config.intermediate_size)
+    layer += numbers_kept(packed, heads, kept, of_head, getattr(config, "attn_logit_softcapping", None))
     return int(layers * layer + 4 * packed.tokens * width)
 
 

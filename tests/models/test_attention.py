@@ -1,0 +1,80 @@
+"""Attention of a pack by matrix products: its gradient, and that long segments, which take another way, agree with it."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from limbeck.models import attention
+from limbeck.models.packing import Tokens, pack
+
+HEADS, KEPT, WIDTH = 6, 2, 4
+
+
+def laid_out(prefix: int, lengths: list[int]):
+    shared = tuple(range(prefix))
+    return pack(
+        [Tokens((*shared, *(1000 * at + i for i in range(1, length + 2))), 1) for at, length in enumerate(lengths)]
+    )
+
+
+def rows(tokens: int, width: int = WIDTH, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    heads = (HEADS, KEPT, KEPT)
+    return [torch.randn(tokens, count, width, generator=generator, dtype=dtype, requires_grad=True) for count in heads]
+
+
+def attend(query, key, value, layout):
+    return attention._attend(query, key, value, layout, None, None, None)
+
+
+def one_by_one(query, key, value, lengths: list[int], prefix: int):
+    """The formula, a token and a head at a time; sequences stand after their prefix in the order of the row."""
+    found, start = [], prefix
+    spans = [(0, 0, prefix)]
+    for length in lengths:
+        spans.append((prefix, start, start + length))
+        start += length
+    for shared, first, last in spans:
+        for token in range(first, last):
+            seen = [*range(shared), *range(first, token + 1)]
+            heads = []
+            for head in range(HEADS):
+                own = head // (HEADS // KEPT)
+                scores = key[seen, own] @ query[token, head] * WIDTH**-0.5
+                heads.append(scores.softmax(0) @ value[seen, own])
+            found.append(torch.stack(heads))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("prefix", [0, 9])
+def test_it_is_the_formula(prefix):
+    lengths = [3, 4, 4, 8]  # as they stand in the row: by length
+    layout = laid_out(prefix, lengths)
+    given = rows(layout.tokens)
+    torch.testing.assert_close(attend(*given, layout), one_by_one(*given, lengths, prefix))
+
+
+@pytest.mark.parametrize("prefix", [0, 9])
+def test_its_gradient_is_that_of_what_it_computes(prefix):
+    layout = laid_out(prefix, [2, 3, 7])
+    assert gradcheck(lambda *given: attend(*given, layout), rows(layout.tokens))
+
+
+@pytest.mark.parametrize("prefix", [0, 12])
+def test_long_segments_go_another_way_to_the_same(prefix, monkeypatch):
+    layout = laid_out(prefix, [3, 5, 14, 40])
+    given = rows(layout.tokens, dtype=torch.float32)
+    weight = torch.randn(layout.tokens, HEADS, WIDTH)
+    ways = []
+    for products in (True, False):
+        monkeypatch.setattr(attention, "_by_products", lambda *_, answer=products: answer)
+        found = attend(*given, layout)
+        ways.append([found, *torch.autograd.grad((found * weight).sum(), given)])
+    for one, other in zip(*ways, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_neither_keys_nor_values_are_spread_where_a_prefix_is_long():
+    layout = laid_out(100, [5] * 16)
+    spread = 2 * 16 * 105 * HEADS * 64
+    assert attention.numbers_kept(layout, HEADS, KEPT, 64) < spread / 4
