@@ -25,8 +25,8 @@ test: $(VENV)/ready
 # One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures. Files go
 # in their order: sorted by their number of tests, the long journeys would come last, and one worker would wait.
 unit: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term
+	$(BIN)/python -m slipcover -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
 
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready

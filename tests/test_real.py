@@ -111,9 +111,9 @@ def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):
         {
             "kind": "fine-tuning",
             "name": "teacher",
-            "source": {**source, "prompts": first("labelled.jsonl", 48)},
+            "source": {**source, "prompts": first("labelled.jsonl", 32)},
             "student": {"model": EMBEDDED},
-            "training": {"epochs": 2, "learning_rate": 3e-4, "batch_size": 16},
+            "training": {"epochs": 1, "learning_rate": 3e-4, "batch_size": 16},
             "export": {"gguf": "none"},
             **few,
         },

@@ -337,7 +337,7 @@ def test_a_job_that_waits_behind_another_is_stopped_at_once(client):
 
 @pytest.mark.row(43)
 def test_a_job_stops_in_every_stage_and_another_goes_on_where_it_stood(client, home):
-    pairs(home / "buckets" / "desk" / "many.jsonl", 800, labelled=False)
+    pairs(home / "buckets" / "desk" / "many.jsonl", 400, labelled=False)
     slow = {"epochCount": "5", "batchSize": "16", "learningRate": "0.0001"}
     asked = {**distillation("unused"), "trainingDataConfig": {"s3Uri": "s3://desk/many.jsonl"}}
     earlier, steps = {}, 0

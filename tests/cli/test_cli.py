@@ -285,7 +285,7 @@ def test_flags_alone_make_a_recipe_and_a_name_alone_resumes_it(limbeck, tmp_path
 
 
 def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbeck, tmp_path, taught_folder):
-    path = recipe(tmp_path, taught_folder, epochs=200)
+    path = recipe(tmp_path, taught_folder, epochs=60)
     command = [sys.executable, "-m", "limbeck", "distill", str(path)]
     running = subprocess.Popen(
         command, env=limbeck.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -307,7 +307,7 @@ def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbe
 
 
 def test_a_terminal_gets_bars_with_rate_and_time_left(limbeck, tmp_path, taught_folder):
-    path = recipe(tmp_path, taught_folder, epochs=60)
+    path = recipe(tmp_path, taught_folder, epochs=20)
     main, other = pty.openpty()
     environment = {**limbeck.environment, "TERM": "xterm-256color"}
     command = [sys.executable, "-m", "limbeck", "distill", str(path)]
