@@ -26,6 +26,7 @@ from limbeck.models.last_layer import only_read
 __all__ = [
     "Pack",
     "Tokens",
+    "capped_logits",
     "pack",
     "packs_of",
     "response_hidden",
@@ -219,9 +220,13 @@ def _body(decoder: Any, pack: Pack) -> Tensor:
 
 def response_logits(model: Any, hidden_RD: Tensor) -> Tensor:
     """Logits, (R, V), of hidden states."""
-    logits_RV = model.get_output_embeddings()(hidden_RD)
+    return capped_logits(model, model.get_output_embeddings()(hidden_RD))
+
+
+def capped_logits(model: Any, logits_RV: Tensor) -> Tensor:
+    """What the head's product becomes in models that cap it, c·tanh(l/c), as Gemma 2 does."""
     cap = getattr(model.config, "final_logit_softcapping", None)
-    return torch.as_tensor(cap * torch.tanh(logits_RV / cap) if cap else logits_RV)
+    return cap * torch.tanh(logits_RV / cap) if cap else logits_RV
 
 
 def _grouped(sequences: Sequence[Tokens]) -> Iterator[tuple[list[int], int]]:

@@ -23,7 +23,7 @@ from limbeck.models.packing import pack, response_hidden, response_logits
 from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
 from limbeck.settings import machine_memory
-from limbeck.training import checkpoints, memory
+from limbeck.training import checkpoints, head, memory
 from limbeck.training.alignment import STATES, Alignment
 from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
@@ -72,6 +72,7 @@ def train(
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
+    head.learn_in_place(model)
     aligned = None if alignment is None else alignment.head(model)
     # What learns and is kept in checkpoints: the model, and what only helps it to learn.
     learning = model if aligned is None else torch.nn.ModuleDict({"student": model, "alignment": aligned})
@@ -125,7 +126,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            head.clear(learning.parameters())
 
             speed = losses.computed / (time.monotonic() - began)
             metrics.add(step, epoch, losses.mean, _perplexity(losses), rate, norm, round(speed, 1))

@@ -23,6 +23,7 @@ from limbeck.models.packing import tokens_computed
 from limbeck.recipe import Objective
 from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
+from limbeck.training.head import clear
 from limbeck.training.on_policy import Score
 from limbeck.training.step import Losses, accumulate
 
@@ -93,9 +94,13 @@ class Replicas:
         first, *others = [_parameters(*pair) for pair in self._all]
         for other in others:
             for whole, share in zip(first, other, strict=True):
-                if share.grad is not None:
-                    whole.grad = share.grad if whole.grad is None else whole.grad.add_(share.grad)
-                    share.grad = None
+                if share.grad is None:
+                    continue
+                if whole.grad is None:
+                    whole.grad, share.grad = share.grad, None
+                else:
+                    whole.grad.add_(share.grad)
+            clear(other)
 
 
 def _replica(model: Any, aligned: Aligned | None) -> tuple[Any, Aligned | None]:

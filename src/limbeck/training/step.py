@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.models.packing import Pack, pack, packs_of, response_logits, response_states
+from limbeck.models.packing import Pack, pack, packs_of, response_states
 from limbeck.recipe import Objective
+from limbeck.training import head
 from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.objectives import cross_entropy
@@ -101,7 +102,7 @@ def _accumulate_pack(
     leaf_RD = hidden_RD.detach().requires_grad_(of_tokens > 0)
     for start in range(0, len(packed.targets_R), CHUNK_POSITIONS):
         chunk = slice(start, start + CHUNK_POSITIONS)
-        logits_CV = response_logits(model, leaf_RD[chunk])
+        logits_CV = head.logits(model, leaf_RD[chunk])
         with torch.set_grad_enabled(logits_CV.requires_grad and objective.cross_entropy > 0):
             likelihood_C = cross_entropy(logits_CV, packed.targets_R[chunk])  # told always, learned if asked
         loss_C = objective.cross_entropy * likelihood_C

@@ -1,0 +1,71 @@
+"""The gradient of embeddings that learn, added where it belongs at once.
+
+A vocabulary of 49,152 tokens, 576 wide, has a gradient of 113 MB in fp32. Left to autograd it is made anew for every
+chunk of logits, once more (nearly all of it zeros) for the tokens of a pack, added up, and given back to the system
+after each step, which then has to find all those pages again: a quarter of a short step. Here the head adds its product
+to one gradient that stays, the tokens add their rows to it, and between steps it is filled with zeros.
+
+Legend: R positions, D hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from limbeck.models.packing import capped_logits, response_logits
+
+__all__ = ["clear", "learn_in_place", "logits"]
+
+LARGE = 8_000_000
+"""Numbers of a gradient from which on it is worth keeping (32 MB: what the C library gives back when it is freed)."""
+
+
+def learn_in_place(model: Any) -> None:
+    """Have tokens add to the gradient of embeddings that they share with the head only their own rows."""
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embeddings.weight is head.weight and embeddings.weight.requires_grad:
+        embeddings.sparse = True
+
+
+def clear(parameters: Iterable[Tensor]) -> None:
+    """No gradient, as before a step."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.numel() >= LARGE:
+            parameter.grad.zero_()
+        else:
+            parameter.grad = None
+
+
+def logits(model: Any, hidden_RD: Tensor) -> Tensor:
+    """Logits, (R, V), of hidden states: those of `response_logits`, and in training with the gradient told above."""
+    head = model.get_output_embeddings()
+    plain = type(head) is torch.nn.Linear and head.bias is None  # not an adapter around one
+    if not (plain and head.weight.requires_grad and torch.is_grad_enabled()):
+        return response_logits(model, hidden_RD)
+    product: Tensor = _Product.apply(hidden_RD, head.weight)  # type: ignore[no-untyped-call]
+    return capped_logits(model, product)
+
+
+class _Product(torch.autograd.Function):
+    """A linear layer whose backward pass adds to its weight's gradient by itself."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_RD: Tensor, weight_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_RD)
+        ctx.weight_VD = weight_VD
+        return hidden_RD @ weight_VD.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_RV: Tensor) -> tuple[Tensor, None]:
+        (hidden_RD,), weight_VD = ctx.saved_tensors, ctx.weight_VD
+        if weight_VD.grad is None:
+            weight_VD.grad = gradient_RV.mT @ hidden_RD
+        else:
+            torch.addmm(weight_VD.grad, gradient_RV.mT, hidden_RD, out=weight_VD.grad)
+        return gradient_RV @ weight_VD, None
