@@ -22,11 +22,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(MAKE) --no-print-directory --jobs=4 lint types layers unit
 
-# One worker a core, four at most: each loads torch, and the tests of one file stay together for its fixtures. Files go
-# in their order: sorted by their number of tests, the long journeys would come last, and one worker would wait.
+# The tests of one file stay together for its fixtures. Files go in their order: sorted by their number of tests, the long
+# journeys would come last, and one worker would wait.
 unit: $(VENV)/ready
-	$(BIN)/python -m slipcover -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile \
-		--no-loadscope-reorder
+	$(BIN)/python -m slipcover -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # What takes minutes on the real model.
 test-slow: $(VENV)/ready

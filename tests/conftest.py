@@ -23,6 +23,12 @@ from limbeck.settings import Settings
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker more than there are cores, for many tests wait for a process they have started; four at most."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
