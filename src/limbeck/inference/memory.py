@@ -3,7 +3,7 @@
 Legend: B rows, H query heads, K key heads, G = H / K, L new positions, P positions of the prefix, M own positions
 so far, d head width.
 
-The prefix is never copied to the rows. When one token a row is computed, attention over it is one matrix product for
+The prefix is not copied to the rows. Where few tokens a row are computed, attention over it is one matrix product for
 all rows (Juravsky et al. 2024, "Hydragen", arXiv:2402.05099, section 3.2; here the scores of both parts go through one
 softmax instead of two that are joined). A row's own keys lie in room taken beforehand, so a step writes one position
 and moves nothing. Prompts are padded on the left, so every row writes at the same place.
@@ -118,8 +118,9 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         window: int | None,
     ) -> Tensor:
         """Attention of the new positions over prefix and own, (B, L, H, d)."""
-        bias_B1LM = self._bias(query_BHLd.shape[2], window)
-        if query_BHLd.shape[2] > 1 and softcap is None:
+        new, width = query_BHLd.shape[2:]
+        bias_B1LM = self._bias(new, window)
+        if new > 2 * width and softcap is None:
             return self._attend_many(layer, query_BHLd, key_BKMd, value_BKMd, scaling, bias_B1LM)
         return self._attend_each(layer, query_BHLd, key_BKMd, value_BKMd, scaling, softcap, bias_B1LM)
 
@@ -142,7 +143,7 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
     def _attend_many(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, bias: Tensor
     ) -> Tensor:
-        """Many positions a row, as when prompts are read: PyTorch's own attention, the prefix spread for a moment."""
+        """Many positions a row, as when long prompts are read: PyTorch's own attention, the prefix spread meanwhile."""
         if self._prefix:
             spread = (x.expand(query.shape[0], -1, -1, -1) for x in self._prefix[layer])
             key, value = (torch.cat([shared, own], dim=2) for shared, own in zip(spread, (key, value), strict=True))
@@ -160,7 +161,7 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         softcap: float | None,
         bias: Tensor,
     ) -> Tensor:
-        """One position a row (or few): two matrix products over the prefix for all rows, two over each row's own."""
+        """Few positions a row, one in most steps: products with the prefix for all rows, others with each row's own."""
         rows, heads, new, width = query.shape
         groups = heads // key.shape[1]
         scale = width**-0.5 if scaling is None else scaling

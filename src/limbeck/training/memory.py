@@ -16,6 +16,7 @@ from typing import Any
 from limbeck.errors import InvalidInput
 from limbeck.models.attention import numbers_kept
 from limbeck.models.packing import Pack, Tokens, pack, packs_of
+from limbeck.training.parallel import shares_of
 from limbeck.training.step import CHUNK_POSITIONS
 
 __all__ = ["Forecast", "check", "forecast"]
@@ -53,10 +54,8 @@ def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_toke
     config = model.config
     # Batches are drawn at random; one of the longest is no rarer than any other.
     longest = sorted(sequences, key=lambda tokens: -len(tokens.ids))[:batch_size]
-    shares = [longest[at::replicas] for at in range(replicas)]
-    packs = [
-        [pack([share[i] for i in members]) for members in packs_of(share, pack_tokens)] for share in shares if share
-    ]
+    shares = [[longest[at] for at in share] for share in shares_of(longest, replicas) if share]
+    packs = [[pack([share[i] for i in members]) for members in packs_of(share, pack_tokens)] for share in shares]
     layers = _layers_passed(model)
     return Forecast(
         weights=FLOAT * sum(p.numel() for p in model.parameters()),

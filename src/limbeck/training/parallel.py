@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from limbeck.models.packing import tokens_computed
+from limbeck.models.packing import Tokens, tokens_computed
 from limbeck.recipe import Objective
 from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
@@ -35,9 +35,9 @@ WORTH = 1.1
 """The most that a batch's tokens may grow by being shared out: a prefix that all have in common is computed by each."""
 
 
-def shares_of(examples: Sequence[TrainingExample], count: int) -> list[list[TrainingExample]]:
-    """What each of ``count`` replicas computes: about as many tokens as the others."""
-    by_length = sorted(examples, key=lambda example: -len(example.tokens.ids))
+def shares_of(sequences: Sequence[Tokens], count: int) -> list[list[int]]:
+    """Which of a batch's sequences each of ``count`` replicas computes: about as many tokens as the others."""
+    by_length = sorted(range(len(sequences)), key=lambda at: -len(sequences[at].ids))
     return [by_length[at::count] for at in range(count)]
 
 
@@ -67,7 +67,8 @@ class Replicas:
         """
         model, aligned = self._all[0]
         alone = len(self._all) == 1 or score is not None
-        shares = [] if alone else shares_of(examples, len(self._all))
+        dealt = [] if alone else shares_of([example.tokens for example in examples], len(self._all))
+        shares = [[examples[at] for at in share] for share in dealt]
         if alone or not _worth(examples, shares):
             own = aligned if backward else None
             return accumulate(model, examples, objective, pack_tokens, backward, score=score, aligned=own)
