@@ -16,6 +16,8 @@ its engine and captures meanwhile, the other with transformers.generate in batch
 - `dense`: every token's log-probability is stored, so the loss is TRL's but for rounding; both are held against the
   same run in float64, written out plainly.
 - `top-32`: 32 candidates and the tail, as a job stores them. Its loss is a lower bound of the other.
+- the text alone: no teacher in either, against TRL's SFTTrainer, which packs examples too. (Without FlashAttention its
+  packed examples see each other, so its loss is another; it computes a prefix for every example.)
 """
 
 from __future__ import annotations
@@ -176,8 +178,8 @@ class Clock:
         return self.ticks[-1] - self.ticks[1]
 
 
-def ours(work: Path, k: int) -> dict:
-    """Limbeck's loop on the stored signals: the loop a job runs, called as the pipeline calls it."""
+def ours(work: Path, k: int, text_alone: bool = False) -> dict:
+    """Limbeck's loop on the stored signals or the text alone: the loop a job runs, called as the pipeline calls it."""
     import csv
 
     from safetensors.numpy import load_file
@@ -228,7 +230,8 @@ def ours(work: Path, k: int) -> dict:
         checkpoint_seconds=1e9, pack_tokens=4096, freeze_embeddings=False,
     )  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=work))
-    train(student.model, unshuffled, [], Objective(forward_kl=1.0), plan, folder, Ticking(), StopSignal())
+    objective = Objective(cross_entropy=1.0) if text_alone else Objective(forward_kl=1.0)
+    train(student.model, unshuffled, [], objective, plan, folder, Ticking(), StopSignal())
     with (folder / "metrics.csv").open() as file:
         losses = [float(row["training_loss"]) for row in csv.DictReader(file)]
     # What the steps that were timed need: counted, not estimated.
@@ -240,7 +243,7 @@ def ours(work: Path, k: int) -> dict:
     needed = 0
     for batch in batches:
         with FlopCounterMode(display=False) as counter:
-            accumulate(student.model, batch, Objective(forward_kl=1.0), plan.pack_tokens)
+            accumulate(student.model, batch, objective, plan.pack_tokens)
         needed += counter.get_total_flops()
     return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "sgemm": sgemm()}
 
@@ -285,6 +288,48 @@ def trl(work: Path) -> dict:
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {"seconds": clock.seconds(), "losses": losses}
+
+
+def sft(work: Path) -> dict:
+    """TRL's SFTTrainer with packing, on the answers as text: a pack as long as a batch of ours each step."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    warnings.simplefilter("ignore")
+    tokenizer = AutoTokenizer.from_pretrained(work / "student")
+    student = AutoModelForCausalLM.from_pretrained(work / "student", dtype=torch.float32)
+    lengths = [len(t["ids"]) for t in json.loads((work / "tokens.json").read_text())]
+    clock = Clock()
+    seen: list[int] = []
+
+    class Ticking(TrainerCallback):
+        def on_train_begin(self, *given, **named):
+            clock.tick()
+
+        def on_step_end(self, *given, **named):
+            clock.tick()
+
+    class Counting(SFTTrainer):
+        def training_step(self, model, inputs, *given, **named):
+            seen.append(inputs["input_ids"].numel())
+            return super().training_step(model, inputs, *given, **named)
+
+    config = SFTConfig(
+        output_dir=tempfile.mkdtemp(dir=work), packing=True, max_length=sum(lengths) // STEPS,
+        completion_only_loss=True, per_device_train_batch_size=1, num_train_epochs=1, learning_rate=RATE,
+        lr_scheduler_type="constant",
+        warmup_steps=0, weight_decay=0.0, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
+        logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+        disable_tqdm=True, dataloader_pin_memory=False, seed=SEED,
+    )  # fmt: skip
+    given = [messages(row) for row in rows()]
+    trainer = Counting(
+        model=student, args=config, processing_class=tokenizer, callbacks=[Ticking()],
+        train_dataset=Dataset.from_list([{"prompt": one[:-1], "completion": one[-1:]} for one in given]),
+    )  # fmt: skip
+    trainer.train()
+    return {"seconds": clock.seconds(), "tokens": sum(seen[1:])}
 
 
 def rms_norm(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -332,7 +377,9 @@ def child(role: str, work: Path, threads: int) -> None:
         "capture-32": lambda: capture(work, 32),
         "dense": lambda: ours(work, vocabulary),
         "top-32": lambda: ours(work, 32),
+        "text": lambda: ours(work, 32, text_alone=True),
         "trl": lambda: trl(work),
+        "sft": lambda: sft(work),
         "exact": lambda: exact(work),
         "write-ours": lambda: write_ours(work),
         "write-theirs": lambda: write_theirs(work),
@@ -372,7 +419,7 @@ def main() -> None:
         work = Path(folder)
         run("prepare", work, given.threads)
         run("capture-dense", work, given.threads)
-        roles = ("trl", "capture-32", "top-32", "dense")
+        roles = ("trl", "capture-32", "top-32", "dense", "sft", "text")
         writing = {name: [run(name, work, given.threads)] for name in ("write-ours", "write-theirs")}
         runs: dict[str, list[dict]] = {role: [] for role in roles} | writing
         for repeat in range(given.repeats):
@@ -400,6 +447,11 @@ def main() -> None:
             peak = max(median(role, "peak_mb"), median("capture-32", "peak_mb") if more else 0.0)
             speed, memory = base / seconds, peak / median("trl", "peak_mb")
             print(f"{name:31}{seconds:9.2f}{tokens / seconds:10.0f}{speed:7.2f}x{peak:9.0f}{memory:7.2f}x")
+        theirs = statistics.median(f["tokens"] / f["seconds"] for f in runs["sft"])
+        mine = tokens / median("text", "seconds")
+        memory = median("text", "peak_mb") / median("sft", "peak_mb")
+        print(f"\nthe text alone (cross-entropy): TRL SFTTrainer with packing {theirs:.0f} tokens/s, ours {mine:.0f}:")
+        print(f"{mine / theirs:.2f}x the speed, {memory:.2f}x the memory")
         found = runs["top-32"]
         rates = (
             statistics.median(f["needed"] / f["seconds"] for f in found),
