@@ -248,10 +248,34 @@ def ours(work: Path, k: int, text_alone: bool = False) -> dict:
     return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "sgemm": sgemm()}
 
 
+def ticking(clock: Clock):
+    """What tells ``clock`` of the steps of a trainer of theirs."""
+    from transformers import TrainerCallback
+
+    class Ticking(TrainerCallback):
+        def on_train_begin(self, *given, **named):
+            clock.tick()
+
+        def on_step_end(self, *given, **named):
+            clock.tick()
+
+    return Ticking()
+
+
+def as_ours(work: Path) -> dict:
+    """What our loop has, as their trainers name it."""
+    return dict(
+        output_dir=tempfile.mkdtemp(dir=work), num_train_epochs=1, learning_rate=RATE, lr_scheduler_type="constant",
+        warmup_steps=0, weight_decay=0.0, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
+        logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+        disable_tqdm=True, dataloader_pin_memory=False, seed=SEED,
+    )  # fmt: skip
+
+
 def trl(work: Path) -> dict:
     """TRL's GKDTrainer, as its documentation uses it."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     warnings.simplefilter("ignore")
@@ -263,26 +287,15 @@ def trl(work: Path) -> dict:
         model.get_input_embeddings().padding_idx = None  # as Limbeck loads it; see docs/design.md
     clock = Clock()
 
-    class Ticking(TrainerCallback):
-        def on_train_begin(self, *given, **named):
-            clock.tick()
-
-        def on_step_end(self, *given, **named):
-            clock.tick()
-
     class InOrder(GKDTrainer):
         def _get_train_sampler(self, *given, **named):
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
     config = GKDConfig(
-        output_dir=tempfile.mkdtemp(dir=work), lmbda=0.0, beta=0.0, temperature=1.0, max_length=1024,
-        per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=RATE, lr_scheduler_type="constant",
-        warmup_steps=0, weight_decay=0.0, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
-        logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
-        disable_tqdm=True, dataloader_pin_memory=False, seed=SEED,
-    )  # fmt: skip
+        lmbda=0.0, beta=0.0, temperature=1.0, max_length=1024, per_device_train_batch_size=BATCH, **as_ours(work)
+    )
     trainer = InOrder(
-        model=student, teacher_model=teacher, args=config, processing_class=tokenizer, callbacks=[Ticking()],
+        model=student, teacher_model=teacher, args=config, processing_class=tokenizer, callbacks=[ticking(clock)],
         train_dataset=Dataset.from_list([{"messages": messages(row)} for row in rows()]),
     )  # fmt: skip
     trainer.train()
@@ -293,7 +306,7 @@ def trl(work: Path) -> dict:
 def sft(work: Path) -> dict:
     """TRL's SFTTrainer with packing, on the answers as text: a pack as long as a batch of ours each step."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
     warnings.simplefilter("ignore")
@@ -303,29 +316,18 @@ def sft(work: Path) -> dict:
     clock = Clock()
     seen: list[int] = []
 
-    class Ticking(TrainerCallback):
-        def on_train_begin(self, *given, **named):
-            clock.tick()
-
-        def on_step_end(self, *given, **named):
-            clock.tick()
-
     class Counting(SFTTrainer):
         def training_step(self, model, inputs, *given, **named):
             seen.append(inputs["input_ids"].numel())
             return super().training_step(model, inputs, *given, **named)
 
     config = SFTConfig(
-        output_dir=tempfile.mkdtemp(dir=work), packing=True, max_length=sum(lengths) // STEPS,
-        completion_only_loss=True, per_device_train_batch_size=1, num_train_epochs=1, learning_rate=RATE,
-        lr_scheduler_type="constant",
-        warmup_steps=0, weight_decay=0.0, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
-        logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
-        disable_tqdm=True, dataloader_pin_memory=False, seed=SEED,
+        packing=True, max_length=sum(lengths) // STEPS, completion_only_loss=True, per_device_train_batch_size=1,
+        **as_ours(work),
     )  # fmt: skip
     given = [messages(row) for row in rows()]
     trainer = Counting(
-        model=student, args=config, processing_class=tokenizer, callbacks=[Ticking()],
+        model=student, args=config, processing_class=tokenizer, callbacks=[ticking(clock)],
         train_dataset=Dataset.from_list([{"prompt": one[:-1], "completion": one[-1:]} for one in given]),
     )  # fmt: skip
     trainer.train()

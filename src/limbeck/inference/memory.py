@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Cache, DynamicCache
 
+from limbeck.models.attention import is_short
 from limbeck.models.last_layer import only_read
 from limbeck.models.packing import response_logits
 
@@ -120,7 +121,7 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         """Attention of the new positions over prefix and own, (B, L, H, d)."""
         new, width = query_BHLd.shape[2:]
         bias_B1LM = self._bias(new, window)
-        if new > 2 * width and softcap is None:
+        if not is_short(new, width) and softcap is None:
             return self._attend_many(layer, query_BHLd, key_BKMd, value_BKMd, scaling, bias_B1LM)
         return self._attend_each(layer, query_BHLd, key_BKMd, value_BKMd, scaling, softcap, bias_B1LM)
 

@@ -28,7 +28,7 @@ from transformers.masking_utils import sdpa_mask
 from limbeck.errors import NotYet
 from limbeck.models.packing import Pack
 
-__all__ = ["ATTENTION", "Attending", "numbers_kept"]
+__all__ = ["ATTENTION", "Attending", "is_short", "numbers_kept"]
 
 ATTENTION = "limbeck_packed"
 """The name under which transformers knows our attention; without a layout it is plain SDPA."""
@@ -105,9 +105,14 @@ def _attend(
     return arranged.asking.put_back(found)
 
 
-def _by_products(length: int, width: int, softcap: float | None) -> bool:
+def is_short(length: int, width: int) -> bool:
     """Whether weights of so few tokens take less memory than keys and values that are repeated and spread."""
-    return length <= 2 * width and softcap is None
+    return length <= 2 * width
+
+
+def _by_products(length: int, width: int, softcap: float | None) -> bool:
+    """Whether a block of segments so long is computed by `_Products`."""
+    return is_short(length, width) and softcap is None
 
 
 def numbers_kept(layout: Pack, heads: int, kept: int, width: int, softcap: float | None = None) -> int:
