@@ -34,7 +34,7 @@ from limbeck.steps.examination import advise, compare
 from limbeck.steps.job import check_data, check_job
 from limbeck.steps.lessons import answers_learned, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
-from limbeck.steps.student import begun, trained, trimmed, weights_digest
+from limbeck.steps.student import begun, trained, weights_digest
 from limbeck.steps.teacher import asking_of, chosen, framing_of, opened, reckon, writing
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace, write_json
@@ -89,8 +89,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     kept = curation.sift(answered, examples, work, recipe.curation, asking)
     if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and answers_learned(recipe) == "all":
         kept = synthesis.read_earlier(kept, session)
-    lessons = train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
-    student = trimmed(student, lessons, recipe, work)
+    student = train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = compare([examined], base, student, kept, examples, recipe, settings, work, reckoned)
     advise(recipe, student, taught_by, report, work)
@@ -108,8 +107,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     advise(recipe, student, None, None, work)
     asking = asking_of(recipe, None, synthesis.Framing(), settings, work)
     kept = curation.sift(synthesis.labels(examples), examples, work, recipe.curation, asking)
-    lessons = train(kept, student, None, synthesis.Framing(), recipe, work)
-    student = trimmed(student, lessons, recipe, work)
+    student = train(kept, student, None, synthesis.Framing(), recipe, work)
     report = compare([], base, student, kept, examples, recipe, settings, work)
     advise(recipe, student, None, report, work)
     return register(student, base.id, base.id, {}, report, examples, recipe, settings, work)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -41,6 +41,7 @@ __all__ = [
     "Role",
     "Score",
     "SoftLabels",
+    "SoftLabelsLater",
     "Split",
     "Verdict",
     "digest",
@@ -276,8 +277,30 @@ class SoftLabels:
         return int(self.top_ids_TK.shape[1])
 
     def opened(self) -> SoftLabels:
-        """These labels as arrays in memory; others may lie packed in a file until then."""
+        """These labels as arrays in memory."""
         return self
+
+
+class SoftLabelsLater(SoftLabels):
+    """Soft labels that lie in a file, or are otherwise made, each time they are looked at."""
+
+    def __init__(self, k: int, make: Callable[[], SoftLabels]) -> None:
+        object.__setattr__(self, "_later", (k, make))
+
+    def opened(self) -> SoftLabels:
+        """These labels as arrays in memory."""
+        soft: SoftLabels = self.__dict__["_later"][1]()
+        return soft
+
+    @property
+    def k(self) -> int:
+        """How many candidates each position has."""
+        return int(self.__dict__["_later"][0])
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("top_ids_TK", "top_logprobs_TK", "tail_logprob_T"):
+            raise AttributeError(name)
+        return getattr(self.opened(), name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,7 +79,7 @@ def test_kept_tokens_are_as_likely_as_before_among_themselves(tied, tmp_path, se
     model = load(str(make_model(tmp_path / "model", tied=tied)), settings)
     prompt = Prompt((Message("user", TASK[0]),))
     ids = model.renderer.prompt(prompt)
-    smaller = trim(model, [ids, model.renderer.response("leak")], 256)
+    smaller, _ = trim(model, [ids, model.renderer.response("leak")], 256)
     assert smaller.parameters < model.parameters and smaller.fingerprint != model.fingerprint
     ours = smaller.renderer.prompt(prompt)
     vocabulary, kept = model.renderer.tokenizer.get_vocab(), smaller.renderer.tokenizer.get_vocab()

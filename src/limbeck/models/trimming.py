@@ -39,8 +39,9 @@ Layout = dict[str, Any]
 """A tokenizer.json."""
 
 
-def trim(model: LoadedModel, texts: Iterable[Sequence[int]], most: int) -> LoadedModel:
-    """``model`` with the tokens that ``texts`` (token ids) need, filled up with the commonest to ``most``.
+def trim(model: LoadedModel, texts: Iterable[Sequence[int]], most: int) -> tuple[LoadedModel, dict[int, int]]:
+    """``model`` with the tokens that ``texts`` (token ids) need, filled up with the commonest to ``most``; and the new
+    id of each token that is kept.
 
     Where the texts need more than ``most``, all they need are kept. ``model`` is left as it is. Raises `NotYet` for a
     kind of tokenizer that is not known.
@@ -54,13 +55,14 @@ def trim(model: LoadedModel, texts: Iterable[Sequence[int]], most: int) -> Loade
     place = {token: at for at, token in enumerate(kept)}
     smaller = _with_rows(model.model, kept, place)
     stop_ids = [place[token] for token in model.renderer.stop_ids if token in place]
-    return LoadedModel(
+    trimmed = LoadedModel(
         model.id,
         smaller,
         Renderer(trimmed_tokenizer(tokenizer, layout, place), stop_ids),
         replace(model.source, prices=scaled_prices(smaller, model)),
         digest([model.fingerprint, "vocabulary", kept]),
     )
+    return trimmed, place
 
 
 def check_trimmable(tokenizer: Any) -> None:

@@ -24,7 +24,7 @@ class Shrink(Section):
     heads: Annotated[int, Field(ge=1)] | None = None
     """Attention heads to keep in each layer, in the groups that share keys and values."""
     vocabulary: Annotated[int, Field(ge=256)] | None = None
-    """Tokens to keep, once all is learned: those of the rows and their answers, and the commonest up to this number."""
+    """Tokens to keep: those of the rows and their answers, and the commonest up to this number."""
     parameters: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """A budget instead: the most weights, as a share of the larger model's; what is cut for it is chosen."""
     latency: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens
 from limbeck.recipe import Objective, Recipe
 from limbeck.records import AnsweredExample, Document
+from limbeck.steps.student import trimmed
 from limbeck.storage.workspace import Workspace, write_json
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
@@ -63,8 +65,9 @@ def train(
     framing: synthesis.Framing,
     recipe: Recipe,
     work: Workspace,
-) -> list[training.TrainingExample]:
-    """Stage 4: leaves the trained weights in the folder and in ``student``; gives what it learned and was checked on.
+) -> LoadedModel:
+    """Stage 4: leaves the trained weights in the folder; gives the student that has them, its vocabulary trimmed if the
+    recipe says so.
 
     ``teacher`` wrote the answers' tokens.
     """
@@ -109,16 +112,22 @@ def train(
         "framing": framing.told if objective.on_policy or objective.hidden else None,
     }
     sampling = alignment = None
-    if objective.on_policy and isinstance(teacher, LocalTeacher):
-        sampling = _sampling(learned("train"), student, teacher, framing, recipe)
     if objective.hidden and isinstance(teacher, LocalTeacher):
         prompts = _seen_by(teacher, learned("train"), framing)
         read_as = [
             Tokens((*prompt, *one.tokens.response), len(prompt)) for prompt, one in zip(prompts, lessons, strict=True)
         ]
         alignment = training.Alignment(objective.hidden, teacher.engine.model, read_as, recipe.training.seed)
+    # Trimmed before it learns: what nobody says is neither computed nor updated, and unlearned in favor of nothing.
+    student, place = trimmed(student, [*lessons, *chain.from_iterable(validation)], recipe, work)
+    if place is not None:
+        renumbering = training.Renumbering(place)
+        lessons = renumbering.examples(lessons)
+        validation = [renumbering.examples(some) for some in validation]
+    if objective.on_policy and isinstance(teacher, LocalTeacher):
+        sampling = _sampling(learned("train"), student, teacher, framing, recipe, place)
     _learn(lessons, validation, student, objective, made_from, recipe, work, sampling, alignment)
-    return [*lessons, *(one for some in validation for one in some)]
+    return student
 
 
 def answers_learned(recipe: Recipe) -> Literal["all", "last"]:
@@ -211,14 +220,19 @@ def _sampling(
     teacher: LocalTeacher,
     framing: synthesis.Framing,
     recipe: Recipe,
+    place: Mapping[int, int] | None,
 ) -> training.Sampling:
-    """How the student's own batches come about: it sees a prompt as it always will, the teacher as in the synthesis."""
+    """How the student's own batches come about: it sees a prompt as it always will, the teacher as in the synthesis.
+
+    ``place``: where the student's vocabulary is trimmed, the new ids.
+    """
     plan = recipe.objective.on_policy
     assert plan is not None, "called where there is one"
     own = [student.renderer.prompt(one.example.prompt) for one in learned]
     prompts = list(zip(own, _seen_by(teacher, learned, framing), strict=True))
     longest = plan.max_response_tokens or recipe.synthesis.max_response_tokens
-    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed)
+    kept = None if place is None else sorted(place, key=place.__getitem__)
+    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed, kept)
 
 
 def _seen_by(

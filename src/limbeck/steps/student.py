@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from limbeck.models.loading import LoadedModel
@@ -37,17 +37,19 @@ def begun(
     return student
 
 
-def trimmed(student: LoadedModel, lessons: Iterable[TrainingExample], recipe: Recipe, work: Workspace) -> LoadedModel:
-    """The student that has learned, with the tokens its lessons have; as it is, where the recipe trims nothing."""
+def trimmed(
+    student: LoadedModel, lessons: Iterable[TrainingExample], recipe: Recipe, work: Workspace
+) -> tuple[LoadedModel, Mapping[int, int] | None]:
+    """The student with the tokens its lessons have, and their new ids; as it is, where the recipe trims nothing."""
     shrink = recipe.student.shrink
     if shrink is None or shrink.vocabulary is None:
-        return student
-    smaller = trim(student, (one.tokens.ids for one in lessons), shrink.vocabulary)
+        return student, None
+    smaller, place = trim(student, (one.tokens.ids for one in lessons), shrink.vocabulary)
     had, has = (len(one.renderer.tokenizer.get_vocab()) for one in (student, smaller))
     work.progress.say(
         f"vocabulary: {has:,} of {had:,} tokens kept, {smaller.parameters:,} of {student.parameters:,} weights"
     )
-    return smaller
+    return smaller, place
 
 
 def trained(student: LoadedModel, work: Workspace) -> LoadedModel:

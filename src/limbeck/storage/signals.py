@@ -34,7 +34,7 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from limbeck.records import SoftLabels
+from limbeck.records import SoftLabels, SoftLabelsLater
 
 __all__ = ["Layout", "Signals", "loss", "read", "write"]
 
@@ -106,27 +106,6 @@ class Layout:
         )
 
 
-class _Packed(SoftLabels):
-    """Soft labels that stay in their file until they are looked at."""
-
-    def __init__(self, signals: Signals, start: int, stop: int) -> None:
-        object.__setattr__(self, "_where", (signals, start, stop))
-
-    def opened(self) -> SoftLabels:
-        signals: Signals
-        signals, start, stop = self.__dict__["_where"]
-        return signals.layout.unpack(signals.rows[start:stop])
-
-    @property
-    def k(self) -> int:
-        return int(self.__dict__["_where"][0].layout.k)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("top_ids_TK", "top_logprobs_TK", "tail_logprob_T"):
-            raise AttributeError(name)
-        return getattr(self.opened(), name)
-
-
 @dataclass(frozen=True, eq=False)
 class Signals:
     """The soft labels of many answers, end to end in a file."""
@@ -137,8 +116,8 @@ class Signals:
     told: Mapping[str, str]
 
     def labels(self, start: int, stop: int) -> SoftLabels:
-        """Those of the tokens from ``start`` to ``stop``."""
-        return _Packed(self, start, stop)
+        """Those of the tokens from ``start`` to ``stop``, which stay in the file until they are looked at."""
+        return SoftLabelsLater(self.layout.k, lambda: self.layout.unpack(self.rows[start:stop]))
 
 
 def write(path: Path, soft: SoftLabels, told: Mapping[str, str]) -> dict[str, float]:

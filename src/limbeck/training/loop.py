@@ -116,7 +116,7 @@ def train(
 
             members, score = [examples[i] for i in batch], None
             if sampling is not None and sampling.takes(step):
-                members, score = sampling.batch(step, batch), sampling.score
+                members, score = sampling.batch(step, batch), sampling.scored
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
             losses = replicas.accumulate(members, objective, plan.pack_tokens, score=score)

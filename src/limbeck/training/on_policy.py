@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from limbeck.inference.engine import Engine, common_prefix
@@ -42,6 +43,8 @@ class Sampling:
     max_tokens: int
     """The longest answer."""
     seed: int
+    kept: Sequence[int] | None = None
+    """Where the student's vocabulary is a part of the teacher's: the teacher's id of each of its tokens."""
 
     def takes(self, step: int) -> bool:
         """Whether the batch of ``step`` is the student's own."""
@@ -59,6 +62,15 @@ class Sampling:
         made = []
         for answer, (own, teachers) in zip(answers, prompts, strict=True):
             written = answer.token_ids
-            read_as = Tokens((*teachers, *written), len(teachers))
+            named = written if self.kept is None else tuple(self.kept[token] for token in written)
+            read_as = Tokens((*teachers, *named), len(teachers))
             made.append(TrainingExample(Tokens((*own, *written), len(own)), None, read_as))
         return made
+
+    def scored(self, read_as: Sequence[Tokens]) -> Callable[[slice], Tensor]:
+        """The teacher's logits_CV at any slice of what the student wrote, of the student's tokens alone."""
+        logits = self.score(read_as)
+        if self.kept is None:
+            return logits
+        kept = torch.tensor(self.kept)
+        return lambda chunk: logits(chunk).index_select(-1, kept)
