@@ -36,9 +36,12 @@ from limbeck.steps.lessons import answers_learned, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, weights_digest
 from limbeck.steps.teacher import asking_of, chosen, framing_of, opened, reckon, writing
+from limbeck.steps.together import check as check_together
+from limbeck.steps.together import help_along, working_together
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace, write_json
 from limbeck.teachers.local import LocalTeacher
+from limbeck.training import ALONE, Processes, joined
 
 __all__ = ["distill", "evaluate", "export", "fine_tune", "load_engine", "pretrain", "run"]
 
@@ -47,10 +50,20 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     """Do a job in ``work``. A folder that is there already is gone on with if ``resume``, else refused.
 
     Raises `Conflict` for a name that is taken or a recipe that is not the one the job began with, `NotYet` for a
-    kind that cannot be run, `Stopped` when asked to stop, and what the stages raise.
+    kind that cannot be run, `Stopped` when asked to stop, and what the stages raise. Where a launcher started several
+    processes with it, the first does the job, and the others help it train.
     """
+    with joined() as processes:
+        if not processes.first:
+            return help_along(work, settings, processes)
+        with working_together(processes):
+            return _begin(recipe, work, settings, resume, processes)
+
+
+def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, processes: Processes) -> CustomModel:
     asked = recipe
     recipe.check_kind()
+    check_together(recipe, processes)
     check_job(recipe, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
     for name in recipe.models:
@@ -61,10 +74,10 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
     torch.set_num_threads(settings.threads)
     with work.locked():
         write_json(work.folder / "recipe.json", asked.dump())
-        return KINDS[recipe.kind](recipe, work, settings)
+        return KINDS[recipe.kind](recipe, work, settings, processes)
 
 
-def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Processes = ALONE) -> CustomModel:
     """Prompts in, a registered student out, taught by ``recipe.teacher`` or the best of several tried."""
     framing = framing_of(recipe)
     examples = intake.collect(recipe, work)
@@ -89,7 +102,8 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     kept = curation.sift(answered, examples, work, recipe.curation, asking)
     if isinstance(teacher, LocalTeacher) and recipe.objective.signalled and answers_learned(recipe) == "all":
         kept = synthesis.read_earlier(kept, session)
-    student = train(kept, student, None if recipe.synthesis.use_responses else teacher, framing, recipe, work)
+    tutor = None if recipe.synthesis.use_responses else teacher
+    student = train(kept, student, tutor, framing, recipe, work, settings, processes)
     examined = Candidate("teacher", taught_by, framing.examined(examples, recipe.evaluation.teacher_sees))
     report = compare([examined], base, student, kept, examples, recipe, settings, work, reckoned)
     advise(recipe, student, taught_by, report, work)
@@ -97,7 +111,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
     return register(student, teacher.id, base.id, hashes, report, examples, recipe, settings, work)
 
 
-def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+def fine_tune(recipe: Recipe, work: Workspace, settings: Settings, processes: Processes = ALONE) -> CustomModel:
     """Labelled pairs in, a registered model out that has learned them."""
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
@@ -107,13 +121,13 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings) -> CustomMode
     advise(recipe, student, None, None, work)
     asking = asking_of(recipe, None, synthesis.Framing(), settings, work)
     kept = curation.sift(synthesis.labels(examples), examples, work, recipe.curation, asking)
-    student = train(kept, student, None, synthesis.Framing(), recipe, work)
+    student = train(kept, student, None, synthesis.Framing(), recipe, work, settings, processes)
     report = compare([], base, student, kept, examples, recipe, settings, work)
     advise(recipe, student, None, report, work)
     return register(student, base.id, base.id, {}, report, examples, recipe, settings, work)
 
 
-def pretrain(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel:
+def pretrain(recipe: Recipe, work: Workspace, settings: Settings, processes: Processes = ALONE) -> CustomModel:
     """Plain text in, a registered model out that has read it, with what it read better and what it forgot."""
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
@@ -121,7 +135,7 @@ def pretrain(recipe: Recipe, work: Workspace, settings: Settings) -> CustomModel
     student = begun(base, recipe, documents, work)
 
     advise(recipe, student, None, None, work)
-    read(documents, student, recipe, work)
+    read(documents, student, recipe, work, settings, processes)
     before, after = begun(base, recipe, documents, work), trained(student, work)
     plan, inputs = recipe.evaluation, {"weights": weights_digest(work), "student": before.fingerprint}
     report = compare_reading(before, after, documents, plan, recipe.training.pack_tokens, work, inputs)

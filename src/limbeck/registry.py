@@ -28,7 +28,7 @@ from limbeck.records import CustomModel, Report
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 
-__all__ = ["annotate", "check_name", "register"]
+__all__ = ["annotate", "check_name", "register", "registered_as"]
 
 STAGE = "6-model"
 
@@ -82,7 +82,13 @@ def register(
     known = read_json(folder / "lineage.json")
     registered = settings.models / f"{name}.json"
     write_json(registered, {**known, "path": str(folder)})
-    return CustomModel(name, folder, kind, base, known["fingerprint"], known["lineage"])
+    return registered_as(name, settings)
+
+
+def registered_as(name: str, settings: Settings) -> CustomModel:
+    """The model registered under ``name``. Raises `DamagedArtifact` where there is none."""
+    known = read_json(settings.models / f"{name}.json")
+    return CustomModel(name, Path(known["path"]), known["kind"], known["base"], known["fingerprint"], known["lineage"])
 
 
 def annotate(name: str, about: Mapping[str, Any], settings: Settings) -> None:

@@ -3,7 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | `LIMBECK_HOME` | jobs, models, stored answers, converted weights | `~/.limbeck` |
-| `LIMBECK_THREADS` | threads for matrix products | all cores |
+| `LIMBECK_THREADS` | threads for matrix products | all cores, or a share of them |
 | `LIMBECK_REGION` | the region in the service's resource names | `us-east-1` |
 | `LIMBECK_ACCOUNT` | the 12-digit account in the service's resource names | `000000000000` |
 | `LIMBECK_DATABASE` | where the service keeps its rows: `sqlite:////path` or `postgresql://…` | a file in the home |
@@ -74,7 +74,7 @@ class Settings:
             raise InvalidInput(f'LIMBECK_ACCOUNT is "{account}"; expected 12 digits')
         return cls(
             home=found.expanduser().resolve(),
-            threads=_whole("LIMBECK_THREADS", os.cpu_count() or 1),
+            threads=_whole("LIMBECK_THREADS", max(1, (os.cpu_count() or 1) // _whole("LOCAL_WORLD_SIZE", 1))),
             region=region,
             account=account,
             s3=_s3_endpoint(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -487,7 +488,8 @@ def _run(
             model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
     except InvalidDataset as error:
         raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
-    _print_result(model)
+    if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first
+        _print_result(model)
 
 
 def _print_forecast(recipe: Recipe, settings: Settings, as_json: bool) -> None:

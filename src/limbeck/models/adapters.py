@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from limbeck.errors import InvalidRecipe
 from limbeck.recipe import Adapter
 
-__all__ = ["attach", "merge", "save"]
+__all__ = ["attach", "attached", "merge", "save"]
 
 
 def attach(model: Any, adapter: Adapter, seed: int) -> None:
@@ -47,6 +47,11 @@ def attach(model: Any, adapter: Adapter, seed: int) -> None:
         ) from None
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+
+
+def attached(model: Any) -> bool:
+    """Whether there is an adapter in ``model``."""
+    return hasattr(model, "peft_config")
 
 
 def save(model: Any, base: str, folder: Path) -> None:

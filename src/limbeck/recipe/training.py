@@ -37,6 +37,9 @@ class Training(Section):
     replicas: Annotated[int, Field(ge=1)] | None = None
     """Copies of the model that share its weights and compute a share of each batch beside each other; by default one a
     thread, at most 4, and no more than fit into the memory."""
+    shard: bool = False
+    """Where several processes train together: leave each a part of every layer's weights, gradients and moments, for a
+    model that one of them cannot hold (FSDP)."""
     freeze_embeddings: bool = True
     """Leave the token embeddings, and a head tied to them, as they are: a small set of prompts holds few of the
     vocabulary's words, and moving those alone loses what they have in common with the rest."""

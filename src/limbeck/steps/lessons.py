@@ -17,7 +17,9 @@ from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens
 from limbeck.recipe import Objective, Recipe
 from limbeck.records import AnsweredExample, Document
+from limbeck.settings import Settings
 from limbeck.steps.student import trimmed
+from limbeck.steps.together import lead
 from limbeck.storage.workspace import Workspace, write_json
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
@@ -65,6 +67,8 @@ def train(
     framing: synthesis.Framing,
     recipe: Recipe,
     work: Workspace,
+    settings: Settings,
+    processes: training.Processes = training.ALONE,
 ) -> LoadedModel:
     """Stage 4: leaves the trained weights in the folder; gives the student that has them, its vocabulary trimmed if the
     recipe says so.
@@ -126,7 +130,7 @@ def train(
         validation = [renumbering.examples(some) for some in validation]
     if objective.on_policy and isinstance(teacher, LocalTeacher):
         sampling = _sampling(learned("train"), student, teacher, framing, recipe, place)
-    _learn(lessons, validation, student, objective, made_from, recipe, work, sampling, alignment)
+    _learn(lessons, validation, student, objective, made_from, recipe, work, settings, processes, sampling, alignment)
     return student
 
 
@@ -135,7 +139,14 @@ def answers_learned(recipe: Recipe) -> Literal["all", "last"]:
     return "last" if recipe.objective.on_policy or recipe.objective.hidden else recipe.training.answers
 
 
-def read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, work: Workspace) -> None:
+def read(
+    documents: Sequence[Document],
+    student: LoadedModel,
+    recipe: Recipe,
+    work: Workspace,
+    settings: Settings,
+    processes: training.Processes = training.ALONE,
+) -> None:
     """Stage 4 of continued pre-training."""
     length = min(student.context_tokens, recipe.training.pack_tokens)
     counted = recipe.training.copies == "learned"
@@ -148,7 +159,8 @@ def read(documents: Sequence[Document], student: LoadedModel, recipe: Recipe, wo
     files = _watched(recipe)
     validation = [prepared("validation", file) for file in files]
     made_from = {"documents": work.digest_of("1-intake")}
-    _learn(prepared("train"), validation, student, recipe.objective, made_from, recipe, work)
+    lessons = prepared("train")
+    _learn(lessons, validation, student, recipe.objective, made_from, recipe, work, settings, processes)
 
 
 def _watched(recipe: Recipe) -> list[str] | list[None]:
@@ -174,6 +186,8 @@ def _learn(
     made_from: Mapping[str, Any],
     recipe: Recipe,
     work: Workspace,
+    settings: Settings,
+    processes: training.Processes,
     sampling: training.Sampling | None = None,
     alignment: training.Alignment | None = None,
 ) -> None:
@@ -185,30 +199,33 @@ def _learn(
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "threads": torch.get_num_threads(),
     }
+    if processes.size > 1:
+        inputs["processes"] = processes.size
 
     adapter = recipe.student.adapter
     if adapter is not None:
         inputs["adapter"] = adapter.model_dump(mode="json")
-        adapters.attach(student.model, adapter, recipe.training.seed)
 
     def make(folder: Path) -> None:
-        losses = training.train(
-            student.model,
-            lessons,
-            validation,
-            objective,
-            recipe.training,
-            folder,
-            work.progress,
-            work.stop,
-            sampling,
-            alignment,
-        )
+        plan, progress, stop = recipe.training, work.progress, work.stop
+        if processes.size > 1:
+            losses = lead(student, lessons, validation, objective, recipe, folder, work, settings, processes)
+            if adapter is not None:
+                adapters.attach(student.model, adapter, plan.seed)
+            training.load_trained(student.model, folder)
+        else:
+            if adapter is not None:
+                adapters.attach(student.model, adapter, plan.seed)
+            losses = training.train(
+                student.model, lessons, validation, objective, plan, folder, progress, stop, sampling, alignment
+            )
         if adapter is not None and adapter.keep:
             adapters.save(student.model, str(student.source.path), folder / "adapter")
         write_json(folder / "losses.json", losses)
 
     folder = work.step("4-training", inputs, make)
+    if adapter is not None and not adapters.attached(student.model):
+        adapters.attach(student.model, adapter, recipe.training.seed)
     training.load_trained(student.model, folder)
     if adapter is not None:
         adapters.merge(student.model)

@@ -4,6 +4,8 @@ Only what learns is kept: a frozen embedding, or a base under an adapter, is whe
 
 A checkpoint is a folder `step-000200`; it counts only once its manifest is there, which is written last. The one
 before is removed after that. Everything is fp32 as computed, so a resumed run goes on from the same bits.
+
+Of several processes the first writes; where layers are parted, each writes its part.
 """
 
 from __future__ import annotations
@@ -18,10 +20,9 @@ import torch
 
 from limbeck.models.loading import load_weights, save_weights
 from limbeck.storage.workspace import MANIFEST, read_json, write_json, write_manifest
+from limbeck.training.processes import ALONE, Processes, like, local, parted
 
 __all__ = ["latest", "load_best", "restore", "save"]
-
-BEST = "best.safetensors"
 
 
 def save(
@@ -31,35 +32,43 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     best: int | None = None,
-) -> Path:
+    processes: Processes = ALONE,
+) -> None:
     """Write the checkpoint of ``step`` finished steps into ``folder`` and remove the earlier ones.
 
     ``best``: the step whose weights are to be kept beside; this one's, or those an earlier checkpoint has kept.
     """
     earlier = latest(folder)
     place = folder / f"step-{step:06d}"
+    processes.wait()  # all see the same one
     if earlier == place:  # so many steps always end in the same state
-        return place
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    save_weights({name: p.detach() for name, p in parameters.items()}, place / "weights.safetensors")
-    if best == step:
-        _link(place / "weights.safetensors", place / BEST)
-    elif best is not None and earlier is not None:
-        _link(earlier / BEST, place / BEST)
-    moments = {
-        f"{name}/{key}": value
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-    save_weights(moments, place / "optimizer.safetensors")
-    write_json(place / "state.json", {**state, "step": step})
-    write_manifest(place, {"step": step})
-    for other in folder.glob("step-*"):
-        if other != place:
-            shutil.rmtree(other)
-    return place
+        return
+    if processes.first:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+    processes.wait()
+    weights, moments_of, kept = _files(model, processes)
+    if processes.first or parted(model):
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        save_weights({name: local(p.detach()) for name, p in parameters.items()}, place / weights)
+        if best == step:
+            _link(place / weights, place / kept)
+        elif best is not None and earlier is not None:
+            _link(earlier / kept, place / kept)
+        moments = {
+            f"{name}/{key}": local(value)
+            for name, parameter in parameters.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        save_weights(moments, place / moments_of)
+    processes.wait()
+    if processes.first:
+        write_json(place / "state.json", {**state, "step": step})
+        write_manifest(place, {"step": step})
+        for other in folder.glob("step-*"):
+            if other != place:
+                shutil.rmtree(other)
+    processes.wait()
 
 
 def latest(folder: Path) -> Path | None:
@@ -68,28 +77,35 @@ def latest(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def restore(place: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def restore(place: Path, model: Any, optimizer: torch.optim.Optimizer, processes: Processes = ALONE) -> dict[str, Any]:
     """Put a checkpoint's weights and moments back; gives its state."""
-    _put(model, place / "weights.safetensors")
+    weights, moments, _ = _files(model, processes)
+    _put(model, place / weights)
     parameters = dict(model.named_parameters())
-    for name, value in load_weights(place / "optimizer.safetensors").items():
+    for name, value in load_weights(place / moments).items():
         parameter, _, key = name.rpartition("/")
-        optimizer.state[parameters[parameter]][key] = value
+        optimizer.state[parameters[parameter]][key] = like(value, parameters[parameter])
     return dict(read_json(place / "state.json"))
 
 
-def load_best(folder: Path, model: Any) -> None:
+def load_best(folder: Path, model: Any, processes: Processes = ALONE) -> None:
     """Put the best weights that the last checkpoint in ``folder`` has kept into ``model``."""
     place = latest(folder)
     assert place is not None, "new best weights are written at once"
-    _put(model, place / BEST)
+    _put(model, place / _files(model, processes)[2])
+
+
+def _files(model: Any, processes: Processes) -> tuple[str, str, str]:
+    """Where weights, moments and the best weights lie: those of all layers, or of this process's parts of them."""
+    part = f"-{processes.rank + 1}-of-{processes.size}" if parted(model) else ""
+    return f"weights{part}.safetensors", f"optimizer{part}.safetensors", f"best{part}.safetensors"
 
 
 def _put(model: Any, path: Path) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in load_weights(path).items():
-            parameters[name].copy_(value)
+            local(parameters[name]).copy_(value)
 
 
 def _link(file: Path, second: Path) -> None:

@@ -29,6 +29,7 @@ from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
 from limbeck.training.parallel import MOST, Replicas
+from limbeck.training.processes import ALONE, Processes, by_kind, clip, whole
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
 from limbeck.training.watch import Watch
@@ -58,21 +59,28 @@ def train(
     stop: StopSignal,
     sampling: Sampling | None = None,
     alignment: Alignment | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
     result each set's own. ``sampling`` has the student write some of the batches, ``alignment`` draws its hidden states
-    to the teacher's (in training only: what is watched is the rest). Raises `InvalidInput` for a training this
-    machine cannot hold or that leaves nothing to learn, `TrainingDiverged` (see `Watch.check`), and `Stopped`, with a
-    checkpoint written, when ``stop`` is set.
+    to the teacher's (in training only: what is watched is the rest). ``processes`` that train together are all given
+    the same, and see the same ``folder``; where layers are parted among them, so is the model that they are left with.
+
+    Raises `InvalidInput` for a training this machine cannot hold or that leaves nothing to learn, `TrainingDiverged`
+    (see `Watch.check`), and `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
+    count = _replicas(model, examples, validation, plan, progress, processes)
+    _check_packing(model, examples)
     head.learn_in_place(model)
+    if plan.shard and processes.size > 1:
+        processes.shard(model)
     aligned = None if alignment is None else alignment.head(model)
     # What learns and is kept in checkpoints: the model, and what only helps it to learn.
     learning = model if aligned is None else torch.nn.ModuleDict({"student": model, "alignment": aligned})
@@ -86,12 +94,10 @@ def train(
     every = plan.validate_every or steps_an_epoch
     step, watch = 0, Watch()
     if (found := checkpoints.latest(folder)) is not None:
-        state = checkpoints.restore(found, learning, optimizer)
+        state = checkpoints.restore(found, learning, optimizer, processes)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
-    count = _replicas(model, (*examples, *watched), plan, progress)
-    replicas = Replicas(model, aligned, count, torch.get_num_threads())
-    _check_packing(model, examples)
+    replicas = Replicas(model, aligned, count, torch.get_num_threads(), processes)
     if alignment is not None and aligned is not None:
         read = tuple(aligned.pairs.values())
         examples = alignment.read(examples, read, plan.pack_tokens, folder, progress, stop)
@@ -99,15 +105,16 @@ def train(
 
     def save() -> None:
         best = watch.best_step if plan.keep == "best" else None
-        checkpoints.save(folder, step, learning, optimizer, watch.state(), best)
+        checkpoints.save(folder, step, learning, optimizer, watch.state(), best, processes)
 
     with (
-        _Table(folder / "metrics.csv", METRICS, step) as metrics,
-        _Table(folder / "validation.csv", VALIDATION, step) as validated,
+        _Table(folder / "metrics.csv", METRICS, step, processes.first) as metrics,
+        _Table(folder / "validation.csv", VALIDATION, step, processes.first) as validated,
         progress.task("training", steps, "steps", done=step) as task,
     ):
         while step < steps and not (plan.patience and watch.unimproved >= plan.patience):
-            if stop.is_set():
+            stopped, due = processes.any(stop.is_set(), time.monotonic() - saved_at >= plan.checkpoint_seconds)
+            if stopped:
                 save()
                 raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
             began = time.monotonic()
@@ -120,7 +127,7 @@ def train(
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
             losses = replicas.accumulate(members, objective, plan.pack_tokens, score=score)
-            norm = float(torch.nn.utils.clip_grad_norm_(learning.parameters(), plan.max_gradient_norm))
+            norm = clip(list(learning.parameters()), plan.max_gradient_norm)
             watch.check(losses, norm, step, plan.learning_rate, model.config.vocab_size)
             rate = learning_rate(step, steps, plan.learning_rate, warmup_steps, plan.schedule)
             for group in optimizer.param_groups:
@@ -141,8 +148,7 @@ def train(
                 validated.add(step - 1, epoch, losses.mean, _perplexity(losses))
                 improved = watch.validated(losses, step)
             # The best weights are part of a checkpoint, so what is kept and where the run stands are never at odds.
-            due = step < steps and time.monotonic() - saved_at >= plan.checkpoint_seconds
-            if due or (improved and plan.keep == "best"):
+            if (due and step < steps) or (improved and plan.keep == "best"):
                 save()
                 saved_at = time.monotonic()
     if step < steps:
@@ -153,15 +159,17 @@ def train(
     kept = watch.best_step or step if plan.keep == "best" else step
     if kept != step:
         progress.say(f"training: the weights after step {kept} are kept, the best of those validated")
-        checkpoints.load_best(folder, learning)
+        checkpoints.load_best(folder, learning, processes)
     model.eval()
     sets = [one for one in validation if one] if len(validation) > 1 else []
     apart = [replicas.accumulate(one, objective, plan.pack_tokens, backward=False).mean for one in sets]
-    learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    save_weights(learned, folder / "weights.safetensors")
-    for place_of_checkpoint in folder.glob("step-*"):
-        shutil.rmtree(place_of_checkpoint)
-    (folder / STATES).unlink(missing_ok=True)
+    learned = {name: whole(p.detach()) for name, p in model.named_parameters() if p.requires_grad}
+    if processes.first:
+        save_weights(learned, folder / "weights.safetensors")
+        for place_of_checkpoint in folder.glob("step-*"):
+            shutil.rmtree(place_of_checkpoint)
+        (folder / STATES).unlink(missing_ok=True)
+    processes.wait()  # until all is there
     return {
         "steps": step,
         "kept_step": kept,
@@ -202,24 +210,37 @@ def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); norms and biases are not decayed."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in some if (p.ndim >= 2) is decays], "weight_decay": plan.weight_decay * decays}
+        for some in by_kind(parameters)
+        for decays in (True, False)
     ]
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _replicas(model: Any, examples: Sequence[TrainingExample], plan: Training, progress: Progress) -> int:
-    """As many as are asked for, or, where nothing is said, as there are threads and memory for."""
-    sequences, there = [one.tokens for one in examples], machine_memory()
-    count = plan.replicas or min(torch.get_num_threads(), MOST)
+def _replicas(
+    model: Any,
+    examples: Sequence[TrainingExample],
+    validation: Sequence[Sequence[TrainingExample]],
+    plan: Training,
+    progress: Progress,
+    processes: Processes,
+) -> int:
+    """As many as are asked for, or, where nothing is said, as there are threads and memory for in each process.
+
+    One where layers are parted: they are put together once for all threads.
+    """
+    sequences, there = [one.tokens for some in (examples, *validation) for one in some], machine_memory()
+    shard = plan.shard and processes.size > 1
+    asked = 1 if shard else plan.replicas
+    count = asked or min(torch.get_num_threads(), MOST)
     while True:
-        needs = memory.forecast(model, sequences, plan.batch_size, plan.pack_tokens, count)
-        if plan.replicas or count == 1 or needs.total <= there:
+        needs = memory.forecast(model, sequences, plan.batch_size, plan.pack_tokens, count, processes.size, shard)
+        if asked or count == 1 or needs.total <= there:
             break
         count //= 2
     memory.check(needs, there)
     progress.say(f"training: {needs}")
-    return count
+    return processes.least(count)
 
 
 def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
@@ -244,7 +265,11 @@ def _perplexity(losses: Losses) -> float:
 class _Table:
     """A CSV file that grows by a row at a time; on a resume, rows of steps that will be done again are dropped."""
 
-    def __init__(self, path: Path, columns: Sequence[str], steps_done: int) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], steps_done: int, written: bool = True) -> None:
+        """``written``: whether it is this process that writes it."""
+        self._writes = written
+        if not written:
+            return
         kept: list[list[str]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
@@ -260,8 +285,11 @@ class _Table:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._writes:
+            self._file.close()
 
     def add(self, *values: float) -> None:
+        if not self._writes:
+            return
         self._writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
         self._file.flush()

@@ -9,6 +9,7 @@ the activations counts what autograd keeps in a layer of the Llama kind (two nor
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,17 +49,29 @@ class Forecast:
         return f"about {_size(self.total)} of memory ({told})"
 
 
-def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_tokens: int, replicas: int = 1) -> Forecast:
-    """What training ``model`` on batches of ``sequences`` takes, each computed by so many ``replicas``."""
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+def forecast(
+    model: Any,
+    sequences: Sequence[Tokens],
+    batch_size: int,
+    pack_tokens: int,
+    replicas: int = 1,
+    processes: int = 1,
+    shard: bool = False,
+) -> Forecast:
+    """What training ``model`` on batches of ``sequences`` takes in each of ``processes``, which have ``replicas`` each.
+
+    ``shard``: layers are parted among the processes, one of them whole at a time.
+    """
+    held, learning = _numbers(model, processes if shard else 1)
     config = model.config
     # Batches are drawn at random; one of the longest is no rarer than any other.
     longest = sorted(sequences, key=lambda tokens: -len(tokens.ids))[:batch_size]
-    shares = [[longest[at] for at in share] for share in shares_of(longest, replicas) if share]
+    dealt = shares_of(longest, replicas * processes)[:replicas]
+    shares = [[longest[at] for at in share] for share in dealt if share]
     packs = [[pack([share[i] for i in members]) for members in packs_of(share, pack_tokens)] for share in shares]
     layers = _layers_passed(model)
     return Forecast(
-        weights=FLOAT * sum(p.numel() for p in model.parameters()),
+        weights=FLOAT * held,
         gradients=FLOAT * learning * max(1, len(packs)),
         moments=2 * FLOAT * learning,
         activations=FLOAT * sum(max(activations(config, one, layers) for one in share) for share in packs),
@@ -67,6 +80,21 @@ def forecast(model: Any, sequences: Sequence[Tokens], batch_size: int, pack_toke
         * config.vocab_size
         * sum(max(min(CHUNK_POSITIONS, len(one.targets_R)) for one in share) for share in packs),
     )
+
+
+def _numbers(model: Any, parts: int) -> tuple[int, int]:
+    """How many weights a process holds, and how many of them learn, where each layer is in so many ``parts``."""
+    every = list(model.parameters())
+    if parts == 1:
+        return sum(p.numel() for p in every), sum(p.numel() for p in every if p.requires_grad)
+    layers = [list(layer.parameters()) for layer in model.get_decoder().layers]
+    parted = {id(p) for layer in layers for p in layer}
+    at_once = max(sum(p.numel() for p in layer) for layer in layers)
+    held, learning = (
+        sum(p.numel() if id(p) not in parted else math.ceil(p.numel() / parts) for p in some)
+        for some in (every, [p for p in every if p.requires_grad])
+    )
+    return held + at_once, learning
 
 
 def _layers_passed(model: Any) -> int:

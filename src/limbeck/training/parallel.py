@@ -8,6 +8,9 @@ A gradient is a sum over the response tokens of the whole batch, divided by thei
 shares may be of any size, and the sum of what the replicas found is the gradient of one that did all of it. (An average
 of their means, as DistributedDataParallel takes it, is not, where their token counts differ.) Shares, and the order of
 the sum, follow from the batch and the number of replicas: a run is repeated to the bit.
+
+Several processes (`processes`) share a batch in the same way: all their replicas are dealt to, and each process
+computes what fell to its own.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import Any
 
 import torch
 
-from limbeck.models.packing import Tokens, tokens_computed
+from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, tokens_computed
 from limbeck.recipe import Objective
 from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.head import clear
 from limbeck.training.on_policy import Score
+from limbeck.training.processes import ALONE, Processes, parted
 from limbeck.training.step import Losses, accumulate
 
 __all__ = ["MOST", "Replicas", "shares_of"]
@@ -44,10 +48,12 @@ def shares_of(sequences: Sequence[Tokens], count: int) -> list[list[int]]:
 class Replicas:
     """A model, with what aligns it, and its replicas."""
 
-    def __init__(self, model: Any, aligned: Aligned | None, count: int, threads: int) -> None:
-        """``threads``: of all together."""
+    def __init__(
+        self, model: Any, aligned: Aligned | None, count: int, threads: int, processes: Processes = ALONE
+    ) -> None:
+        """``threads``: of all in this process together. Each of ``processes`` has as many replicas."""
         drops = any("dropout" in name and value for name, value in model.config.to_dict().items())
-        self._threads = threads
+        self._threads, self._processes = threads, processes
         self._all = [(model, aligned)]  # what drops out is drawn from one generator, in one order
         self._all += [_replica(model, aligned) for _ in range(1, 1 if drops else count)]
         self._lanes = ThreadPoolExecutor(len(self._all), thread_name_prefix="replica")
@@ -62,33 +68,54 @@ class Replicas:
     ) -> Losses:
         """What `step.accumulate` gives, the gradient in the model's own parameters.
 
-        A batch that is scored by a teacher meanwhile, or that would grow by more than `WORTH`, is not shared out.
-        Without ``backward`` hidden states are not compared.
+        A batch that is scored by a teacher meanwhile, or that would grow by more than `WORTH`, is not shared out in one
+        process. Without ``backward`` hidden states are not compared.
         """
-        model, aligned = self._all[0]
-        alone = len(self._all) == 1 or score is not None
-        dealt = [] if alone else shares_of([example.tokens for example in examples], len(self._all))
+        (model, aligned), here, size = self._all[0], len(self._all), self._processes.size
+        alone = here * size == 1 or score is not None
+        dealt = [] if alone else shares_of([example.tokens for example in examples], here * size)
         shares = [[examples[at] for at in share] for share in dealt]
-        if alone or not _worth(examples, shares):
+        if alone or (size == 1 and not _worth(examples, shares)):
             own = aligned if backward else None
             return accumulate(model, examples, objective, pack_tokens, backward, score=score, aligned=own)
         tokens = sum(len(example.tokens.response) for example in examples)
+        ours = shares[self._processes.rank * here :][:here]
 
         def compute(at: int) -> Losses:
-            torch.set_num_threads(max(1, self._threads // len(self._all)))
+            torch.set_num_threads(max(1, self._threads // here))
             one, own = self._all[at]
             one.train(model.training)
             return accumulate(
-                one, shares[at], objective, pack_tokens, backward, of_tokens=tokens, aligned=own if backward else None
+                one, ours[at], objective, pack_tokens, backward, of_tokens=tokens, aligned=own if backward else None
             )
 
         try:
-            found = [lane.result() for lane in [self._lanes.submit(compute, at) for at in range(len(self._all))]]
+            found = [lane.result() for lane in [self._lanes.submit(compute, at) for at in range(here)]]
         finally:
             torch.set_num_threads(self._threads)
+        if size > 1 and parted(model):
+            self._keep_pace(examples, shares, pack_tokens, backward)
         if backward:
             self._add_up()
-        return Losses(*(sum(getattr(one, name) for one in found) for name in Losses.__slots__))
+            self._processes.add_up(_parameters(model, aligned))
+        sums = self._processes.sums([sum(getattr(one, name) for one in found) for name in Losses.__slots__])
+        return Losses(sums[0], sums[1], int(sums[2]), int(sums[3]))
+
+    def _keep_pace(
+        self,
+        examples: Sequence[TrainingExample],
+        shares: Sequence[Sequence[TrainingExample]],
+        pack_tokens: int,
+        backward: bool,
+    ) -> None:
+        """Pass through parted layers as often as whoever has the most packs: it needs this process's parts of them."""
+        model = self._all[0][0]
+        packs = [len(packs_of([example.tokens for example in share], pack_tokens)) for share in shares]
+        for _ in range(max(packs) - packs[self._processes.rank]):
+            with torch.set_grad_enabled(backward):
+                hidden_RD = response_hidden(model, pack([examples[0].tokens]))
+                if backward:
+                    hidden_RD.backward(torch.zeros_like(hidden_RD))  # type: ignore[no-untyped-call]
 
     def _add_up(self) -> None:
         """Give the model the whole gradient."""
