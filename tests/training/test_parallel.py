@@ -10,7 +10,7 @@ from limbeck.models import adapters
 from limbeck.models.packing import tokens_computed
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Adapter, Hidden, Objective
-from limbeck.training import Alignment, loop, parallel
+from limbeck.training import ALONE, Alignment, loop, parallel
 from limbeck.training.parallel import Replicas, shares_of
 
 FORWARD_KL = Objective(forward_kl=1)
@@ -112,6 +112,6 @@ def test_memory_is_forecast_for_all_and_fewer_are_taken_where_it_lacks(tiny, mon
     plan = PLAN.model_copy(update={"batch_size": 16})
     for there, count in ((sizes[2].total, 4), (sizes[2].total - 1, 2), (sizes[0].total, 1)):
         monkeypatch.setattr(loop, "machine_memory", lambda there=there: there)
-        assert loop._replicas(tiny.model, examples, plan, told) == count
+        assert loop._replicas(tiny.model, examples, [], plan, told, ALONE) == count
     with pytest.raises(InvalidInput, match=r"training\.replicas: 1"):
         loop._replicas(tiny.model, examples, plan.model_copy(update={"replicas": 4}), told)

@@ -64,8 +64,11 @@ def _attention(
     """Attention for transformers' interface: query (1, H, N, d), key and value (1, K, N, d) to (1, N, H, d)."""
     softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
     if isinstance(layout, Pack):
-        query_NHd, key_NKd, value_NKd = (x.transpose(1, 2)[0] for x in (query, key, value))
-        return _attend(query_NHd, key_NKd, value_NKd, layout, scaling, softcap, window)[None], None
+        # Where linear layers compute in bf16, what attention weighs and sums up is fp32 all the same.
+        with torch.autocast("cpu", enabled=False):
+            wide = (x.float() if x.dtype == torch.bfloat16 else x for x in (query, key, value))
+            query_NHd, key_NKd, value_NKd = (x.transpose(1, 2)[0] for x in wide)
+            return _attend(query_NHd, key_NKd, value_NKd, layout, scaling, softcap, window)[None], None
     if layout is not None:
         return layout.attend(module.layer_idx, query, key, value, scaling, softcap, window), None
     if softcap is not None:

@@ -29,6 +29,7 @@ from limbeck.training.batches import batches_of_epoch
 from limbeck.training.examples import TrainingExample
 from limbeck.training.on_policy import Sampling
 from limbeck.training.parallel import MOST, Replicas
+from limbeck.training.precision import rounds
 from limbeck.training.processes import ALONE, Processes, by_kind, clip, whole
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
@@ -76,6 +77,7 @@ def train(
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
+    bf16 = bool(processes.least(rounds(plan)))
     count = _replicas(model, examples, validation, plan, progress, processes)
     _check_packing(model, examples)
     head.learn_in_place(model)
@@ -97,7 +99,7 @@ def train(
         state = checkpoints.restore(found, learning, optimizer, processes)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
-    replicas = Replicas(model, aligned, count, torch.get_num_threads(), processes)
+    replicas = Replicas(model, aligned, count, torch.get_num_threads(), processes, bf16)
     if alignment is not None and aligned is not None:
         read = tuple(aligned.pairs.values())
         examples = alignment.read(examples, read, plan.pack_tokens, folder, progress, stop)

@@ -49,11 +49,20 @@ class Replicas:
     """A model, with what aligns it, and its replicas."""
 
     def __init__(
-        self, model: Any, aligned: Aligned | None, count: int, threads: int, processes: Processes = ALONE
+        self,
+        model: Any,
+        aligned: Aligned | None,
+        count: int,
+        threads: int,
+        processes: Processes = ALONE,
+        bf16: bool = False,
     ) -> None:
-        """``threads``: of all in this process together. Each of ``processes`` has as many replicas."""
+        """``threads``: of all in this process together. Each of ``processes`` has as many replicas.
+
+        ``bf16``: see `precision`.
+        """
         drops = any("dropout" in name and value for name, value in model.config.to_dict().items())
-        self._threads, self._processes = threads, processes
+        self._threads, self._processes, self._bf16 = threads, processes, bf16
         self._all = [(model, aligned)]  # what drops out is drawn from one generator, in one order
         self._all += [_replica(model, aligned) for _ in range(1, 1 if drops else count)]
         self._lanes = ThreadPoolExecutor(len(self._all), thread_name_prefix="replica")
@@ -77,7 +86,9 @@ class Replicas:
         shares = [[examples[at] for at in share] for share in dealt]
         if alone or (size == 1 and not _worth(examples, shares)):
             own = aligned if backward else None
-            return accumulate(model, examples, objective, pack_tokens, backward, score=score, aligned=own)
+            return accumulate(
+                model, examples, objective, pack_tokens, backward, score=score, aligned=own, bf16=self._bf16
+            )
         tokens = sum(len(example.tokens.response) for example in examples)
         ours = shares[self._processes.rank * here :][:here]
 
@@ -85,8 +96,16 @@ class Replicas:
             torch.set_num_threads(max(1, self._threads // here))
             one, own = self._all[at]
             one.train(model.training)
+            aligned = own if backward else None
             return accumulate(
-                one, ours[at], objective, pack_tokens, backward, of_tokens=tokens, aligned=own if backward else None
+                one,
+                ours[at],
+                objective,
+                pack_tokens,
+                backward,
+                of_tokens=tokens,
+                aligned=aligned,
+                bf16=self._bf16,
             )
 
         try:
@@ -112,7 +131,7 @@ class Replicas:
         model = self._all[0][0]
         packs = [len(packs_of([example.tokens for example in share], pack_tokens)) for share in shares]
         for _ in range(max(packs) - packs[self._processes.rank]):
-            with torch.set_grad_enabled(backward):
+            with torch.set_grad_enabled(backward), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
                 hidden_RD = response_hidden(model, pack([examples[0].tokens]))
                 if backward:
                     hidden_RD.backward(torch.zeros_like(hidden_RD))  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ first has the job: it writes all files, and says to the others what they need to
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -195,4 +196,6 @@ def _together(function: Callable[..., Given], *arguments: Any) -> Given:
 
 
 def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    """Its first sentence, without the place in somebody's source that gloo puts before it."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"^\[\S*\] ", "", text).partition(". ")[0]

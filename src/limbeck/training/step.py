@@ -63,13 +63,14 @@ def accumulate(
     of_tokens: int | None = None,
     score: Score | None = None,
     aligned: Aligned | None = None,
+    bf16: bool = False,
 ) -> Losses:
     """The losses of a batch; with ``backward``, the gradient of their weighted mean is added to the parameters'.
 
     ``of_tokens``: where ``examples`` are a part of a batch, the response tokens of the whole. ``score``: a teacher that
     is asked now, instead of the examples' stored soft labels; the responses are then the student's own, so there is
     nothing of which to learn the cross-entropy. ``aligned``: the examples bring the teacher's hidden states, and
-    how far the student's are from them is part of the objective.
+    how far the student's are from them is part of the objective. ``bf16``: see `precision`.
     """
     if score is not None:
         objective = objective.model_copy(update={"cross_entropy": 0.0})
@@ -82,7 +83,7 @@ def accumulate(
             teacher = _teacher(members, objective, score)
             states = None if aligned is None or score is not None else _States(aligned, _states(members))
             share_of = (of_tokens or losses.tokens) if backward else 0
-            _accumulate_pack(model, packed, teacher, states, objective, losses, share_of)
+            _accumulate_pack(model, packed, teacher, states, objective, losses, share_of, bf16)
     return losses
 
 
@@ -94,9 +95,11 @@ def _accumulate_pack(
     objective: Objective,
     losses: Losses,
     of_tokens: int,
+    bf16: bool,
 ) -> None:
     """Add a pack's losses to ``losses``, and its share in the mean over ``of_tokens`` to the gradient unless 0."""
-    *inner, hidden_RD = response_states(model, packed, () if states is None else states.aligned.layers)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        *inner, hidden_RD = response_states(model, packed, () if states is None else states.aligned.layers)
     # The graph is cut at the hidden states: the head runs forward and backward a chunk at a time, and only
     # then does the whole of its gradient go through the body, once.
     leaf_RD = hidden_RD.detach().requires_grad_(of_tokens > 0)
