@@ -114,4 +114,4 @@ def test_memory_is_forecast_for_all_and_fewer_are_taken_where_it_lacks(tiny, mon
         monkeypatch.setattr(loop, "machine_memory", lambda there=there: there)
         assert loop._replicas(tiny.model, examples, [], plan, told, ALONE) == count
     with pytest.raises(InvalidInput, match=r"training\.replicas: 1"):
-        loop._replicas(tiny.model, examples, plan.model_copy(update={"replicas": 4}), told)
+        loop._replicas(tiny.model, examples, [], plan.model_copy(update={"replicas": 4}), told, ALONE)
