@@ -190,7 +190,7 @@ def test_answers_brought_along_are_judged(user):
     """With the embedded model as the judge; `General` is the task the notebook sends with judged metrics."""
     rows = [
         {**row, "modelResponses": [{**one, "response": one["response"][:300]} for one in row["modelResponses"]]}
-        for row in sample("eval_llm_as_judge_byoi.jsonl")[:2]
+        for row in sample("eval_llm_as_judge_byoi.jsonl")[:1]
     ]
     identifier = rows[0]["modelResponses"][0]["modelIdentifier"]
     records = user.evaluation(

@@ -55,7 +55,7 @@ def working_together(processes: training.Processes) -> Iterator[None]:
         yield
         ending = ENDED
     finally:
-        processes.say(ending)
+        processes.part(ending)
 
 
 def lead(
@@ -92,6 +92,7 @@ def help_along(work: Workspace, settings: Settings, processes: training.Processe
     """Train what the first says, until its job has ended; gives the model that came of it."""
     while (said := processes.hear(work.stop)) not in (ENDED, FAILED):
         _train(Path(said), settings, Silent(), work.stop, processes)
+    processes.heard()
     if said == FAILED:
         raise Stopped("the first process has ended its job; what it said tells why")
     return registry.registered_as(work.name, settings)

@@ -16,7 +16,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +38,8 @@ Given = TypeVar("Given")
 
 PAUSE = 0.2
 """Seconds after which one that waits to be told something looks again."""
+PATIENCE = timedelta(seconds=10)
+"""How long the first waits at its end for the others to hear of it."""
 
 
 class Processes:
@@ -98,6 +101,18 @@ class Processes:
         if self._words is not None:
             self._words.set(f"said-{self._said}", text)
             self._said += 1
+
+    def part(self, text: str) -> None:
+        """Tell the others the last thing, and stay until they have heard it: what is said may lie in this process."""
+        self.say(text)
+        if self._words is not None:
+            with suppress(RuntimeError, dist.DistError):  # one that has died hears nothing
+                self._words.wait([f"heard-{rank}" for rank in range(1, self.size)], PATIENCE)
+
+    def heard(self) -> None:
+        """Tell the first that its last word has come."""
+        if self._words is not None:
+            self._words.set(f"heard-{self.rank}", "")
 
     def hear(self, stop: StopSignal) -> str:
         """What the first says next. Raises `Stopped` when ``stop`` is set, or when the first is gone."""
