@@ -1,5 +1,6 @@
 """The prover holds, and its page is whole. All of it runs by `make prove`."""
 
+import itertools
 import re
 
 import pytest
@@ -39,8 +40,8 @@ def test_an_objective_that_is_wrong_is_found(monkeypatch):
 def test_two_processes_find_what_one_does():
     found = prove.two_processes()
     for case in prove.CASES:
-        for dtype, limit in prove.LIMITS.items():
-            both = tuple(found[f"{case.name}/{dtype}/{what}"] for what in ("loss", "gradient"))
+        for (dtype, limit), column in itertools.product(prove.LIMITS.items(), prove.TOGETHER):
+            both = tuple(found[f"{case.name}/{dtype}/{column}/{what}"] for what in ("loss", "gradient"))
             assert prove.worst(both, prove.plainly(case, padded=False)) <= limit
 
 
@@ -48,7 +49,7 @@ def test_the_page_has_every_cell_and_none_above_its_limit():
     text = prove.PAGE.read_text(encoding="utf-8")
     for name, limit in (("float32", 1e-5), ("float64", 1e-10)):
         part = re.search(rf"In {name};.*?\n\n(\|.*?)\n\n", text, re.S)[1].splitlines()
-        assert part[0].strip("| ").split(" | ") == ["objective", *prove.COLUMNS, prove.LAST]
+        assert part[0].strip("| ").split(" | ") == ["objective", *prove.COLUMNS, *prove.TOGETHER]
         rows = {cells[0]: cells[1:] for cells in (line.strip("| ").split(" | ") for line in part[2:])}
         assert list(rows) == [case.name for case in prove.CASES]
         assert all(float(cell) <= limit for row in rows.values() for cell in row)

@@ -483,12 +483,13 @@ def _run(
     verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
     verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")
     again = f"limbeck {command} {file or f'--name {recipe.name}'} --resume" + (f" --home {home}" if home else "")
+    together = os.environ.get("WORLD_SIZE", "1") != "1"
     try:
-        with _stoppable(f"go on with: {again}") as stop:
+        with _stoppable("go on with the same launcher and --resume" if together else f"go on with: {again}") as stop:
             model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
     except InvalidDataset as error:
         raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
-    if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first
+    if not together or os.environ.get("RANK") == "0":  # of several processes that a launcher started, the first
         _print_result(model)
 
 

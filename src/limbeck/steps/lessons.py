@@ -199,9 +199,6 @@ def _learn(
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "threads": torch.get_num_threads(),
     }
-    if processes.size > 1:
-        inputs["processes"] = processes.size
-
     adapter = recipe.student.adapter
     if adapter is not None:
         inputs["adapter"] = adapter.model_dump(mode="json")

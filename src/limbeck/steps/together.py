@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from limbeck import registry, training
-from limbeck.errors import DamagedArtifact, InvalidInput, Stopped
+from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel, load, save
 from limbeck.models.packing import Tokens
@@ -94,7 +94,7 @@ def help_along(work: Workspace, settings: Settings, processes: training.Processe
         _train(Path(said), settings, Silent(), work.stop, processes)
     processes.heard()
     if said == FAILED:
-        raise Stopped("the first process has ended its job; what it said tells why")
+        raise Conflict("the first process has ended its job; what it said tells why")
     return registry.registered_as(work.name, settings)
 
 

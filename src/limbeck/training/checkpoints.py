@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from limbeck.errors import InvalidInput
 from limbeck.models.loading import load_weights, save_weights
 from limbeck.storage.workspace import MANIFEST, read_json, write_json, write_manifest
 from limbeck.training.processes import ALONE, Processes, like, local, parted
@@ -63,7 +64,7 @@ def save(
         save_weights(moments, place / moments_of)
     processes.wait()
     if processes.first:
-        write_json(place / "state.json", {**state, "step": step})
+        write_json(place / "state.json", {**state, "step": step, "processes": processes.size})
         write_manifest(place, {"step": step})
         for other in folder.glob("step-*"):
             if other != place:
@@ -78,8 +79,17 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore(place: Path, model: Any, optimizer: torch.optim.Optimizer, processes: Processes = ALONE) -> dict[str, Any]:
-    """Put a checkpoint's weights and moments back; gives its state."""
+    """Put a checkpoint's weights and moments back; gives its state.
+
+    Raises `InvalidInput` where layers were parted among another number of processes.
+    """
     weights, moments, _ = _files(model, processes)
+    if not (place / weights).exists():
+        raise InvalidInput(
+            f"{place}: its layers are parted among {read_json(place / 'state.json')['processes']} processes, and now"
+            f" there are {processes.size}; start as many as then, with the same training.shard, or delete {place} to"
+            " begin anew"
+        )
     _put(model, place / weights)
     parameters = dict(model.named_parameters())
     for name, value in load_weights(place / moments).items():

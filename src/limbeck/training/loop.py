@@ -99,6 +99,11 @@ def train(
         state = checkpoints.restore(found, learning, optimizer, processes)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
+        if (before := state.get("processes", 1)) != processes.size:
+            progress.say(
+                f"training: begun by {before} processes, and now there are {processes.size}: its last bits will not be"
+                " those of an unbroken run"
+            )
     replicas = Replicas(model, aligned, count, torch.get_num_threads(), processes, bf16)
     if alignment is not None and aligned is not None:
         read = tuple(aligned.pairs.values())
@@ -165,7 +170,11 @@ def train(
     model.eval()
     sets = [one for one in validation if one] if len(validation) > 1 else []
     apart = [replicas.accumulate(one, objective, plan.pack_tokens, backward=False).mean for one in sets]
-    learned = {name: whole(p.detach()) for name, p in model.named_parameters() if p.requires_grad}
+    learned = {}
+    for name, parameter in model.named_parameters():
+        value = whole(parameter.detach()) if parameter.requires_grad else None  # all put it together
+        if value is not None and processes.first:
+            learned[name] = value
     if processes.first:
         save_weights(learned, folder / "weights.safetensors")
         for place_of_checkpoint in folder.glob("step-*"):
@@ -231,7 +240,8 @@ def _replicas(
 
     One where layers are parted: they are put together once for all threads.
     """
-    sequences, there = [one.tokens for some in (examples, *validation) for one in some], machine_memory()
+    sequences = [one.tokens for some in (examples, *validation) for one in some]
+    there = machine_memory() // processes.here
     shard = plan.shard and processes.size > 1
     asked = 1 if shard else plan.replicas
     count = asked or min(torch.get_num_threads(), MOST)

@@ -135,15 +135,18 @@ class _Merged(torch.autograd.Function):
         total_R1 = shares_RV.sum(-1, keepdim=True)
         rest_R1 = shares_RV.scatter_(-1, ids_RK, 0.0).sum(-1, keepdim=True)
         beside_R1 = torch.zeros_like(rest_R1)
+        nothing_R1 = torch.zeros_like(rest_R1, dtype=torch.bool)
         if bool((rest_R1 < _FAINT).any()):  # in fp32 too little beside the likeliest: measured by itself
             outside_RV = scaled_RV.scatter(-1, ids_RK, float("-inf"))
             own_R1 = outside_RV.amax(-1, keepdim=True)
+            nothing_R1 = own_R1.isneginf()  # the K are all tokens there are
+            own_R1 = own_R1.masked_fill(nothing_R1, 0.0)
             beside_R1 = own_R1 - highest_R1
             shares_RV = (outside_RV - own_R1).exp_()
-            rest_R1 = shares_RV.sum(-1, keepdim=True)
+            rest_R1 = shares_RV.sum(-1, keepdim=True).masked_fill(nothing_R1, 1.0)
         log_total_R1 = total_R1.log()
         own_RK = scaled_RV.gather(-1, ids_RK) - highest_R1 - log_total_R1
-        tail_R1 = rest_R1.log() + beside_R1 - log_total_R1
+        tail_R1 = (rest_R1.log() + beside_R1 - log_total_R1).masked_fill(nothing_R1, LOG_NOTHING)
         ctx.save_for_backward(shares_RV, rest_R1, ids_RK, own_RK, tail_R1)
         return torch.cat([own_RK, tail_R1], dim=-1)
 

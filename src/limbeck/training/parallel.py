@@ -28,7 +28,7 @@ from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.head import clear
 from limbeck.training.on_policy import Score
-from limbeck.training.processes import ALONE, Processes, parted
+from limbeck.training.processes import ALONE, Processes, gone, parted
 from limbeck.training.step import Losses, accumulate
 
 __all__ = ["MOST", "Replicas", "shares_of"]
@@ -110,10 +110,12 @@ class Replicas:
 
         try:
             found = [lane.result() for lane in [self._lanes.submit(compute, at) for at in range(here)]]
+            if size > 1 and parted(model):
+                self._keep_pace(examples, shares, pack_tokens, backward)
+        except RuntimeError as error:  # a parted layer's own transfers
+            raise gone(error) if "gloo" in str(error) else error from None
         finally:
             torch.set_num_threads(self._threads)
-        if size > 1 and parted(model):
-            self._keep_pace(examples, shares, pack_tokens, backward)
         if backward:
             self._add_up()
             self._processes.add_up(_parameters(model, aligned))

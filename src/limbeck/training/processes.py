@@ -32,12 +32,14 @@ from torch.distributed.tensor import DTensor
 from limbeck.errors import InvalidInput, Stopped
 from limbeck.progress import StopSignal
 
-__all__ = ["ALONE", "Processes", "by_kind", "clip", "joined", "like", "local", "parted", "whole"]
+__all__ = ["ALONE", "Processes", "by_kind", "clip", "gone", "joined", "like", "local", "parted", "whole"]
 
 Given = TypeVar("Given")
 
 PAUSE = 0.2
 """Seconds after which one that waits to be told something looks again."""
+MEETING = timedelta(minutes=2)
+"""How long one waits for the others to be there; a launcher starts them together."""
 PATIENCE = timedelta(seconds=10)
 """How long the first waits at its end for the others to hear of it."""
 
@@ -45,9 +47,9 @@ PATIENCE = timedelta(seconds=10)
 class Processes:
     """Those that train together, as one of them sees it. By itself it sends nothing."""
 
-    def __init__(self, rank: int = 0, size: int = 1, words: Store | None = None) -> None:
-        """``words``: where the first says something to the others."""
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, words: Store | None = None, here: int = 1) -> None:
+        """``words``: where the first says something to the others. ``here``: how many are on this machine."""
+        self.rank, self.size, self.here = rank, size, here
         self._words = words
         self._said = 0
 
@@ -104,9 +106,9 @@ class Processes:
 
     def part(self, text: str) -> None:
         """Tell the others the last thing, and stay until they have heard it: what is said may lie in this process."""
-        self.say(text)
-        if self._words is not None:
-            with suppress(RuntimeError, dist.DistError):  # one that has died hears nothing
+        with suppress(RuntimeError, dist.DistError):  # one that has died hears nothing
+            self.say(text)
+            if self._words is not None:
                 self._words.wait([f"heard-{rank}" for rank in range(1, self.size)], PATIENCE)
 
     def heard(self) -> None:
@@ -143,7 +145,9 @@ def joined() -> Iterator[Processes]:
         yield ALONE
         return
     try:
-        words, rank, size = next(rendezvous("env://"))
+        if not 0 <= int(os.environ.get("RANK") or 0) < int(told):
+            raise ValueError(f"RANK is {os.environ['RANK']}")
+        words, rank, size = next(rendezvous("env://", timeout=MEETING))
     except (ValueError, RuntimeError) as error:
         raise InvalidInput(
             f"WORLD_SIZE is {told}, and the other processes are not found ({_brief(error)}); expected a launcher, for"
@@ -151,7 +155,8 @@ def joined() -> Iterator[Processes]:
         ) from None
     _together(lambda: dist.init_process_group("gloo", store=words, rank=rank, world_size=size))
     try:
-        yield Processes(rank, size, PrefixStore("limbeck", words))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        yield Processes(rank, size, PrefixStore("limbeck", words), here)
     finally:
         dist.destroy_process_group()
 
@@ -200,14 +205,16 @@ def clip(parameters: Sequence[torch.nn.Parameter], most: float) -> float:
     return float(norm)
 
 
+def gone(error: Exception) -> Stopped:
+    """What it means for the user that another process cannot be reached."""
+    return Stopped(f"another of the processes that train together has ended, or cannot be reached ({_brief(error)})")
+
+
 def _together(function: Callable[..., Given], *arguments: Any) -> Given:
     try:
         return function(*arguments)
     except (RuntimeError, dist.DistError) as error:
-        raise Stopped(
-            f"another of the processes that train together has ended, or cannot be reached ({_brief(error)}); start all"
-            " of them again, with --resume"
-        ) from None
+        raise gone(error) from None
 
 
 def _brief(error: Exception) -> str:

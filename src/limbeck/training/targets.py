@@ -58,6 +58,7 @@ class Candidates:
                 absent_CK = (ids_CK == NOBODY) | (teacher_CB[:, :-1] <= LOG_NOTHING)
                 missing_C = absent_CK.all(-1)
                 teacher_CB, ids_CK = _folded(teacher_CB, ids_CK, absent_CK)
+                teacher_CB = _among(teacher_CB, (~absent_CK).sum(-1, keepdim=True) >= logits_CV.shape[-1])
             student_CB = merged(logits_CV, ids_CK, objective.temperature, absent_CK)
             compared_C = _divergences(teacher_CB[:, : student_CB.shape[1]], student_CB, objective)  # no rest if K = V
             weight = sum(objective.divergences.values())
@@ -104,6 +105,14 @@ def _folded(teacher_CB: Tensor, ids_CK: Tensor, absent_CK: Tensor) -> tuple[Tens
     kept_CK = teacher_CB[:, :-1].masked_fill(absent_CK, LOG_NOTHING)
     first_C1 = ids_CK.gather(1, (~absent_CK).int().argmax(-1, keepdim=True)).clamp(min=0)
     return torch.cat([kept_CK, tail_C1], dim=1), torch.where(absent_CK, first_C1, ids_CK)
+
+
+def _among(teacher_CB: Tensor, all_C1: Tensor) -> Tensor:
+    """Where the candidates are all tokens that the student has, what the teacher says of these alone."""
+    if not all_C1.any():
+        return teacher_CB
+    own_CB = torch.cat([teacher_CB[:, :-1], torch.full_like(teacher_CB[:, -1:], LOG_NOTHING)], dim=1)
+    return torch.where(all_C1, own_CB - own_CB.logsumexp(-1, keepdim=True), teacher_CB)
 
 
 def _or_text(
