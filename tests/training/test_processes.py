@@ -112,7 +112,7 @@ def test_two_processes_train_as_one_does(model, tmp_path, shard, adapter):
             assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-3)
 
 
-@pytest.mark.parametrize("shard", [True])
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "parted"])
 def test_a_run_of_two_broken_off_ends_with_the_bits_of_an_unbroken_one(model, tmp_path, shard):
     plan = TWO.model_copy(update={"shard": shard, "keep": "best", "validate_every": 1, "freeze_embeddings": True})
     for name in ("whole", "broken"):

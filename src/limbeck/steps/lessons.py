@@ -203,26 +203,27 @@ def _learn(
     if adapter is not None:
         inputs["adapter"] = adapter.model_dump(mode="json")
 
+    def adapt() -> None:
+        if adapter is not None and not adapters.attached(student.model):
+            adapters.attach(student.model, adapter, recipe.training.seed)
+
     def make(folder: Path) -> None:
         plan, progress, stop = recipe.training, work.progress, work.stop
-        if processes.size > 1:
+        if processes.size > 1:  # each trains a copy, and adapts it
             losses = lead(student, lessons, validation, objective, recipe, folder, work, settings, processes)
-            if adapter is not None:
-                adapters.attach(student.model, adapter, plan.seed)
-            training.load_trained(student.model, folder)
         else:
-            if adapter is not None:
-                adapters.attach(student.model, adapter, plan.seed)
+            adapt()
             losses = training.train(
                 student.model, lessons, validation, objective, plan, folder, progress, stop, sampling, alignment
             )
         if adapter is not None and adapter.keep:
+            adapt()
+            training.load_trained(student.model, folder)
             adapters.save(student.model, str(student.source.path), folder / "adapter")
         write_json(folder / "losses.json", losses)
 
     folder = work.step("4-training", inputs, make)
-    if adapter is not None and not adapters.attached(student.model):
-        adapters.attach(student.model, adapter, recipe.training.seed)
+    adapt()
     training.load_trained(student.model, folder)
     if adapter is not None:
         adapters.merge(student.model)
