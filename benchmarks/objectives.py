@@ -6,12 +6,16 @@ FOLDER is a labelled set as `benchmarks/arms.py` reads it. The teacher is the de
 draws its own prompts, which the teacher answers once for all arms. The processor's seconds are those of a whole job
 whose answers are there, but for the first arm, which asks them.
 
+With ``--begun 3`` each seed's student first learns forward KL for so many epochs, and every arm goes on from there, as
+the papers of reverse KL and on-policy distillation begin: a student just cut gives the teacher's words none of its
+mass. What it was by then is the first row.
+
 Running it again goes on where it stopped; ``--only`` runs some of the arms, in several processes if wanted.
 """
 
 from __future__ import annotations
 
-from benchmarks.arms import LabelledSet, Recipe, compare, parser, table
+from benchmarks.arms import Arm, LabelledSet, Recipe, compare, parser, table
 from rich.console import Console
 
 from limbeck.cli.bars import watcher
@@ -31,22 +35,39 @@ OBJECTIVES: dict[str, Recipe] = {
 }
 
 
+AGAIN = 5e-4
+"""The peak rate of a student that has begun, a quarter of the first."""
+
+
 def main() -> None:
     options = parser(__doc__, labelled=2400, prompts=1200)
     options.add_argument("--only", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    options.add_argument("--begun", type=int, default=0, metavar="EPOCHS", help="of forward KL before the arms part")
     given = options.parse_args()
     data = LabelledSet.read(given)
     teacher = data.teacher(watcher(Console(stderr=True)))
 
-    def arm(name: str, seed: int) -> Recipe:
+    def begun(seed: int) -> Recipe:
         prompts = data.prompts(seed, given.prompts)
+        return data.distillation("begun", teacher, prompts, given.layers, given.begun, seed)
+
+    def arm(name: str, seed: int) -> Recipe:
         made = data.distillation(
-            f"objective {name}".replace(",", ""), teacher, prompts, given.layers, given.epochs, seed
+            f"objective {name}".replace(",", ""),
+            teacher,
+            data.prompts(seed, given.prompts),
+            given.layers,
+            given.epochs,
+            seed,
         )
         made["training"]["objective"] = OBJECTIVES[name]
+        if given.begun:
+            made["student"] = {"model": begun(seed)["name"]}
+            made["training"]["learning_rate"] = AGAIN
         return made
 
-    arms = {name: lambda seed, name=name: arm(name, seed) for name in given.only}
+    arms: dict[str, Arm] = {"as it began": begun} if given.begun else {}
+    arms |= {name: lambda seed, name=name: arm(name, seed) for name in given.only}
     found = compare(arms, given.seeds, given.home)
     print(table(found, "forward KL" if "forward KL" in found else next(iter(found))))
 

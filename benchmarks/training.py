@@ -9,9 +9,9 @@ the last row. Each contender is a process, so that its peak memory is its own; c
 over the repeats are printed. ``--shown`` puts so many worked examples into the system prompt that all share (fourteen
 make some 400 tokens).
 
-Below the table: how much of the machine's own matrix product (sgemm, measured in the same run) the products that our
-loop needs amount to, and what a whole job takes, the teacher's answers to the prompts included: ours writes them with
-its engine and captures meanwhile, the other with transformers.generate in batches as large; each does so once.
+Below the table: how much of the machine's own matrix product (sgemm, measured between the same steps) the products that
+our loop needs amount to, and what a whole job takes, the teacher's answers to the prompts included: ours writes them
+with its engine and captures meanwhile, the other with transformers.generate in batches as large; each does so once.
 
 - `dense`: every token's log-probability is stored, so the loss is TRL's but for rounding; both are held against the
   same run in float64, written out plainly.
@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def write_theirs(work: Path) -> dict:
     return {"seconds": time.perf_counter() - began}
 
 
-def sgemm(seconds: float = 3.0, size: int = 1024) -> float:
+def sgemm(seconds: float = 0.5, size: int = 1024) -> float:
     """The machine's own matrix product, in operations a second."""
     left, right = torch.randn(size, size), torch.randn(size, size)
     out = torch.empty(size, size)
@@ -166,13 +167,23 @@ def sgemm(seconds: float = 3.0, size: int = 1024) -> float:
 
 
 class Clock:
-    """Notes the time at every step; the first step, which pays for allocations, is not counted."""
+    """Notes the time at every step; the first step, which pays for allocations, is not counted.
 
-    def __init__(self) -> None:
+    ``between`` is measured after each step, in time that is not counted either: a machine's speed differs from one
+    minute to the next.
+    """
+
+    def __init__(self, between: Callable[[], float] | None = None) -> None:
         self.ticks: list[float] = []
+        self.between: list[float] = []
+        self._measure, self._apart = between, 0.0
 
     def tick(self) -> None:
-        self.ticks.append(time.perf_counter())
+        now = time.perf_counter()
+        self.ticks.append(now - self._apart)
+        if self._measure is not None:
+            self.between.append(self._measure())
+            self._apart += time.perf_counter() - now
 
     def seconds(self) -> float:
         return self.ticks[-1] - self.ticks[1]
@@ -206,7 +217,7 @@ def ours(work: Path, k: int, text_alone: bool = False) -> dict:
 
     order = [i for batch in batches_of_epoch(len(examples), BATCH, 0, SEED) for i in batch]
     unshuffled = [example for _, example in sorted(zip(order, examples, strict=True), key=lambda pair: pair[0])]
-    clock = Clock()
+    clock = Clock(sgemm)
 
     class Ticking(Silent):
         def task(self, *given, **named):
@@ -245,7 +256,7 @@ def ours(work: Path, k: int, text_alone: bool = False) -> dict:
         with FlopCounterMode(display=False) as counter:
             accumulate(student.model, batch, objective, plan.pack_tokens)
         needed += counter.get_total_flops()
-    return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "sgemm": sgemm()}
+    return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "sgemm": statistics.mean(clock.between)}
 
 
 def ticking(clock: Clock):
