@@ -27,3 +27,12 @@ def test_what_is_no_whole_number_is_refused(monkeypatch, variable, given):
     monkeypatch.setenv(f"LIMBECK_{variable}", given)
     with pytest.raises(InvalidInput, match=f'LIMBECK_{variable} is "{given}"; expected a whole number from 1'):
         Settings.read()
+
+
+def test_a_device_is_named_as_torch_names_it(monkeypatch, tmp_path):
+    assert Settings.read(tmp_path).device == "cpu"
+    monkeypatch.setenv("LIMBECK_DEVICE", "cuda:1")
+    assert Settings.read(tmp_path).device == "cuda:1"
+    monkeypatch.setenv("LIMBECK_DEVICE", "cuda, the second")
+    with pytest.raises(InvalidInput, match='LIMBECK_DEVICE is "cuda, the second"; expected cpu, cuda, cuda:1, mps'):
+        Settings.read(tmp_path)

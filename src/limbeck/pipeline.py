@@ -63,7 +63,7 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
 def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, processes: Processes) -> CustomModel:
     asked = recipe
     recipe.check_kind()
-    check_together(recipe, processes)
+    check_together(recipe, processes, settings)
     check_job(recipe, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
     for name in recipe.models:

@@ -4,6 +4,7 @@
 |---|---|---|
 | `LIMBECK_HOME` | jobs, models, stored answers, converted weights | `~/.limbeck` |
 | `LIMBECK_THREADS` | threads for matrix products | all cores, or a share of them |
+| `LIMBECK_DEVICE` | where models learn and answer, as torch names it: `cpu`, `cuda`, `cuda:1`, `mps` | `cpu` |
 | `LIMBECK_REGION` | the region in the service's resource names | `us-east-1` |
 | `LIMBECK_ACCOUNT` | the 12-digit account in the service's resource names | `000000000000` |
 | `LIMBECK_DATABASE` | where the service keeps its rows: `sqlite:////path` or `postgresql://…` | a file in the home |
@@ -45,6 +46,8 @@ class Settings:
 
     home: Path
     threads: int
+    device: str = "cpu"
+    """Where models learn and answer, as torch names it."""
     region: str = "us-east-1"
     account: str = "000000000000"
     s3: S3Endpoint | None = None
@@ -72,9 +75,13 @@ class Settings:
         account = os.environ.get("LIMBECK_ACCOUNT") or cls.account
         if not re.fullmatch(r"[0-9]{12}", account):
             raise InvalidInput(f'LIMBECK_ACCOUNT is "{account}"; expected 12 digits')
+        device = os.environ.get("LIMBECK_DEVICE") or cls.device
+        if not re.fullmatch(r"[a-z]+(:[0-9]{1,3})?", device):
+            raise InvalidInput(f'LIMBECK_DEVICE is "{device}"; expected cpu, cuda, cuda:1, mps')
         return cls(
             home=found.expanduser().resolve(),
             threads=_whole("LIMBECK_THREADS", max(1, (os.cpu_count() or 1) // _whole("LOCAL_WORLD_SIZE", 1))),
+            device=device,
             region=region,
             account=account,
             s3=_s3_endpoint(),

@@ -77,7 +77,7 @@ def test_an_architecture_that_cannot_share_answers_all_the_same(engine, tiny, mo
 
 def test_a_model_that_keeps_another_kind_of_state_is_found_out(tiny):
     class Forgetful(torch.nn.Module):
-        config = tiny.model.config
+        config, device = tiny.model.config, tiny.model.device
 
         def get_decoder(self):
             return lambda **given: tiny.model.get_decoder()(**{**given, "position_ids": None})

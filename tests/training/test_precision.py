@@ -34,7 +34,7 @@ def test_replicas_compute_in_it_too(tiny, monkeypatch):
 
 
 def test_a_run_in_it_learns_and_is_repeated_to_the_bit(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "has_bf16", lambda _: True)
     first, second, plain = (student(tiny) for _ in range(3))
     told = [run(one, tmp_path / str(at), BF16) for at, one in enumerate((first, second))]
     run(plain, tmp_path / "plain", PLAN)
@@ -48,11 +48,11 @@ def test_a_run_in_it_learns_and_is_repeated_to_the_bit(tiny, tmp_path, monkeypat
     ("there", "asked", "rounds"), [(True, "auto", True), (False, "auto", False), (True, "fp32", False)]
 )
 def test_it_is_taken_where_the_processor_has_it(monkeypatch, there, asked, rounds):
-    monkeypatch.setattr(precision, "has_bf16", lambda: there)
-    assert precision.rounds(PLAN.model_copy(update={"precision": asked})) is rounds
+    monkeypatch.setattr(precision, "has_bf16", lambda _: there)
+    assert precision.rounds(PLAN.model_copy(update={"precision": asked}), torch.device("cpu")) is rounds
 
 
 def test_asked_for_without_it_it_is_refused(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16", lambda _: False)
     with pytest.raises(InvalidInput, match=r"training\.precision: bf16, and this processor .* Use auto, or fp32"):
         run(student(tiny), tmp_path / "a", BF16)

@@ -208,13 +208,13 @@ def test_two_processes_do_a_job_and_the_first_tells_of_it(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["on_policy", "hidden"])
-def test_what_only_one_process_can_do_is_refused(key):
+def test_what_only_one_process_can_do_is_refused(key, settings):
     job = {"kind": "distillation", "name": "a", "source": {"prompts": "p.jsonl"}, "teacher": {"model": "m"}}
     objective = {"reverse_kl": 1, key: {"share": 0.5} if key == "on_policy" else {"weight": 1}}
     recipe = Recipe.build({**job, "student": {"shrink": {"layers": 2}}, "training": {"objective": objective}})
-    together.check(recipe, ALONE)
+    together.check(recipe, ALONE, settings)
     with pytest.raises(InvalidInput, match=rf"training\.objective\.{key}: its teacher works beside the student"):
-        together.check(recipe, Processes(0, 2))
+        together.check(recipe, Processes(0, 2), settings)
 
 
 def test_processes_that_are_not_there_are_told(monkeypatch):

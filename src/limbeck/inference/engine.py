@@ -81,7 +81,7 @@ class Engine:
         answers: list[Answer | None] = [None] * len(sequences)
         with torch.inference_mode():
             for chosen in packs_of(sequences, pack_tokens):
-                packed = pack([sequences[i] for i in chosen])
+                packed = pack([sequences[i] for i in chosen]).on(self.model.device)
                 logits_RV = response_logits(self.model, response_hidden(self.model, packed))
                 start = 0
                 for i in chosen:
@@ -104,7 +104,7 @@ class Engine:
         What is kept is the hidden states: the whole vocabulary's logits are computed for each slice.
         """
         with torch.no_grad():  # not inference mode: a loss is computed with these
-            hidden_RD = response_hidden(self.model, pack(sequences))
+            hidden_RD = response_hidden(self.model, pack(sequences).on(self.model.device))
 
         def logits(chunk: slice) -> Tensor:
             with torch.no_grad():
@@ -148,10 +148,10 @@ class Engine:
         longest = max(map(len, prompts)) - shared
         starts = [longest - (len(prompt) - shared) for prompt in prompts]
         if not self._shares_well:
-            return PlainMemory(starts, longest, self.model.config)
+            return PlainMemory(starts, longest, self.model)
         if self._prefix[0] != prefix:
             self._prefix = (prefix, read_prefix(self.model, prefix) if prefix else ())
-        return Memory(starts, longest, longest + room, self._prefix[1])
+        return Memory(starts, longest, longest + room, self.model.device, self._prefix[1])
 
     def _check_room(self, length: int) -> None:
         if length >= self.loaded.context_tokens:
@@ -195,16 +195,19 @@ def soft_labels_of(logits_TV: Tensor, k: int, temperature: float = 1.0) -> SoftL
         log_rest_T1 = rest_T1.log()
     log_total_T1 = (top_T1 + rest_T1).log()
     top_TK = top_TK - highest_T1 - log_total_T1
-    return SoftLabels(ids_TK.to(torch.int32).numpy(), top_TK.numpy(), (log_rest_T1 - log_total_T1)[:, 0].numpy())
+    tail_T = (log_rest_T1 - log_total_T1)[:, 0]
+    return SoftLabels(ids_TK.to(torch.int32).cpu().numpy(), top_TK.cpu().numpy(), tail_T.cpu().numpy())
 
 
 def drawn_labels_of(logits_TV: Tensor, draws: int, temperature: float, generator: torch.Generator) -> SoftLabels:
     """Tokens drawn from each row's softened distribution, with repetition, each standing for its share of the draws.
 
+    They are drawn by the processor, wherever the logits are: the same seed draws the same.
+
     Random sampling distillation (arXiv:2503.16870) with the distribution itself as the proposal, for which all
     importance weights are equal. The expected distribution is the teacher's own, which that of its top k is not.
     """
-    probabilities_TV = (logits_TV.double() / temperature).softmax(-1)
+    probabilities_TV = (logits_TV.cpu().double() / temperature).softmax(-1)
     ids_TN = torch.multinomial(probabilities_TV, draws, replacement=True, generator=generator).sort(-1).values
     share_TN = np.full(tuple(ids_TN.shape), -math.log(draws), np.float32)
     return SoftLabels(ids_TN.to(torch.int32).numpy(), share_TN, np.full(len(ids_TN), -np.inf, np.float32))
@@ -250,22 +253,22 @@ class _Run:
         for row, prompt in enumerate(prompts):
             own = prompt[len(prompt) - (self.memory.longest - self.memory.starts[row]) :]
             ids_BL[row, self.memory.starts[row] :] = torch.tensor(own)
-        self.logits_BV = self.memory.forward(engine.model, ids_BL)
+        self.logits_BV = self.memory.forward(engine.model, ids_BL.to(engine.model.device))
 
     def step(self) -> bool:
         """Choose one token for every running row; False when none runs any more."""
         chosen = self._choose()
-        for place, row in enumerate(self.alive):
+        for row, token in zip(self.alive, chosen.tolist(), strict=True):
             state = self.rows[row]
             if state.done:
                 continue
-            state.tokens.append(int(chosen[place]))
-            state.done = int(chosen[place]) in self.engine.renderer.stop_ids or len(state.tokens) >= state.room
+            state.tokens.append(token)
+            state.done = token in self.engine.renderer.stop_ids or len(state.tokens) >= state.room
         running = [place for place, row in enumerate(self.alive) if not self.rows[row].done]
         if not running:
             return False
         if len(running) <= COMPACT_BELOW * len(self.alive):
-            keep = torch.tensor(running)
+            keep = torch.tensor(running, device=chosen.device)
             self.memory.select(keep)
             chosen = chosen[keep]
             self.alive = [self.alive[place] for place in running]
@@ -320,7 +323,7 @@ def _seeded(seed: int, key: str) -> torch.Generator:
 
 def _sample(logits_V: Tensor, settings: GenerationSettings, generator: torch.Generator) -> Tensor:
     """Draw one token: temperature, then the smallest set of tokens that holds ``top_p`` of the mass."""
-    probabilities_V = (logits_V.double() / settings.temperature).softmax(-1)
+    probabilities_V = (logits_V.cpu().double() / settings.temperature).softmax(-1)
     if settings.top_p < 1.0:
         sorted_V, order_V = probabilities_V.sort(descending=True)
         outside_V = sorted_V.cumsum(0) - sorted_V >= settings.top_p

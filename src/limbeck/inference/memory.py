@@ -38,13 +38,15 @@ Prefix = Sequence[tuple[Tensor, Tensor]]
 class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
     """What transformers calls a cache, and the attention over it."""
 
-    def __init__(self, starts: Sequence[int], longest: int, room: int, prefix: Prefix = ()) -> None:
+    def __init__(
+        self, starts: Sequence[int], longest: int, room: int, device: torch.device, prefix: Prefix = ()
+    ) -> None:
         """Rows whose own prompts fill ``longest`` columns from ``starts`` on; ``room`` columns in all."""
         self.layers: list[Any] = []  # none of transformers' own
         self._prefix = prefix
         self._shared = prefix[0][0].shape[1] if prefix else 0
         self.starts, self.longest = starts, longest
-        self._start_B = torch.tensor(starts)
+        self._start_B = torch.tensor(starts, device=device)
         self._room, self._filled = room, 0
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
@@ -64,15 +66,15 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         """Hidden states, (rows, D), after the last of the new tokens of some rows."""
         self._rows = rows
         self._biases.clear()
-        columns_L = torch.arange(self._filled, self._filled + ids_BL.shape[1])
+        columns_L = torch.arange(self._filled, self._filled + ids_BL.shape[1], device=ids_BL.device)
         positions_BL = (self._shared + columns_L[None] - self._start_B[rows, None]).clamp(min=0)
         decoder, new = model.get_decoder(), ids_BL.shape[1]
-        with only_read(decoder, torch.tensor([new - 1]), new):
+        with only_read(decoder, columns_L[-1:] - self._filled, new):
             hidden_BLD = decoder(
                 input_ids=ids_BL[rows],
                 position_ids=positions_BL,
                 # A 4-dimensional mask tells transformers that masking is our affair.
-                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_BL.device),
                 past_key_values=self,
                 use_cache=True,
                 layout=self,
@@ -129,14 +131,14 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
         """0 where a new position may look and `NOTHING` where not, (B, 1, L, P + M)."""
         if window not in self._biases:
             start_B = self._start_B[self._rows]
-            column_L1 = torch.arange(self._filled, self._filled + new)[:, None]
-            own_M = torch.arange(self._filled + new)
+            own_M = torch.arange(self._filled + new, device=start_B.device)
+            column_L1 = own_M[self._filled :, None]
             seen_BLM = (own_M[None, None] >= start_B[:, None, None]) & (own_M <= column_L1)[None]
-            seen_BLP = torch.ones(1, new, self._shared, dtype=torch.bool).expand(len(start_B), -1, -1)
+            seen_BLP = seen_BLM.new_ones(1, new, self._shared).expand(len(start_B), -1, -1)
             if window is not None:
                 seen_BLM = seen_BLM & (own_M > column_L1 - window)[None]
                 place_BL1 = (self._shared + column_L1)[None] - start_B[:, None, None]
-                seen_BLP = torch.arange(self._shared)[None, None] > place_BL1 - window
+                seen_BLP = torch.arange(self._shared, device=start_B.device)[None, None] > place_BL1 - window
             seen = torch.cat([seen_BLP, seen_BLM], dim=2)
             self._biases[window] = torch.where(seen, 0.0, NOTHING)[:, None]
         return self._biases[window]
@@ -191,15 +193,15 @@ class Memory(Cache):  # type: ignore[misc]  # transformers is untyped here
 class PlainMemory:
     """The same for an architecture whose attention is not ours to compute: transformers' own cache, nothing shared."""
 
-    def __init__(self, starts: Sequence[int], longest: int, config: Any) -> None:
+    def __init__(self, starts: Sequence[int], longest: int, model: Any) -> None:
         self.starts, self.longest = starts, longest
-        self._start_B = torch.tensor(starts)
-        self._cache = DynamicCache(config=config)
+        self._start_B = torch.tensor(starts, device=model.device)
+        self._cache = DynamicCache(config=model.config)
         self._filled = 0
 
     def forward(self, model: Any, ids_BL: Tensor) -> Tensor:
         """See `Memory.forward`."""
-        columns = torch.arange(self._filled + ids_BL.shape[1])
+        columns = torch.arange(self._filled + ids_BL.shape[1], device=ids_BL.device)
         mask_BM = (columns[None] >= self._start_B[:, None]).long()
         positions_BL = (columns[None, self._filled :] - self._start_B[:, None]).clamp(min=0)
         self._filled += ids_BL.shape[1]
@@ -221,8 +223,8 @@ class PlainMemory:
 
 def read_prefix(model: Any, prefix: Sequence[int]) -> Prefix:
     """Keys and values after reading ``prefix``."""
-    memory = Memory([0], len(prefix), len(prefix))
-    memory.forward(model, torch.tensor([list(prefix)]))
+    memory = Memory([0], len(prefix), len(prefix), model.device)
+    memory.forward(model, torch.tensor([list(prefix)], device=model.device))
     return memory.as_prefix()
 
 
@@ -232,13 +234,14 @@ def shares_well(model: Any) -> bool:
 
     An architecture that keeps another kind of state, or takes its attention from elsewhere, is found out here.
     """
-    ids = torch.arange(3, 15) % model.config.get_text_config().vocab_size
+    ids = torch.arange(3, 15, device=model.device) % model.config.get_text_config().vocab_size
     prompts = [ids[:9].tolist(), [*ids[:4].tolist(), *ids[9:12].tolist()]]
     try:
-        memory = Memory([0, 2], 5, 6, read_prefix(model, prompts[0][:4]))
-        memory.forward(model, torch.tensor([prompts[0][4:], [0, 0, *prompts[1][4:]]]))
+        memory = Memory([0, 2], 5, 6, model.device, read_prefix(model, prompts[0][:4]))
+        memory.forward(model, torch.tensor([prompts[0][4:], [0, 0, *prompts[1][4:]]], device=model.device))
         ours = memory.forward(model, ids[:1].expand(2, 1))
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return False
-    plain = torch.stack([model(torch.tensor([[*prompt, int(ids[0])]])).logits[0, -1] for prompt in prompts])
+    whole = (torch.tensor([[*prompt, int(ids[0])]], device=model.device) for prompt in prompts)
+    plain = torch.stack([model(one).logits[0, -1] for one in whole])
     return bool((ours - plain).abs().max() < 1e-2 * plain.abs().max().clamp(min=1.0))

@@ -61,7 +61,7 @@ def save(model: Any, base: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
-        {f"base_model.model.{name}": value.detach().contiguous() for name, value in weights.items()},
+        {f"base_model.model.{name}": value.detach().cpu().contiguous() for name, value in weights.items()},
         folder / "adapter_model.safetensors",
     )
     config = model.peft_config["default"]

@@ -14,6 +14,7 @@ Works with any transformers decoder that takes its attention from the attention 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -65,7 +66,8 @@ def _attention(
     softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
     if isinstance(layout, Pack):
         # Where linear layers compute in bf16, what attention weighs and sums up is fp32 all the same.
-        with torch.autocast("cpu", enabled=False):
+        rounded = torch.bfloat16 in (query.dtype, key.dtype, value.dtype)
+        with torch.autocast(query.device.type, enabled=False) if rounded else nullcontext():
             wide = (x.float() if x.dtype == torch.bfloat16 else x for x in (query, key, value))
             query_NHd, key_NKd, value_NKd = (x.transpose(1, 2)[0] for x in wide)
             return _attend(query_NHd, key_NKd, value_NKd, layout, scaling, softcap, window)[None], None
@@ -147,7 +149,7 @@ class _Products(torch.autograd.Function):
     ) -> Tensor:
         kept, segments, repeats, length, _ = query_KBrLd.shape
         query, key, value = (x.flatten(0, 1) for x in (query_KBrLd.flatten(2, 3), key_KBLd, value_KBLd))
-        own = torch.baddbmm(_later(repeats, length, query.dtype), query, key.mT, alpha=scale)
+        own = torch.baddbmm(_later(repeats, length, query.dtype, query.device), query, key.mT, alpha=scale)
         highest = own.amax(-1, keepdim=True)
         if prefix:
             key_KPd, value_KPd = prefix
@@ -185,9 +187,9 @@ class _Products(torch.autograd.Function):
 
 
 @lru_cache(maxsize=256)
-def _later(repeats: int, length: int, dtype: torch.dtype) -> Tensor:
+def _later(repeats: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What is added to a segment's own scores, (r L, L): nothing up to the present, -inf beyond it."""
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1).repeat(repeats, 1)
+    return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1).repeat(repeats, 1)
 
 
 def _spread(
@@ -201,7 +203,7 @@ def _spread(
             torch.cat([shared.expand(segments, *shared.shape), own], dim=2)
             for shared, own in zip(prefix, (key, value), strict=True)
         )
-        mask = _seen(prefix[0].shape[1], length)
+        mask = _seen(prefix[0].shape[1], length, query_KBrLd.device)
     key, value = _repeated(repeats, key, value)
     query = query_KBrLd.transpose(0, 1).flatten(1, 2)
     if softcap is not None:
@@ -212,10 +214,10 @@ def _spread(
 
 
 @lru_cache(maxsize=256)
-def _seen(prefix: int, length: int) -> Tensor:
+def _seen(prefix: int, length: int, device: torch.device) -> Tensor:
     """What a segment may see, (L, P + L): the whole prefix, and itself up to the present."""
-    own = torch.ones(length, length, dtype=torch.bool).tril()
-    return torch.cat([torch.ones(length, prefix, dtype=torch.bool), own], dim=1)
+    seen = torch.ones(length, prefix + length, dtype=torch.bool, device=device)
+    return seen.tril(prefix)
 
 
 def _repeated(repeats: int, *heads: Tensor) -> Iterator[Tensor]:
@@ -230,9 +232,9 @@ def _capped(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / softcap))
     if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(scores.shape[-1] - scores.shape[-2])
-    bias = mask if mask.dtype.is_floating_point else torch.zeros(mask.shape).masked_fill_(~mask, float("-inf"))
-    return (scores + bias).softmax(-1) @ value
+        mask = torch.ones_like(scores[0, 0], dtype=torch.bool).tril(scores.shape[-1] - scores.shape[-2])
+    scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ value
 
 
 class _Rows:
@@ -240,7 +242,7 @@ class _Rows:
 
     def __init__(self, blocks: Sequence[Tensor], heads: int, kept: int) -> None:
         """``blocks``: which tokens, (B, L) each, -1 beyond a segment's end. ``kept``: K."""
-        head_K1r1 = torch.arange(heads).view(kept, 1, -1, 1)
+        head_K1r1 = torch.arange(heads, device=blocks[0].device).view(kept, 1, -1, 1)
         rows = [block_BL[None, :, None] * heads + head_K1r1 for block_BL in blocks]
         self._shapes = [row_KBrL.shape for row_KBrL in rows]
         found = torch.cat([row_KBrL.flatten() for row_KBrL in rows])
@@ -279,7 +281,7 @@ def _arrangement(layout: Pack, heads: int, kept: int) -> _Arrangement:
             prefix = None
             if group.stop > group.start:
                 prefix = len(blocks)
-                blocks.append(torch.arange(group.start, group.stop)[None])
+                blocks.append(torch.arange(group.start, group.stop, device=layout.ids_1N.device)[None])
                 prefixes.append(None)
             blocks += [block.rows_BL for block in group.blocks]
             prefixes += [prefix] * len(group.blocks)

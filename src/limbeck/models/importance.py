@@ -36,14 +36,14 @@ def measure(model: Any, sample: Sequence[Sequence[int]]) -> Importance:
     """The importance of ``model``'s parts on ``sample``, texts as token ids."""
     config, blocks = model.config, model.get_decoder().layers
     found = Importance(
-        torch.zeros(len(blocks), dtype=torch.float64),
-        torch.zeros(len(blocks), config.intermediate_size, dtype=torch.float64),
-        torch.zeros(len(blocks), config.num_attention_heads, dtype=torch.float64),
+        torch.zeros(len(blocks), dtype=torch.float64, device=model.device),
+        torch.zeros(len(blocks), config.intermediate_size, dtype=torch.float64, device=model.device),
+        torch.zeros(len(blocks), config.num_attention_heads, dtype=torch.float64, device=model.device),
     )
     model.eval()
-    with _watching(blocks, found), torch.inference_mode():
+    with _watching(blocks, found), torch.no_grad():
         for ids in sample:
-            model.get_decoder()(input_ids=torch.tensor([list(ids)]), use_cache=False)
+            model.get_decoder()(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
     return found
 
 

@@ -31,6 +31,7 @@ from limbeck.models.attention import ATTENTION
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
+from limbeck.models.device import device_called, moved
 from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import read_gguf, read_gguf_tensors
@@ -70,6 +71,7 @@ class LoadedModel:
 def load(name: str, settings: Settings) -> LoadedModel:
     """Load the model called ``name`` (see `catalog.find`) in fp32. Raises `UnknownModel` or `DamagedArtifact`."""
     torch.set_num_threads(settings.threads)
+    device = device_called(settings.device)
     source = find(name, settings)
     folder = folder_of(source, settings)
     try:
@@ -90,7 +92,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
     model.get_input_embeddings().padding_idx = None
     return LoadedModel(
         source.id,
-        model.eval(),
+        moved(model.eval(), device),
         Renderer(tokenizer, _stop_ids(model)),
         source,
         source.fingerprint or fingerprint(folder),
@@ -108,10 +110,20 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     # The name of our attention function must not reach config.json: plain transformers does not know it.
     model.config._attn_implementation = "sdpa"
     try:
-        model.save_pretrained(folder)
+        _here(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     finally:
         model.config._attn_implementation = implementation
+
+
+def _here(model: Any) -> Any:
+    """``model``, or a copy of it on the processor."""
+    if model.device.type == "cpu":
+        return model
+    copied = AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)
+    copied.load_state_dict(model.state_dict())
+    copied.generation_config = model.generation_config
+    return copied
 
 
 def fingerprint(folder: Path) -> str:
@@ -188,10 +200,10 @@ def _convert_by_transformers(source: ModelSource, folder: Path) -> None:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file by name."""
+    """Tensors of a safetensors file by name, on the processor."""
     return load_file(path)
 
 
 def save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Write tensors as safetensors."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)

@@ -14,7 +14,7 @@ one-by-one computation; `tests/models/test_packing.py` shows that losses and gra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -106,6 +106,18 @@ class Pack:
     def tokens(self) -> int:
         """How many tokens are computed."""
         return int(self.ids_1N.shape[1])
+
+    def on(self, device: torch.device) -> Pack:
+        """The same, to be computed on ``device``."""
+        if self.ids_1N.device == device:
+            return self
+        groups = (
+            replace(group, blocks=tuple(_Block(block.rows_BL.to(device)) for block in group.blocks))
+            for group in self.groups
+        )
+        tensors = (self.ids_1N, self.positions_1N, self.response_R, self.targets_R)
+        ids, positions, response, targets = (one.to(device) for one in tensors)
+        return Pack(ids, positions, tuple(groups), response, targets)
 
 
 def pack(sequences: Sequence[Tokens], share: bool = True) -> Pack:
@@ -206,7 +218,7 @@ def _hold(held: dict[int, Tensor], layer: int, module: Any, given: Any, output: 
 
 def _body(decoder: Any, pack: Pack) -> Tensor:
     # A 4-dimensional mask tells transformers that masking is our affair; the attention function ignores it.
-    ours = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    ours = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=pack.ids_1N.device)
     with only_read(decoder, pack.response_R, pack.tokens):
         hidden_1ND = decoder(
             input_ids=pack.ids_1N,

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from limbeck.errors import InvalidRecipe, NotYet
+from limbeck.models.device import moved
 from limbeck.models.importance import measure
 from limbeck.recipe import Shrink
 
@@ -113,7 +114,7 @@ def cut(model: Any, kept: Cut) -> Any:
     student = AutoModelForCausalLM.from_config(
         config, dtype=model.dtype, attn_implementation=config._attn_implementation
     )
-    student.load_state_dict(weights)
+    moved(student, model.device).load_state_dict(weights)
     student.get_input_embeddings().padding_idx = model.get_input_embeddings().padding_idx
     student.generation_config = copy.deepcopy(model.generation_config)
     return student.eval()
@@ -126,11 +127,12 @@ def _narrowed(tensor: Tensor, name: str, kept: Cut, place: int, width: int, shar
     if columns and name.endswith(".bias"):
         return tensor
     if kept.neurons is not None and module in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
-        return tensor.index_select(1 if columns else 0, torch.tensor(kept.neurons[place]))
+        return tensor.index_select(1 if columns else 0, torch.tensor(kept.neurons[place], device=tensor.device))
     if kept.groups is not None and module in ATTENTION_PROJECTIONS:
         of_group = width * (sharing if module in ("self_attn.q_proj", "self_attn.o_proj") else 1)
         parts = [range(group * of_group, (group + 1) * of_group) for group in kept.groups[place]]
-        return tensor.index_select(1 if columns else 0, torch.tensor([at for part in parts for at in part]))
+        rows = torch.tensor([at for part in parts for at in part], device=tensor.device)
+        return tensor.index_select(1 if columns else 0, rows)
     return tensor
 
 

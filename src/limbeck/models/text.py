@@ -41,7 +41,7 @@ def negative_log_likelihoods(model: LoadedModel, sequences: Sequence[Tokens], pa
     sums = [0.0] * len(sequences)
     with torch.inference_mode():
         for chosen in packs_of(sequences, pack_tokens):
-            packed = pack([sequences[at] for at in chosen])
+            packed = pack([sequences[at] for at in chosen]).on(model.model.device)
             hidden_RD = response_hidden(model.model, packed)
             losses_R = torch.cat(
                 [

@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import NotYet
 from limbeck.models.chat import Renderer
+from limbeck.models.device import moved
 from limbeck.models.loading import LoadedModel
 from limbeck.models.students import scaled_prices
 from limbeck.models.token_bytes import byte_letters
@@ -144,8 +145,8 @@ def _with_rows(model: Any, kept: Sequence[int], place: Mapping[int, int]) -> Any
     head = model.get_output_embeddings()
     with_rows = {id(model.get_input_embeddings().weight), id(head.weight), id(getattr(head, "bias", None))}
     of_words = {name for name, one in model.named_parameters(remove_duplicate=False) if id(one) in with_rows}
-    rows = torch.tensor(list(kept))
-    smaller.load_state_dict(
+    rows = torch.tensor(list(kept), device=model.device)
+    moved(smaller, model.device).load_state_dict(
         {name: one.index_select(0, rows) if name in of_words else one for name, one in model.state_dict().items()}
     )
     smaller.get_input_embeddings().padding_idx = None

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def main() -> None:
     """Load the model, tell the port, serve until the parent ends it."""
     settings, ready = begin()
     try:
-        engine = Engine(load(settings["model"], Settings(Path(settings["home"]), settings["threads"])))
+        machine = replace(Settings.read(Path(settings["home"])), threads=settings["threads"])
+        engine = Engine(load(settings["model"], machine))
     except LimbeckError as error:
         sys.exit(str(error))
     listener = socket.create_server(("127.0.0.1", 0))

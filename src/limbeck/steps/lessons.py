@@ -199,6 +199,8 @@ def _learn(
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "threads": torch.get_num_threads(),
     }
+    if settings.device != "cpu":
+        inputs["device"] = settings.device
     adapter = recipe.student.adapter
     if adapter is not None:
         inputs["adapter"] = adapter.model_dump(mode="json")

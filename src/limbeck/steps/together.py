@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from limbeck import registry, training
-from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
+from limbeck.errors import Conflict, DamagedArtifact, InvalidInput, NotYet
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel, load, save
 from limbeck.models.packing import Tokens
@@ -35,10 +35,12 @@ PLACE = ".together"
 ENDED, FAILED = "ended", "failed"
 
 
-def check(recipe: Recipe, processes: training.Processes) -> None:
+def check(recipe: Recipe, processes: training.Processes, settings: Settings) -> None:
     """Refuse what only one process can do, before anybody is asked anything."""
     if processes.size == 1:
         return
+    if settings.device != "cpu":
+        raise NotYet(f"LIMBECK_DEVICE is {settings.device}; several processes train together on processors alone yet")
     for key, asked in (("on_policy", recipe.objective.on_policy), ("hidden", recipe.objective.hidden)):
         if asked is not None:
             raise InvalidInput(

@@ -96,7 +96,7 @@ class Alignment:
 
     def head(self, student: Any) -> Aligned:
         """The distance for ``student``, a model. Raises `InvalidInput`, see `layers_paired`."""
-        return Aligned(self.plan, student.config, self.teacher.config, self.seed)
+        return Aligned(self.plan, student.config, self.teacher.config, self.seed).to(student.device)
 
     def read(
         self,
@@ -115,9 +115,10 @@ class Alignment:
             for chosen in packs_of(self.read_as, pack_tokens):
                 if stop.is_set():
                     raise Stopped("stopped while the teacher read; it will read again")
+                packed = pack([self.read_as[i] for i in chosen]).on(self.teacher.device)
                 with torch.no_grad():
-                    *found, _ = response_states(self.teacher, pack([self.read_as[i] for i in chosen]), layers)
-                found_RLD, at = torch.stack(found, dim=1).numpy(), 0
+                    *found, _ = response_states(self.teacher, packed, layers)
+                found_RLD, at = torch.stack(found, dim=1).cpu().numpy(), 0
                 for i in chosen:
                     count = ends[i + 1] - ends[i]
                     states_RLD[ends[i] : ends[i + 1]] = found_RLD[at : at + count]

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from limbeck.errors import InvalidInput, NotYet, Stopped
+from limbeck.models.device import memory_of
 from limbeck.models.loading import load_weights, save_weights
-from limbeck.models.packing import pack, response_hidden, response_logits
+from limbeck.models.packing import Tokens, pack, response_hidden, response_logits
 from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
-from limbeck.settings import machine_memory
 from limbeck.training import checkpoints, head, memory
 from limbeck.training.alignment import STATES, Alignment
 from limbeck.training.batches import batches_of_epoch
@@ -77,7 +77,7 @@ def train(
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
-    bf16 = bool(processes.least(rounds(plan)))
+    bf16 = bool(processes.least(rounds(plan, model.device)))
     count = _replicas(model, examples, validation, plan, progress, processes)
     _check_packing(model, examples)
     head.learn_in_place(model)
@@ -238,12 +238,12 @@ def _replicas(
 ) -> int:
     """As many as are asked for, or, where nothing is said, as there are threads and memory for in each process.
 
-    One where layers are parted: they are put together once for all threads.
+    One where layers are parted (they are put together once for all threads), and on a card.
     """
     sequences = [one.tokens for some in (examples, *validation) for one in some]
-    there = machine_memory() // processes.here
+    there = memory_of(model.device) // processes.here
     shard = plan.shard and processes.size > 1
-    asked = 1 if shard else plan.replicas
+    asked = 1 if shard or model.device.type != "cpu" else plan.replicas
     count = asked or min(torch.get_num_threads(), MOST)
     while True:
         needs = memory.forecast(model, sequences, plan.batch_size, plan.pack_tokens, count, processes.size, shard)
@@ -260,14 +260,20 @@ def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
     some = [example.tokens for example in examples[:2]]
     model.eval()
     with torch.inference_mode():
-        packed = response_logits(model, response_hidden(model, pack(some)))
-        plain = torch.cat([model(input_ids=torch.tensor([t.inputs])).logits[0, t.predictors] for t in some])
+        packed = response_logits(model, response_hidden(model, pack(some).on(model.device)))
+        plain = torch.cat([_alone(model, tokens) for tokens in some])
     difference = float((packed - plain).abs().max())
     if not difference < 1e-2 * max(1.0, float(plain.abs().max())):
         raise NotYet(
             f"{type(model).__name__} computes something else when examples are packed (logits differ by"
             f" {difference:.3g}); this architecture cannot be trained yet"
         )
+
+
+def _alone(model: Any, tokens: Tokens) -> torch.Tensor:
+    """Logits, (R, V), that predict one example's response, computed as transformers computes them."""
+    ids_1T, places_R = (torch.tensor(one, device=model.device) for one in ([tokens.inputs], tokens.predictors))
+    return torch.as_tensor(model(input_ids=ids_1T).logits[0].index_select(0, places_R))
 
 
 def _perplexity(losses: Losses) -> float:

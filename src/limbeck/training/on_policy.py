@@ -72,5 +72,5 @@ class Sampling:
         logits = self.score(read_as)
         if self.kept is None:
             return logits
-        kept = torch.tensor(self.kept)
+        kept = torch.tensor(self.kept, device=self.student.model.device)
         return lambda chunk: logits(chunk).index_select(-1, kept)

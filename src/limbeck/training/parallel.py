@@ -28,6 +28,7 @@ from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.head import clear
 from limbeck.training.on_policy import Score
+from limbeck.training.precision import rounding
 from limbeck.training.processes import ALONE, Processes, gone, parted
 from limbeck.training.step import Losses, accumulate
 
@@ -133,8 +134,8 @@ class Replicas:
         model = self._all[0][0]
         packs = [len(packs_of([example.tokens for example in share], pack_tokens)) for share in shares]
         for _ in range(max(packs) - packs[self._processes.rank]):
-            with torch.set_grad_enabled(backward), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-                hidden_RD = response_hidden(model, pack([examples[0].tokens]))
+            with torch.set_grad_enabled(backward), rounding(model.device, self._bf16):
+                hidden_RD = response_hidden(model, pack([examples[0].tokens]).on(model.device))
                 if backward:
                     hidden_RD.backward(torch.zeros_like(hidden_RD))  # type: ignore[no-untyped-call]
 

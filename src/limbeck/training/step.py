@@ -24,6 +24,7 @@ from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
 from limbeck.training.objectives import cross_entropy
 from limbeck.training.on_policy import Score
+from limbeck.training.precision import rounding
 from limbeck.training.targets import Targets, Whole, stack
 
 __all__ = ["Losses", "accumulate"]
@@ -77,11 +78,11 @@ def accumulate(
     losses = Losses(tokens=sum(len(example.tokens.response) for example in examples))
     for chosen in packs_of([example.tokens for example in examples], pack_tokens):
         members = [examples[i] for i in chosen]
-        packed = pack([member.tokens for member in members], share)
+        packed = pack([member.tokens for member in members], share).on(model.device)
         losses.computed += packed.tokens
         with torch.set_grad_enabled(backward):
-            teacher = _teacher(members, objective, score)
-            states = None if aligned is None or score is not None else _States(aligned, _states(members))
+            teacher = _teacher(members, objective, score, model.device)
+            states = None if aligned is None or score is not None else _States(aligned, _states(members, model.device))
             share_of = (of_tokens or losses.tokens) if backward else 0
             _accumulate_pack(model, packed, teacher, states, objective, losses, share_of, bf16)
     return losses
@@ -98,7 +99,7 @@ def _accumulate_pack(
     bf16: bool,
 ) -> None:
     """Add a pack's losses to ``losses``, and its share in the mean over ``of_tokens`` to the gradient unless 0."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with rounding(model.device, bf16):
         *inner, hidden_RD = response_states(model, packed, () if states is None else states.aligned.layers)
     # The graph is cut at the hidden states: the head runs forward and backward a chunk at a time, and only
     # then does the whole of its gradient go through the body, once.
@@ -133,14 +134,16 @@ class _States:
     teacher_LRD: Tensor
 
 
-def _states(members: Sequence[TrainingExample]) -> Tensor:
+def _states(members: Sequence[TrainingExample], device: torch.device) -> Tensor:
     """The teacher's states of a pack's examples, one after another, (L, R, D)."""
     found = [member.states_RLD for member in members if member.states_RLD is not None]
     assert len(found) == len(members), "the caller has the teacher read all of them"
-    return torch.from_numpy(np.concatenate(found)).transpose(0, 1)
+    return torch.from_numpy(np.concatenate(found)).to(device).transpose(0, 1)
 
 
-def _teacher(members: Sequence[TrainingExample], objective: Objective, score: Score | None) -> Targets | None:
+def _teacher(
+    members: Sequence[TrainingExample], objective: Objective, score: Score | None, device: torch.device
+) -> Targets | None:
     """The teacher at the positions of a pack, in whatever form there is."""
     if not objective.signalled:
         return None
@@ -148,4 +151,4 @@ def _teacher(members: Sequence[TrainingExample], objective: Objective, score: Sc
         return Whole(score([member.read_as or member.tokens for member in members]))
     soft = [member.soft_labels for member in members if member.soft_labels is not None]
     assert len(soft) == len(members), "a divergence without soft labels: prepare() refuses this"
-    return stack(soft)
+    return stack(soft, device)

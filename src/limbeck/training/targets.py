@@ -86,8 +86,11 @@ class Whole:
         return loss_C
 
 
-def stack(soft: Sequence[SoftLabels]) -> Candidates:
-    """The soft labels of a pack's examples, one after another, scaled to sum to 1 (what was packed does so nearly)."""
+def stack(soft: Sequence[SoftLabels], device: torch.device | None = None) -> Candidates:
+    """The soft labels of a pack's examples, one after another, scaled to sum to 1 (what was packed does so nearly).
+
+    They are put on ``device``; None leaves them with the processor.
+    """
     soft = [one.opened() for one in soft]
     ids_RK = torch.from_numpy(np.concatenate([s.top_ids_TK for s in soft])).long()
     top_RK = torch.from_numpy(np.concatenate([s.top_logprobs_TK for s in soft]))
@@ -95,7 +98,7 @@ def stack(soft: Sequence[SoftLabels]) -> Candidates:
     foreign = bool((ids_RK == NOBODY).any() or top_RK.isneginf().any())
     logprobs_RB = torch.cat([top_RK, tail_R[:, None]], dim=1)
     logprobs_RB = logprobs_RB - logprobs_RB.logsumexp(-1, keepdim=True)
-    return Candidates(ids_RK, logprobs_RB.clamp(min=LOG_NOTHING), foreign)
+    return Candidates(ids_RK.to(device), logprobs_RB.clamp(min=LOG_NOTHING).to(device), foreign)
 
 
 def _folded(teacher_CB: Tensor, ids_CK: Tensor, absent_CK: Tensor) -> tuple[Tensor, Tensor]:
