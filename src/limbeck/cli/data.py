@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from limbeck.cli.targets import writable
+from limbeck.cli.terminal import AsJson, Home, print_table, tell
 from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 from limbeck.storage.workspace import writing
@@ -28,12 +28,10 @@ __all__ = ["app"]
 app = typer.Typer(help="A job's data: every prompt, answer and verdict.", no_args_is_help=True)
 
 Job = Annotated[str, typer.Argument(help="A job's name; `limbeck jobs` lists them.")]
-Home = Annotated[Path | None, typer.Option(help="Where jobs and models live; by default LIMBECK_HOME or ~/.limbeck.")]
 Where = Annotated[
     list[str] | None,
     typer.Option(help="KEY=VALUE, KEY!=VALUE, KEY>NUMBER (>=, <, <=) or KEY~TEXT; several must all hold."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
 
 
 @app.command()
@@ -55,7 +53,7 @@ def show(
     for row in shown:
         texts = (row["id"][:8], row["split"], row["origin"] or "–", row["verdict"])
         table.add_row(*texts, *(_cell(row[key]) for key in ("prompt", "response", "detail")))
-    _console().print(table, highlight=False)
+    print_table(table)
     print(f"{len(shown)} of {len(found)} rows" + ("; --limit 0 shows all" if len(shown) < len(found) else ""))
 
 
@@ -100,7 +98,7 @@ def forget(
         where = f"{fate.row['file']} line {fate.row['line']}"
         models = [fate.model, *fate.heirs] if fate.model else []
         table.add_row(fate.job, fate.row["id"][:8], _cell(where), fate.use, ", ".join(models) or "–")
-    _console().print(table, highlight=False)
+    print_table(table)
     learned = sorted({name for fate in found if fate.model for name in (fate.model, *fate.heirs)})
     jobs = sorted({fate.job for fate in found})
     print(f"{len(found)} rows in {len(jobs)} jobs; models that learned from them: {', '.join(learned) or 'none'}")
@@ -130,7 +128,7 @@ def export(
     else:
         with writing(to) as file:
             count = exporting.write(found, format, file)
-    Console(stderr=True).print(f"{to}: {count} rows", markup=False, highlight=False)
+    tell.print(f"{to}: {count} rows", markup=False, highlight=False)
 
 
 @app.command()
@@ -175,7 +173,3 @@ def _cell(value: Any) -> Text:
     text = "–" if value is None else re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+", " ", str(value))
     short = "".join(islice(text, 80))
     return Text(short + ("…" if len(text) > 80 else ""))
-
-
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(soft_wrap=True)

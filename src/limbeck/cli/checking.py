@@ -1,0 +1,71 @@
+"""The commands that look at files and logs before a job is made: `validate`, `logs`. They open without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limbeck.cli.surveying import impossible_rules, named_in_vain, parsed_filter, survey_logs
+from limbeck.cli.targets import writable
+from limbeck.cli.terminal import AsJson, Home, print_json, tell
+from limbeck.errors import InvalidInput
+from limbeck.intake import survey
+from limbeck.recipe import Recipe
+from limbeck.settings import Settings
+
+__all__ = ["logs", "validate"]
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(help="JSONL of prompts or pairs, or a recipe in YAML.")],
+) -> None:
+    """Say everything that is wrong with a file of rows, a line each, or with a recipe. Writes nothing."""
+    if file.suffix.lower() in (".yaml", ".yml"):
+        recipe = Recipe.read(file)
+        tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
+        faults = [*impossible_rules(recipe), *named_in_vain(recipe, Settings.read())]
+        if (logs := recipe.source.logs) is not None:
+            try:
+                _tell_counts(logs.uri, survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read()))
+            except InvalidInput as error:
+                faults.append(str(error))
+        if faults:
+            raise InvalidInput("\n".join(faults))
+        return
+    census = survey(file)
+    for fault in census.faults:
+        print(fault)
+    valid = f"{census.prompts} different prompts, {census.labelled} with an answer"
+    rows = f"{census.rows} rows, {census.valid} valid ({valid})"
+    tell.print(f"{file.name}: {rows}", markup=False, highlight=False)
+    if census.faults or not census.valid:
+        raise typer.Exit(2)
+
+
+def logs(
+    uri: Annotated[str, typer.Argument(help="A folder that holds AWSLogs, or s3://BUCKET/PREFIX.")],
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help='As the API has it, for example {"equals": {"team": "desk"}}.')
+    ] = None,
+    responses_of: Annotated[str | None, typer.Option(help="Take the responses of exactly this modelId.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write the rows here, and beside it what was passed over.")
+    ] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Say how many records of invocation logs can be learned from and why the others cannot; write them as rows."""
+    counts = survey_logs(uri, parsed_filter(filter_), responses_of, to, Settings.read(home))
+    if as_json:
+        print_json(counts)
+    else:
+        _tell_counts(uri, counts)
+    if not counts.get("taken"):
+        raise typer.Exit(2)
+
+
+def _tell_counts(uri: str, counts: dict[str, int]) -> None:
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+    tell.print(f"{uri}: {sum(counts.values()):,} records: {told}", markup=False, highlight=False)

@@ -1,0 +1,231 @@
+"""The commands that make a model, and what is said of a recipe before: `distill`, `fine-tune`, `pretrain`, `advise`.
+
+The library imports torch, which takes seconds: they import it when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from limbeck.cli.advising import advice_on, lines
+from limbeck.cli.bars import watcher
+from limbeck.cli.forecast import forecast
+from limbeck.cli.terminal import AsJson, Home, print_json, stoppable, tell
+from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe
+from limbeck.recipe import Recipe, assign
+from limbeck.settings import Settings
+from limbeck.storage.workspace import read_json
+
+if TYPE_CHECKING:
+    from limbeck.recipe import Kind
+    from limbeck.records import CustomModel, Report
+
+__all__ = ["advise", "distill", "fine_tune", "pretrain"]
+
+RecipeFile = Annotated[
+    Path | None, typer.Argument(help="A recipe in YAML; flags win over what it says.", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any key of a recipe, for example training.epochs=2.", metavar="KEY=VALUE"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a job that was broken off.")]
+
+
+def distill(
+    recipe: RecipeFile = None,
+    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSONL of prompts, with or without answers.")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="JSONL to examine the student on.")] = None,
+    golden: Annotated[Path | None, typer.Option(help="JSONL of pairs shown to the teacher.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Catalog id, registered name or folder.")] = None,
+    student: Annotated[str | None, typer.Option(help="What the student starts from; by default the teacher.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Cut the student to so many layers.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    minimum: Annotated[int | None, typer.Option(help="Accept so few prompts (by default 100).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take: rows, tokens, time, cost; ask nobody.")
+    ] = False,
+    as_json: AsJson = False,
+    set_: Set = None,
+    resume: Resume = False,
+    home: Home = None,
+) -> None:
+    """Teach a student a teacher's answers, measure it, register it."""
+    flags = {
+        "name": name,
+        "source.prompts": prompts,
+        "source.held_out": held_out,
+        "source.golden": golden,
+        "source.system": system,
+        "source.minimum": minimum,
+        "teacher.model": teacher,
+        "student.model": student,
+        "student.shrink.layers": layers,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+    }
+    if dry_run:
+        settings = Settings.read(home)
+        _print_forecast(_recipe("distillation", recipe, _given(flags, set_), resume, settings), settings, as_json)
+        return
+    _run("distillation", recipe, flags, set_, resume, home)
+
+
+def fine_tune(
+    recipe: RecipeFile = None,
+    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="JSONL of labelled pairs.")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="JSONL to examine the model on.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Cut it to so many layers first.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    minimum: Annotated[int | None, typer.Option(help="Accept so few pairs (by default 8).")] = None,
+    set_: Set = None,
+    resume: Resume = False,
+    home: Home = None,
+) -> None:
+    """Teach a model labelled pairs, measure it, register it."""
+    flags = {
+        "name": name,
+        "source.prompts": pairs,
+        "source.held_out": held_out,
+        "source.system": system,
+        "source.minimum": minimum,
+        "student.model": model,
+        "student.shrink.layers": layers,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+    }
+    _run("fine-tuning", recipe, flags, set_, resume, home)
+
+
+def pretrain(
+    recipe: RecipeFile = None,
+    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    text: Annotated[Path | None, typer.Option(help='A text file (.txt, .md), or JSONL of {"input": "…"}.')] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Text to examine the model on.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the text.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    set_: Set = None,
+    resume: Resume = False,
+    home: Home = None,
+) -> None:
+    """Let a model read plain text (continued pre-training), measure what it gained and forgot, register it."""
+    flags = {
+        "name": name,
+        "source.prompts": text,
+        "source.held_out": held_out,
+        "student.model": model,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+    }
+    _run("continued-pre-training", recipe, flags, set_, resume, home)
+
+
+def advise(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    set_: Set = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """What the guides say of a recipe and its data, each advice with its reason; nothing is asked or trained."""
+    counts, found = advice_on(Recipe.read(recipe, _given({}, set_)), Settings.read(home))
+    if as_json:
+        print_json({"counts": asdict(counts), "advice": [asdict(one) for one in found]})
+        return
+    for line in lines(found):
+        print(line)
+
+
+def _run(
+    kind: Kind,
+    file: Path | None,
+    flags: dict[str, Any],
+    more: list[str] | None,
+    resume: bool,
+    home: Path | None,
+) -> None:
+    settings = Settings.read(home)
+    recipe = _recipe(kind, file, _given(flags, more), resume, settings)
+    from limbeck import library
+
+    verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
+    verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")
+    again = f"limbeck {command} {file or f'--name {recipe.name}'} --resume" + (f" --home {home}" if home else "")
+    together = os.environ.get("WORLD_SIZE", "1") != "1"
+    try:
+        with stoppable("go on with the same launcher and --resume" if together else f"go on with: {again}") as stop:
+            model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
+    except InvalidDataset as error:
+        raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
+    if not together or os.environ.get("RANK") == "0":  # of several processes that a launcher started, the first
+        _print_result(model)
+
+
+def _print_forecast(recipe: Recipe, settings: Settings, as_json: bool) -> None:
+    found = forecast(recipe, settings)
+    if as_json:
+        print_json(found.to_json())
+        return
+    print("\n".join(found.lines))
+
+
+def _recipe(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, settings: Settings) -> Recipe:
+    """From the file with the flags over it, from flags alone, or, on a resume by name, from the job's folder."""
+    if file is not None:
+        return Recipe.read(file, given)
+    stored = settings.jobs / str(given.get("name")) / "recipe.json"
+    if resume and set(given) == {"name"} and stored.exists():
+        return Recipe.build(read_json(stored), str(stored))
+    values: dict[str, Any] = {"kind": kind}
+    for key, value in given.items():
+        assign(values, key, value)
+    return Recipe.build(values, "flags")
+
+
+def _given(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
+    given = {
+        key: str(value.expanduser().resolve()) if isinstance(value, Path) else value
+        for key, value in flags.items()
+        if value is not None
+    }
+    for setting in more or []:
+        key, found, value = setting.partition("=")
+        if not found:
+            raise InvalidRecipe("--set", [f'found "{setting}"; expected KEY=VALUE, for example training.epochs=2'])
+        given[key] = yaml.safe_load(value)
+    return given
+
+
+def _print_result(model: CustomModel) -> None:
+    from limbeck.evaluation.table import table
+
+    report = _report(model)
+    print(table(report))
+    print()
+    print(f"Model:   {model.name} ({model.path})")
+    print(f"Report:  {model.path.parent / '5-evaluation' / 'report.html'}")
+    print(f"Verdict: {report.verdict}")
+
+
+def _report(model: CustomModel) -> Report:
+    from limbeck.records import Report
+
+    found = model.report
+    return Report(found["models"], found["rows"], found["verdict"], found["ship"], found["details"])

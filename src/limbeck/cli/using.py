@@ -1,0 +1,154 @@
+"""The commands that use what was made: `evaluate`, `invoke`, `export`, `models`, `jobs`.
+
+The library imports torch, which takes seconds: those that compute import it when they are called.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from limbeck.cli.bars import watcher
+from limbeck.cli.terminal import AsJson, Home, print_json, print_table, stoppable, tell
+from limbeck.errors import InvalidRecipe
+from limbeck.models.catalog import catalog, custom_models
+from limbeck.records import Quantization
+from limbeck.settings import Settings
+from limbeck.storage.workspace import job_states
+
+__all__ = ["evaluate", "export", "invoke", "jobs", "models"]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Catalog id, registered name or folder.")],
+    rows: Annotated[Path, typer.Argument(help="JSONL of labelled rows.")],
+    system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.", min=1)] = 256,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Measure a model on labelled rows: quality with intervals, latency, cost."""
+    from limbeck import library
+
+    with stoppable("the answers so far are kept; the same command goes on") as stop:
+        found = library.evaluate(
+            model,
+            rows,
+            max_response_tokens=max_tokens,
+            system=system,
+            home=home,
+            progress=watcher(tell),
+            stop=stop,
+        )
+    if as_json:
+        print_json(found)
+        return
+    for metric in ("exact_match", "token_f1"):
+        score = found[metric]
+        interval = f"95% interval {100 * score['low']:.1f} to {100 * score['high']:.1f}"
+        print(f"{metric.replace('_', ' ')}: {100 * score['value']:.1f}% ({interval}, {score['rows']} rows)")
+    timed = found["latency"]
+    percentiles = f"p50 {1000 * timed['p50']:.1f} ms, p95 {1000 * timed['p95']:.1f} ms"
+    print(f"latency: {percentiles}, {timed['tokens_per_second']:.1f} tokens/s")
+    if "cost_per_1000_requests" in found:
+        print(f"cost: {found['cost_per_1000_requests']:.4f} USD for 1,000 requests")
+
+
+def invoke(
+    model: Annotated[str, typer.Argument(help="Catalog id, registered name or folder.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    system: Annotated[
+        str | None, typer.Option(help="System prompt; by default the one the model learned with.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.", min=1)] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0, max=2.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    home: Home = None,
+) -> None:
+    """Ask a model; the answer is streamed."""
+    from limbeck import library
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise InvalidRecipe("prompt", ["found nothing; expected text"])
+    learned = _system_prompt_of(model, Settings.read(home)) if system is None else system
+    for piece in library.load(model, home=home).stream(
+        text, system=learned or None, max_tokens=max_tokens, temperature=temperature, seed=seed
+    ):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Catalog id, registered name, folder or GGUF file.")],
+    to: Annotated[Path, typer.Option(help="A folder to make: safetensors, GGUF file, Modelfile, parity.json.")],
+    quantization: Annotated[Quantization, typer.Option(help="Bits a weight in the GGUF file.")] = "f16",
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSONL to measure on; by default what the model's own job held out.")
+    ] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write a model for other engines (llama.cpp, Ollama, LM Studio), and measure what that loses."""
+    from limbeck import library
+
+    parity = library.export(model, to, quantization=quantization, prompts=prompts, home=home)
+    if as_json:
+        print_json({"model": model, "folder": str(to), **parity.to_json()})
+        return
+    print(f"{to}: {parity}")
+
+
+def models(as_json: AsJson = False, home: Home = None) -> None:
+    """List the catalog and the registered models."""
+    settings = Settings.read(home)
+    rows = [
+        {"model": entry.id, "kind": "base", "base": "–", "parameters": None, "verdict": entry.licence}
+        for entry in catalog(settings).values()
+    ]
+    for model in custom_models(settings).values():
+        verdict = "ship" if model.report.get("ship") else "do not ship"
+        parameters = model.lineage.get("parameters")
+        rows.append(
+            {
+                "model": model.name,
+                "kind": model.kind,
+                "base": model.base,
+                "parameters": parameters,
+                "verdict": verdict,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("model", "kind", "made from", "size", "licence or verdict", box=None, pad_edge=False)
+    for row in rows:
+        size = f"{row['parameters'] / 1e6:.1f} M" if isinstance(row["parameters"], int) else "–"
+        table.add_row(str(row["model"]), str(row["kind"]), str(row["base"]), size, str(row["verdict"]))
+    print_table(table)
+
+
+def jobs(as_json: AsJson = False, home: Home = None) -> None:
+    """List the jobs of this home and how far they are."""
+    rows = list(job_states(Settings.read(home).jobs))
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("job", "kind", "state", "stages done", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["name"], row["kind"], row["state"], ", ".join(row["stages"]) or "–")
+    print_table(table)
+
+
+def _system_prompt_of(model: str, settings: Settings) -> str | None:
+    """The system prompt a registered model was trained under, if its recipe named one for all rows."""
+    for known in custom_models(settings).values():
+        if known.name == model:
+            found = known.lineage["recipe"]["source"]["system"]
+            return str(found) if found else None
+    return None
