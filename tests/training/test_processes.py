@@ -25,9 +25,11 @@ from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Adapter, Objective, Recipe
 from limbeck.settings import Settings
 from limbeck.steps import together
-from limbeck.training import ALONE, Processes, joined, memory, train
+from limbeck.training import ALONE, Processes, head, joined, memory, train
 from limbeck.training.memory import forecast
-from limbeck.training.processes import parted
+from limbeck.training.parallel import Replicas
+from limbeck.training.processes import parted, whole
+from limbeck.training.step import accumulate
 
 FORWARD_KL = Objective(forward_kl=1)
 TWO = PLAN.model_copy(update={"batch_size": 7, "pack_tokens": 60, "replicas": 1, "freeze_embeddings": False})
@@ -128,29 +130,34 @@ def test_a_run_of_two_broken_off_ends_with_the_bits_of_an_unbroken_one(model, tm
     assert ours == theirs
 
 
-def few(processes, folder, model):
+def few(processes, folder, model, shard):
     """More processes than examples, and one with many packs more than the other."""
     one = opened(model, False)
-    processes.shard(one)
-    from limbeck.training.parallel import Replicas
-
+    head.learn_in_place(one)
+    if shard:
+        processes.shard(one)
     replicas = Replicas(one, None, 1, 1, processes)
     for number, examples in enumerate((batch(1), batch(3), batch(9))):
+        one.zero_grad()
         found = replicas.accumulate(examples, FORWARD_KL, 30)
         watched = replicas.accumulate(examples, FORWARD_KL, 30, backward=False)
         assert watched.mean == pytest.approx(found.mean, rel=1e-5)
+        gradients = {name: whole(p.grad).contiguous() for name, p in one.named_parameters()}
         if processes.first:
-            save_file({"mean": torch.tensor(found.mean)}, folder / f"{number}.safetensors")
+            save_file({"mean": torch.tensor(found.mean), **gradients}, folder / f"{number}.safetensors")
 
 
-def test_processes_with_less_to_do_keep_pace(model, tmp_path):
-    from limbeck.training.step import accumulate
-
-    in_two(few, tmp_path, model)
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "parted"])
+def test_processes_with_less_to_do_keep_pace(model, tmp_path, shard):
+    in_two(few, tmp_path, model, shard)
     one = opened(model, False)
     for number, count in enumerate((1, 3, 9)):
-        found = float(load_file(tmp_path / f"{number}.safetensors")["mean"])
-        assert found == pytest.approx(accumulate(one, batch(count), FORWARD_KL, 30, backward=False).mean, rel=1e-5)
+        one.zero_grad()
+        expected = accumulate(one, batch(count), FORWARD_KL, 30).mean
+        found = load_file(tmp_path / f"{number}.safetensors")
+        assert float(found.pop("mean")) == pytest.approx(expected, rel=1e-5)
+        for name, parameter in one.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_parted_layers_take_less_memory(tiny):

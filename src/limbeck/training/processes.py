@@ -82,6 +82,8 @@ class Processes:
                 continue
             if parameter.grad is None:  # this one had nothing to do
                 parameter.grad = torch.zeros_like(parameter)
+            elif parameter.grad.is_sparse:  # rows of tokens alone: it only kept pace, and its head found nothing
+                parameter.grad = parameter.grad.to_dense()
             _together(dist.all_reduce, parameter.grad)
 
     def shard(self, model: Any) -> None:
