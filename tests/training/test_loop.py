@@ -338,3 +338,17 @@ def test_an_example_longer_than_the_context_is_named(tiny):
         InvalidInput, match=r"p\.jsonl line 7: prompt and answer are \d+ tokens; the student reads at most 8"
     ):
         prepare([answered()], tiny.renderer, 8, tiny.renderer, False)
+
+
+def test_a_checkpoint_written_twice_keeps_the_best_weights_of_an_earlier_step(tmp_path):
+    """As when a run is stopped right after its checkpoint was due."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    best = bits(model)
+    for step in (1, 2, 2):
+        checkpoints.save(tmp_path, step, model, optimizer, {}, best=1)
+        with torch.no_grad():
+            model.weight.add_(1.0)
+    checkpoints.load_best(tmp_path, model)
+    assert same_bits(bits(model), best)
+    assert checkpoints.restore(tmp_path / "step-000002", model, optimizer)["step"] == 2
