@@ -37,9 +37,12 @@ from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.settings import Settings
-from limbeck.storage.workspace import file_digest
+from limbeck.storage.workspace import file_digest, writing
 
 __all__ = ["LoadedModel", "fingerprint", "folder_of", "load", "save"]
+
+FINGERPRINT = "fingerprint.txt"
+"""Of a converted folder: half a gigabyte need not be read at every start."""
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -95,7 +98,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
         moved(model.eval(), device),
         Renderer(tokenizer, _stop_ids(model)),
         source,
-        source.fingerprint or fingerprint(folder),
+        source.fingerprint or _fingerprint(folder, settings),
     )
 
 
@@ -142,6 +145,17 @@ def fingerprint(folder: Path) -> str:
     for path in files:
         whole.update(f"{path.name} {file_digest(path)}\n".encode())
     return whole.hexdigest()
+
+
+def _fingerprint(folder: Path, settings: Settings) -> str:
+    """That of ``folder``; of one that was converted here, and is changed by nobody, what was found the first time."""
+    if folder.parent != settings.cache:
+        return fingerprint(folder)
+    found = folder / FINGERPRINT
+    if not found.exists():
+        with writing(found) as file:
+            file.write(fingerprint(folder))
+    return found.read_text(encoding="ascii")
 
 
 def _stop_ids(model: Any) -> list[int]:
