@@ -56,11 +56,15 @@ def same_bits(first, second):
 
 
 class StopAt(Silent):
-    def __init__(self, stop, step):
-        self.stop, self.left = stop, step
+    """Asks to stop after so many advances of all tasks, or of those of one name."""
 
-    def task(self, *args, **kwargs):
-        context = super().task(*args, **kwargs)
+    def __init__(self, stop, step, name=None):
+        self.stop, self.left, self.name = stop, step, name
+
+    def task(self, name, *args, **kwargs):
+        context = super().task(name, *args, **kwargs)
+        if self.name not in (None, name):
+            return context
         outer = self
 
         class Watching:

@@ -94,7 +94,7 @@ def restore(place: Path, model: Any, optimizer: torch.optim.Optimizer, processes
     parameters = dict(model.named_parameters())
     for name, value in load_weights(place / moments).items():
         parameter, _, key = name.rpartition("/")
-        value = value if key == "step" else value.to(parameters[parameter].device)  # the count stays where it was
+        value = value.to(parameters[parameter].device)
         optimizer.state[parameters[parameter]][key] = like(value, parameters[parameter])
     return dict(read_json(place / "state.json"))
 
