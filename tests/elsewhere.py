@@ -1,7 +1,7 @@
 """A device that no machine lacks: its tensors lie in the processor's memory, and it behaves like a card all the same.
 
-No operation takes its tensors together with the processor's own (but to copy, and single numbers), and none of them
-becomes a NumPy array. What runs on it keeps track of where its tensors are, and computes what the processor does, but
+No operation takes its tensors together with the processor's own (but to copy, and single numbers), none of them becomes
+a NumPy array, and it has no numbers of 64 bits with a point, as Apple's has none. What runs on it keeps track of where its tensors are, and computes what the processor does, but
 for the last bits: some products are put together otherwise.
 
     python -m tests.elsewhere < jobs.jsonl
@@ -108,6 +108,8 @@ def _run(function, args, kwargs):
     def wrapped(one):
         if not to_far or not isinstance(one, torch.Tensor):
             return one
+        if one.dtype == torch.float64:
+            raise RuntimeError(f"{name}: {NAME} has no float64")
         return same[id(one)] if id(one) in same else Far(one)
 
     return _mapped(wrapped, found)
@@ -146,12 +148,12 @@ def check():
     """That it is as it is said to be."""
     far = torch.ones(3, device=NAME)
     assert (far + 1).cpu().tolist() == [2, 2, 2] and float(far.sum()) == 3
-    for mixed in (lambda: far + torch.ones(3), lambda: far[torch.tensor([0])], far.numpy):
+    for refused in (lambda: far + torch.ones(3), lambda: far[torch.tensor([0])], far.numpy, far.double):
         try:
-            mixed()
+            refused()
         except RuntimeError:
             continue
-        raise AssertionError("it takes the processor's tensors")
+        raise AssertionError("it takes what a card would not")
 
 
 def main():

@@ -22,7 +22,7 @@ __all__ = ["Importance", "measure"]
 
 @dataclass(frozen=True)
 class Importance:
-    """Sums over the tokens of the sample; only their order within a row means something."""
+    """Sums over the tokens of the sample, on the processor; only their order within a row means something."""
 
     layers: Tensor
     """(layers,) block influence."""
@@ -36,9 +36,9 @@ def measure(model: Any, sample: Sequence[Sequence[int]]) -> Importance:
     """The importance of ``model``'s parts on ``sample``, texts as token ids."""
     config, blocks = model.config, model.get_decoder().layers
     found = Importance(
-        torch.zeros(len(blocks), dtype=torch.float64, device=model.device),
-        torch.zeros(len(blocks), config.intermediate_size, dtype=torch.float64, device=model.device),
-        torch.zeros(len(blocks), config.num_attention_heads, dtype=torch.float64, device=model.device),
+        torch.zeros(len(blocks), dtype=torch.float64),
+        torch.zeros(len(blocks), config.intermediate_size, dtype=torch.float64),
+        torch.zeros(len(blocks), config.num_attention_heads, dtype=torch.float64),
     )
     model.eval()
     with _watching(blocks, found), torch.no_grad():
@@ -55,20 +55,20 @@ def _watching(blocks: Any, found: Importance) -> Iterator[None]:
         def hook(_: Any, given: tuple[Tensor, ...], left: Any) -> None:
             entered_TD, left_TD = given[0][0], (left[0] if isinstance(left, tuple) else left)[0]
             cosine_T = torch.nn.functional.cosine_similarity(entered_TD, left_TD, dim=-1)
-            found.layers[at] += (1.0 - cosine_T).double().sum()
+            found.layers[at] += (1.0 - cosine_T).cpu().double().sum()
 
         return hook
 
     def activation(at: int) -> Any:
         def hook(_: Any, given: tuple[Tensor, ...]) -> None:
-            found.neurons[at] += given[0][0].abs().double().sum(0)
+            found.neurons[at] += given[0][0].abs().cpu().double().sum(0)
 
         return hook
 
     def length(at: int) -> Any:
         def hook(_: Any, given: tuple[Tensor, ...]) -> None:
             output_THd = given[0][0].reshape(len(given[0][0]), heads, -1)
-            found.heads[at] += output_THd.norm(dim=-1).double().sum(0)
+            found.heads[at] += output_THd.norm(dim=-1).cpu().double().sum(0)
 
         return hook
 

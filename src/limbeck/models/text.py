@@ -55,5 +55,5 @@ def negative_log_likelihoods(model: LoadedModel, sequences: Sequence[Tokens], pa
             )
             counts = [len(sequences[at].learned) for at in chosen]
             for at, part_T in zip(chosen, torch.split(losses_R, counts), strict=True):
-                sums[at] = float(part_T.double().sum())
+                sums[at] = float(part_T.cpu().double().sum())
     return sums

@@ -106,7 +106,7 @@ def _events(engine: Engine, asked: dict[str, Any], context_tokens: int) -> Itera
 
 def _probabilities(engine: Engine, token: int, text: str, logits_V: Tensor, count: int) -> dict[str, Any]:
     """A token and the likeliest in its place, under the model's own distribution."""
-    logprobs_V = logits_V.double().log_softmax(-1)
+    logprobs_V = logits_V.cpu().double().log_softmax(-1)
     top_K, ids_K = logprobs_V.topk(min(count, len(logprobs_V)))
     top = [
         {"id": other, "token": engine.renderer.text([other]), "logprob": logprob}

@@ -114,14 +114,14 @@ def _accumulate_pack(
             loss_C = loss_C + teacher.loss(logits_CV, packed.targets_R[chunk], chunk, objective)
         if of_tokens:
             (loss_C.sum() / of_tokens).backward()  # type: ignore[no-untyped-call]
-        losses.objective += float(loss_C.detach().double().sum())
-        losses.cross_entropy += float(likelihood_C.detach().double().sum())
+        losses.objective += float(loss_C.detach().cpu().double().sum())
+        losses.cross_entropy += float(likelihood_C.detach().cpu().double().sum())
     if states is None:
         if of_tokens:
             hidden_RD.backward(leaf_RD.grad)  # type: ignore[no-untyped-call]
         return
     distance = states.aligned(inner, states.teacher_LRD).sum()
-    losses.objective += float(distance.detach().double())
+    losses.objective += float(distance.detach().cpu().double())
     if of_tokens:
         torch.autograd.backward([hidden_RD, distance / of_tokens], [leaf_RD.grad, None])
 
