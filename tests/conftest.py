@@ -25,8 +25,8 @@ hypothesis.settings.load_profile("busy")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker more than there are cores, for many tests wait for a process they have started; four at most."""
-    return min(4, (os.cpu_count() or 1) + 1)
+    """Two workers more than there are cores, for many tests wait for a process they have started; four at most."""
+    return min(4, (os.cpu_count() or 1) + 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
