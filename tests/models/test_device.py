@@ -20,7 +20,7 @@ from limbeck.settings import Settings, machine_memory
 from limbeck.steps import together
 from limbeck.training import Processes
 
-NARROW = {"shrink": {"layers": 2, "choose": "importance", "feed_forward": 0.5}}
+NARROW = {"shrink": {"layers": 2, "choose": "importance", "feed_forward": 0.5, "vocabulary": 380}}
 BOTH_KL = {"forward_kl": 0.5, "reverse_kl": 0.5}
 HIDDEN = {"forward_kl": 1.0, "hidden": {"measure": "cosine"}}
 
