@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import DamagedArtifact, InvalidInput, NotYet
+from limbeck.models.assembly import assembled
 from limbeck.models.attention import ATTENTION
 from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
@@ -123,8 +124,7 @@ def _here(model: Any) -> Any:
     """``model``, or a copy of it on the processor."""
     if model.device.type == "cpu":
         return model
-    copied = AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)
-    copied.load_state_dict(model.state_dict())
+    copied = assembled(model.config, model.state_dict(), model.dtype, torch.device("cpu"))
     copied.generation_config = model.generation_config
     return copied
 

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from limbeck.errors import InvalidRecipe, NotYet
-from limbeck.models.device import moved
+from limbeck.models.assembly import assembled
 from limbeck.models.importance import measure
 from limbeck.recipe import Shrink
 
@@ -111,13 +110,10 @@ def cut(model: Any, kept: Cut) -> Any:
         elif (place := position.get(int(found[2]))) is not None:
             narrow = _narrowed(tensor, found[3], kept, place, width, sharing)
             weights[f"{found[1]}{place}.{found[3]}"] = narrow
-    student = AutoModelForCausalLM.from_config(
-        config, dtype=model.dtype, attn_implementation=config._attn_implementation
-    )
-    moved(student, model.device).load_state_dict(weights)
+    student = assembled(config, weights, model.dtype, model.device)
     student.get_input_embeddings().padding_idx = model.get_input_embeddings().padding_idx
     student.generation_config = copy.deepcopy(model.generation_config)
-    return student.eval()
+    return student
 
 
 def _narrowed(tensor: Tensor, name: str, kept: Cut, place: int, width: int, sharing: int) -> Tensor:

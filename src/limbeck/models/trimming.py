@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from limbeck.errors import NotYet
+from limbeck.models.assembly import assembled
 from limbeck.models.chat import Renderer
-from limbeck.models.device import moved
 from limbeck.models.loading import LoadedModel
 from limbeck.models.students import scaled_prices
 from limbeck.models.token_bytes import byte_letters
@@ -139,19 +139,15 @@ def _with_rows(model: Any, kept: Sequence[int], place: Mapping[int, int]) -> Any
         for name, value in settings.to_dict().items():
             if name.endswith("_token_id"):
                 setattr(settings, name, _moved(value, place))
-    smaller = AutoModelForCausalLM.from_config(
-        config, dtype=model.dtype, attn_implementation=config._attn_implementation
-    )
     head = model.get_output_embeddings()
     with_rows = {id(model.get_input_embeddings().weight), id(head.weight), id(getattr(head, "bias", None))}
     of_words = {name for name, one in model.named_parameters(remove_duplicate=False) if id(one) in with_rows}
     rows = torch.tensor(list(kept), device=model.device)
-    moved(smaller, model.device).load_state_dict(
-        {name: one.index_select(0, rows) if name in of_words else one for name, one in model.state_dict().items()}
-    )
+    weights = {name: one.index_select(0, rows) if name in of_words else one for name, one in model.state_dict().items()}
+    smaller = assembled(config, weights, model.dtype, model.device)
     smaller.get_input_embeddings().padding_idx = None
     smaller.generation_config = generation
-    return smaller.eval()
+    return smaller
 
 
 def _moved(value: int | list[int] | None, place: Mapping[int, int]) -> int | list[int] | None:
