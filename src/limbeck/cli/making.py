@@ -36,20 +36,40 @@ Set = Annotated[
     typer.Option("--set", help="Any key of a recipe, for example training.epochs=2.", metavar="KEY=VALUE"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a job that was broken off.")]
+Name = Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")]
+System = Annotated[str | None, typer.Option(help="System prompt for rows without one.")]
+Base = Annotated[str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the data.")]
+Rate = Annotated[float | None, typer.Option(help="The highest rate.")]
+
+KEYS = {
+    "name": "name",
+    "prompts": "source.prompts",
+    "held_out": "source.held_out",
+    "golden": "source.golden",
+    "system": "source.system",
+    "minimum": "source.minimum",
+    "teacher": "teacher.model",
+    "student": "student.model",
+    "layers": "student.shrink.layers",
+    "epochs": "training.epochs",
+    "learning_rate": "training.learning_rate",
+}
+"""A recipe's key for what a flag says."""
 
 
 def distill(
     recipe: RecipeFile = None,
-    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    name: Name = None,
     prompts: Annotated[Path | None, typer.Option(help="JSONL of prompts, with or without answers.")] = None,
     held_out: Annotated[Path | None, typer.Option(help="JSONL to examine the student on.")] = None,
     golden: Annotated[Path | None, typer.Option(help="JSONL of pairs shown to the teacher.")] = None,
-    system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
+    system: System = None,
     teacher: Annotated[str | None, typer.Option(help="Catalog id, registered name or folder.")] = None,
     student: Annotated[str | None, typer.Option(help="What the student starts from; by default the teacher.")] = None,
     layers: Annotated[int | None, typer.Option(help="Cut the student to so many layers.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    epochs: Epochs = None,
+    learning_rate: Rate = None,
     minimum: Annotated[int | None, typer.Option(help="Accept so few prompts (by default 100).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take: rows, tokens, time, cost; ask nobody.")
@@ -60,82 +80,57 @@ def distill(
     home: Home = None,
 ) -> None:
     """Teach a student a teacher's answers, measure it, register it."""
-    flags = {
-        "name": name,
-        "source.prompts": prompts,
-        "source.held_out": held_out,
-        "source.golden": golden,
-        "source.system": system,
-        "source.minimum": minimum,
-        "teacher.model": teacher,
-        "student.model": student,
-        "student.shrink.layers": layers,
-        "training.epochs": epochs,
-        "training.learning_rate": learning_rate,
-    }
+    given = _given(
+        set_, name=name, prompts=prompts, held_out=held_out, golden=golden, system=system, minimum=minimum,
+        teacher=teacher, student=student, layers=layers, epochs=epochs, learning_rate=learning_rate,
+    )  # fmt: skip
     if dry_run:
         settings = Settings.read(home)
-        _print_forecast(_recipe("distillation", recipe, _given(flags, set_), resume, settings), settings, as_json)
+        _print_forecast(_recipe("distillation", recipe, given, resume, settings), settings, as_json)
         return
-    _run("distillation", recipe, flags, set_, resume, home)
+    _run("distillation", recipe, given, resume, home)
 
 
 def fine_tune(
     recipe: RecipeFile = None,
-    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    name: Name = None,
     pairs: Annotated[Path | None, typer.Option(help="JSONL of labelled pairs.")] = None,
     held_out: Annotated[Path | None, typer.Option(help="JSONL to examine the model on.")] = None,
-    system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")
-    ] = None,
+    system: System = None,
+    model: Base = None,
     layers: Annotated[int | None, typer.Option(help="Cut it to so many layers first.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    epochs: Epochs = None,
+    learning_rate: Rate = None,
     minimum: Annotated[int | None, typer.Option(help="Accept so few pairs (by default 8).")] = None,
     set_: Set = None,
     resume: Resume = False,
     home: Home = None,
 ) -> None:
     """Teach a model labelled pairs, measure it, register it."""
-    flags = {
-        "name": name,
-        "source.prompts": pairs,
-        "source.held_out": held_out,
-        "source.system": system,
-        "source.minimum": minimum,
-        "student.model": model,
-        "student.shrink.layers": layers,
-        "training.epochs": epochs,
-        "training.learning_rate": learning_rate,
-    }
-    _run("fine-tuning", recipe, flags, set_, resume, home)
+    given = _given(
+        set_, name=name, prompts=pairs, held_out=held_out, system=system, minimum=minimum, student=model,
+        layers=layers, epochs=epochs, learning_rate=learning_rate,
+    )  # fmt: skip
+    _run("fine-tuning", recipe, given, resume, home)
 
 
 def pretrain(
     recipe: RecipeFile = None,
-    name: Annotated[str | None, typer.Option(help="Of the job and of the model it makes.")] = None,
+    name: Name = None,
     text: Annotated[Path | None, typer.Option(help='A text file (.txt, .md), or JSONL of {"input": "…"}.')] = None,
     held_out: Annotated[Path | None, typer.Option(help="Text to examine the model on.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="What it starts from: catalog id, registered name or folder.")
-    ] = None,
+    model: Base = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the text.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest rate.")] = None,
+    learning_rate: Rate = None,
     set_: Set = None,
     resume: Resume = False,
     home: Home = None,
 ) -> None:
     """Let a model read plain text (continued pre-training), measure what it gained and forgot, register it."""
-    flags = {
-        "name": name,
-        "source.prompts": text,
-        "source.held_out": held_out,
-        "student.model": model,
-        "training.epochs": epochs,
-        "training.learning_rate": learning_rate,
-    }
-    _run("continued-pre-training", recipe, flags, set_, resume, home)
+    given = _given(
+        set_, name=name, prompts=text, held_out=held_out, student=model, epochs=epochs, learning_rate=learning_rate
+    )
+    _run("continued-pre-training", recipe, given, resume, home)
 
 
 def advise(
@@ -145,7 +140,7 @@ def advise(
     home: Home = None,
 ) -> None:
     """What the guides say of a recipe and its data, each advice with its reason; nothing is asked or trained."""
-    counts, found = advice_on(Recipe.read(recipe, _given({}, set_)), Settings.read(home))
+    counts, found = advice_on(Recipe.read(recipe, _given(set_)), Settings.read(home))
     if as_json:
         print_json({"counts": asdict(counts), "advice": [asdict(one) for one in found]})
         return
@@ -153,16 +148,9 @@ def advise(
         print(line)
 
 
-def _run(
-    kind: Kind,
-    file: Path | None,
-    flags: dict[str, Any],
-    more: list[str] | None,
-    resume: bool,
-    home: Path | None,
-) -> None:
+def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, home: Path | None) -> None:
     settings = Settings.read(home)
-    recipe = _recipe(kind, file, _given(flags, more), resume, settings)
+    recipe = _recipe(kind, file, given, resume, settings)
     from limbeck import library
 
     verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
@@ -199,10 +187,11 @@ def _recipe(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, 
     return Recipe.build(values, "flags")
 
 
-def _given(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
+def _given(more: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """What flags, by the names of `KEYS`, and then ``--set`` say, by a recipe's keys."""
     given = {
-        key: str(value.expanduser().resolve()) if isinstance(value, Path) else value
-        for key, value in flags.items()
+        KEYS[name]: str(value.expanduser().resolve()) if isinstance(value, Path) else value
+        for name, value in flags.items()
         if value is not None
     }
     for setting in more or []:
