@@ -287,6 +287,30 @@ def test_a_job_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path, recipe,
     assert file_digest(resumed.path / "model.safetensors") == file_digest(unbroken[1].path / "model.safetensors")
 
 
+class Heard(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_with_other_threads_a_job_goes_on_where_it_stood_and_says_so(tmp_path, recipe, monkeypatch):
+    assert forked(distill_until_killed, recipe, tmp_path, "training", 7) == -signal.SIGKILL
+    monkeypatch.setenv("LIMBECK_THREADS", "2")
+    heard = Heard()
+    limbeck.distill(recipe, home=tmp_path, resume=True, progress=heard)
+    resumed, otherwise = (line for line in heard.said if "resumed at" in line or "until there" in line)
+    assert int(resumed.split()[4]) >= 6
+    assert "with 1 thread(s) on cpu in each of 1 process(es), and now with 2 thread(s)" in otherwise
+    monkeypatch.setenv("LIMBECK_THREADS", "1")
+    done = Heard()
+    limbeck.distill(recipe, home=tmp_path, resume=True, progress=done)
+    assert "4-training: done before" in done.said
+
+
 def stored(home) -> int:
     with closing(sqlite3.connect(home / "answers.sqlite")) as database:
         return database.execute("select count(*) from answers").fetchone()[0]

@@ -7,8 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from limbeck import synthesis, training
 from limbeck.errors import InvalidInput
 from limbeck.intake import names_of
@@ -197,10 +195,7 @@ def _learn(
         "student": student.fingerprint,
         "objective": objective.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
-        "threads": torch.get_num_threads(),
     }
-    if settings.device != "cpu":
-        inputs["device"] = settings.device
     adapter = recipe.student.adapter
     if adapter is not None:
         inputs["adapter"] = adapter.model_dump(mode="json")

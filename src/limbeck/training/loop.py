@@ -94,15 +94,16 @@ def train(
             " expected source.validation, or a larger source.validation_share"
         )
     every = plan.validate_every or steps_an_epoch
+    machine = _machine(model, processes)
     step, watch = 0, Watch()
     if (found := checkpoints.latest(folder)) is not None:
         state = checkpoints.restore(found, learning, optimizer, processes)
         step, watch = state["step"], Watch.of(state)
         progress.say(f"training: resumed at step {step} of {steps}")
-        if (before := state.get("processes", 1)) != processes.size:
+        if (before := state.get("machine", machine)) != machine:
             progress.say(
-                f"training: begun by {before} processes, and now there are {processes.size}: its last bits will not be"
-                " those of an unbroken run"
+                f"training: until there with {before}, and now with {machine}: its last bits will not be those of an"
+                " unbroken run"
             )
     replicas = Replicas(model, aligned, count, torch.get_num_threads(), processes, bf16)
     if alignment is not None and aligned is not None:
@@ -112,7 +113,8 @@ def train(
 
     def save() -> None:
         best = watch.best_step if plan.keep == "best" else None
-        checkpoints.save(folder, step, learning, optimizer, watch.state(), best, processes)
+        state = {**watch.state(), "machine": machine}
+        checkpoints.save(folder, step, learning, optimizer, state, best, processes)
 
     with (
         _Table(folder / "metrics.csv", METRICS, step, processes.first) as metrics,
@@ -226,6 +228,12 @@ def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
         for decays in (True, False)
     ]
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def _machine(model: Any, processes: Processes) -> str:
+    """What, beside all that a run is given, its last bits follow from: in what order sums are taken."""
+    threads = torch.get_num_threads()
+    return f"{threads} thread(s) on {model.device} in each of {processes.size} process(es)"
 
 
 def _replicas(
