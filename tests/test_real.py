@@ -105,7 +105,7 @@ def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):
         path.write_text("".join((DESK / name).read_text().splitlines(keepends=True)[:count]))
         return str(path)
 
-    source = {"held_out": first("test.jsonl", 12), "system": "Name the intent.", "validation_share": 0.0}
+    source = {"held_out": first("test.jsonl", 6), "system": "Name the intent.", "validation_share": 0.0}
     few = {"synthesis": {"max_response_tokens": 8}, "evaluation": {"latency_requests": 2}}
     limbeck.fine_tune(
         {
@@ -123,10 +123,10 @@ def test_fine_tuned_cut_and_distilled_it_answers_in_labels(home, tmp_path):
         {
             "kind": "distillation",
             "name": "student",
-            "source": {**source, "prompts": first("prompts.jsonl", 48), "minimum": 40},
+            "source": {**source, "prompts": first("prompts.jsonl", 24), "minimum": 20},
             "teacher": {"model": "teacher"},
             "student": {"shrink": {"layers": 3}},
-            "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 16},
+            "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8},
             **few,
         },
         home=home,

@@ -196,7 +196,7 @@ def test_every_fault_of_a_body_is_told_at_once(client):
         assert part in told
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b'{"prompt": "\\ud800"}'])
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b'{"prompt": "\\ud800"}', b'{"prompt": "\xed\xa0\x80"}'])
 def test_a_body_that_is_no_json_object_is_refused(stage, client, body):
     with pytest.raises(client.exceptions.ValidationException, match="the request's body is"):
         client.invoke_model(modelId=MODEL, body=body)

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.conftest import make_tokenizer
 from tests.factory import message
 from tests.teachers.hostile import BAD_REPLIES, FAULTS, Hostile, respond
 
 from limbeck.errors import AccessDenied, BudgetReached, InvalidInput, InvalidRecipe, Stopped, TeacherFailed
+from limbeck.models.token_bytes import TokenBytes
 from limbeck.progress import StopSignal
 from limbeck.recipe import Budget, Prices, Recipe, Teacher
 from limbeck.records import GenerationSettings, Message, Prompt, Question
 from limbeck.teachers import ask
 from limbeck.teachers.budget import JOURNAL, Purse
+from limbeck.teachers.labels import Labels
 from limbeck.teachers.openai import OpenAIEndpoint
 from limbeck.teachers.patience import Patience
 from limbeck.teachers.post import shown
@@ -256,6 +259,20 @@ def test_options_are_sent_and_null_takes_a_field_out(server, tmp_path):
     assert OpenAIEndpoint(Teacher(model="wise", endpoint=server.url)).fingerprint != (
         OpenAIEndpoint(Teacher(model="wise", endpoint=server.url, options={"reasoning_effort": "low"})).fingerprint
     )
+
+
+def test_distributions_read_in_other_tokens_or_more_of_them_are_other_answers(server):
+    few, many = (Labels(TokenBytes(make_tokenizer(words)), frozenset({2})) for words in (300, 420))
+
+    def stored_as(labels, settings, **more):
+        endpoint = OpenAIEndpoint(Teacher(model="wise", endpoint=server.url, **more), labels)
+        return RemoteTeacher(endpoint, Purse(Budget(), PRICES, None)).stored_as(settings)
+
+    captured = GenerationSettings(12, top_k_captured=50)
+    told = [stored_as(few, captured), stored_as(many, captured), stored_as(few, captured, top_logprobs=50)]
+    assert len({*told, stored_as(None, captured)}) == 4
+    assert stored_as(few, captured) == told[0]
+    assert stored_as(few, SETTINGS) == stored_as(many, SETTINGS) == stored_as(None, SETTINGS)
 
 
 def test_how_hard_it_is_asked_makes_no_other_teacher(server):

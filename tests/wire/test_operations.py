@@ -101,7 +101,7 @@ def test_a_union_has_exactly_one_member():
     assert "have exactly one of" in refusals({**GOOD, "customizationConfig": {}})[0]
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"3", b'"text"', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"3", b'"text"', b"\xff\xfe", b"[" * 100_000, b'{"a": "\xed\xa0\x80"}'])
 def test_a_body_that_is_no_json_object_is_refused(body):
     with pytest.raises(InvalidInput, match="request's body is"):
         read(operation("CreateModelCustomizationJob"), {}, body=body)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def answer(name: str, status: int, message: str) -> Response:
     """The error ``name`` with ``message``."""
-    body = json.dumps({"message": message}, ensure_ascii=False).encode()
+    body = json.dumps({"message": message}, ensure_ascii=False).encode(errors="replace")
     return Response(status, body, {"content-type": "application/json", "x-amzn-errortype": name})
 
 

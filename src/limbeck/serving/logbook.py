@@ -104,7 +104,7 @@ class Logbook:
                 folder = self._folder(place, one.timestamp)
                 by_place.setdefault((place["bucketName"], folder), []).append(self._record(one, config, folder))
             for (bucket, folder), records in by_place.items():
-                lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                lines = b"".join(_json(record) + b"\n" for record in records)
                 name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}_{secrets.token_hex(8)}.json.gz"
                 self._put(bucket, f"{folder}/{name}", lines)
         except Exception:
@@ -136,8 +136,8 @@ class Logbook:
         bodies = (("input", one.input_body, one.input_tokens), ("output", one.output_body, one.output_tokens))
         for name, body, tokens in bodies:
             part: dict[str, Any] = {f"{name}ContentType": "application/json", f"{name}TokenCount": tokens}
-            text = json.dumps(body, ensure_ascii=False) if told and body is not None else ""
-            if len(text.encode()) > LARGE_BYTES:
+            text = _json(body) if told and body is not None else b""
+            if len(text) > LARGE_BYTES:
                 key = f"{folder}/data/{one.request_id}_{name}.json.gz"
                 self._put(bucket, key, text)
                 part[f"{name}BodyS3Path"] = f"s3://{bucket}/{key}"
@@ -146,5 +146,10 @@ class Logbook:
             record[name] = part
         return record
 
-    def _put(self, bucket: str, key: str, text: str) -> None:
-        self._objects.put(bucket, key, gzip.compress(text.encode(), compresslevel=6))
+    def _put(self, bucket: str, key: str, text: bytes) -> None:
+        self._objects.put(bucket, key, gzip.compress(text, compresslevel=6))
+
+
+def _json(value: Any) -> bytes:
+    """``value`` as JSON; half a surrogate, which no encoding has, as its escape."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")

@@ -35,7 +35,7 @@ class Session:
 
     def key(self, example: Example) -> str:
         """Where the teacher's own answer to ``example`` is kept in the store."""
-        return self.framing.question(example).key(self.teacher.fingerprint, self.settings)
+        return self.framing.question(example).key(self.teacher.stored_as(self.settings), self.settings)
 
 
 def likelihood(answer: Answer) -> float | None:

@@ -38,6 +38,7 @@ class AnthropicEndpoint:
     """One model of Anthropic's."""
 
     reads = False
+    reading = ""
     place = "over the network"
 
     def __init__(self, teacher: Teacher) -> None:

@@ -31,7 +31,7 @@ def ask(
     Raises `Stopped` when ``stop`` is set, as soon as the teacher hears of it; the answers that have arrived are kept.
     """
     progress, stop = progress or Silent(), stop or StopSignal()
-    keys = [question.key(teacher.fingerprint, settings) for question in questions]
+    keys = [question.key(teacher.stored_as(settings), settings) for question in questions]
     with AnswerStore(store) as answers:
         known = answers.known(keys)
         skip = {index for index, key in enumerate(keys) if key in known}

@@ -19,6 +19,9 @@ class Teacher(Protocol):
     fingerprint: str
     """What it is: changes if and only if its answers may."""
 
+    def stored_as(self, settings: GenerationSettings) -> str:
+        """Of what its answers under ``settings`` are stored as: its fingerprint, and whatever else they depend on."""
+
     def answers(
         self,
         questions: Sequence[Question],

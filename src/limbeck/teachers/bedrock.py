@@ -40,6 +40,7 @@ class BedrockEndpoint:
     """One model, or what else a ``modelId`` stands for."""
 
     reads = False
+    reading = ""
     place = "over the network"
 
     def __init__(self, teacher: Teacher) -> None:

@@ -79,6 +79,9 @@ class Endpoint(Protocol):
     reads: bool
     """Whether it can tell its distributions over an answer that a question brings."""
 
+    reading: str
+    """In whose tokens, and how many at a place, its distributions are read; empty where what it is says so."""
+
     place: str
     """Where its answers come from, as a mark on their latency."""
 

@@ -14,12 +14,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from limbeck.models.token_bytes import TokenBytes
-from limbeck.records import SoftLabels
+from limbeck.records import SoftLabels, digest
 
 __all__ = ["Labels", "Unmatched", "tail"]
 
@@ -37,6 +38,12 @@ class Labels:
     tokens: TokenBytes
     end_ids: frozenset[int]
     """Tokens that end an answer."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes if and only if what is read may."""
+        spelled = {token: stands_for.hex() for token, stands_for in self.tokens.bytes_of.items()}
+        return digest([spelled, self.tokens.special, sorted(self.end_ids)])
 
     def read(self, told: Any, text: str, ended: bool, k: int) -> tuple[tuple[int, ...], SoftLabels]:
         """The answer's tokens and its soft labels. ``ended``: by itself, so its last token is one of `end_ids`.

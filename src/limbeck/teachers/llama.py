@@ -43,6 +43,7 @@ class LlamaEndpoint:
     """One GGUF file."""
 
     reads = True
+    reading = ""
     place = "several at once"
 
     def __init__(self, name: str, gguf: Path, slots: int, threads: int) -> None:

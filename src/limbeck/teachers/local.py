@@ -32,6 +32,10 @@ class LocalTeacher:
         self.id = loaded.id
         self.fingerprint = loaded.fingerprint
 
+    def stored_as(self, settings: GenerationSettings) -> str:
+        """See `Teacher.stored_as`."""
+        return self.fingerprint
+
     def answers(
         self,
         questions: Sequence[Question],

@@ -43,6 +43,7 @@ class OpenAIEndpoint:
         self._length_field = "max_tokens"
         self._session: aiohttp.ClientSession | None = None
         self.id = f"{teacher.model} at {teacher.endpoint}"
+        self.reading = digest([labels.digest, teacher.top_logprobs]) if labels else ""
         self.fingerprint = digest(
             {"via": "openai", "endpoint": teacher.endpoint, "model": teacher.model, "options": teacher.options}
         )

@@ -23,7 +23,7 @@ from typing import Any
 from limbeck.errors import InvalidInput, LimbeckError, Stopped, TeacherFailed
 from limbeck.models.chat import Renderer
 from limbeck.recipe import Prices
-from limbeck.records import Answer, GenerationSettings, Question
+from limbeck.records import Answer, GenerationSettings, Question, digest
 from limbeck.teachers.budget import Purse
 from limbeck.teachers.endpoint import NOTHING, Endpoint, Failure, Reply, Usage
 from limbeck.teachers.patience import Gate, Patience
@@ -67,6 +67,11 @@ class RemoteTeacher:
     def prices(self) -> Prices | None:
         """What a token costs."""
         return self.purse.prices
+
+    def stored_as(self, settings: GenerationSettings) -> str:
+        """See `Teacher.stored_as`: distributions are in the tokens of whoever reads them."""
+        reading = self.endpoint.reading if settings.top_k_captured else ""
+        return digest([self.fingerprint, reading]) if reading else self.fingerprint
 
     def answers(
         self,

@@ -18,6 +18,10 @@ class ScriptedTeacher:
         self.asked: Counter[str] = Counter()
         self._script = script
 
+    def stored_as(self, settings: GenerationSettings) -> str:
+        """See `Teacher.stored_as`."""
+        return self.fingerprint
+
     def answers(
         self,
         questions: Sequence[Question],

@@ -245,7 +245,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        found = json.loads(body)
+        found = json.loads(body.decode("utf-8-sig"))  # of bytes it would let half a surrogate pass
         if HALF_A_CHARACTER.search(body):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -30,8 +30,9 @@ class Answering:
     async def ask(self, model: str, question: Question) -> Answer:
         """One answer. Raises what the model or the question is at fault for."""
         source = find(model, self._settings)
-        chat = self._models.setdefault(model, ChatModel(source))
-        prepared = chat.prepare(question)
+        if model not in self._models:
+            self._models[model] = ChatModel(source)
+        prepared = self._models[model].prepare(question)
         until = time.monotonic() + LOAD_SECONDS
         while True:
             try:

@@ -23,7 +23,7 @@ from limbeck.storage.ledger import now
 from limbeck.storage.objects import Found, parse_uri
 from limbeck.storage.reading import Row
 from limbeck.wire.bodies import understand
-from limbeck.wire.operations import Service, read
+from limbeck.wire.operations import Service, json_object, read
 from limbeck.worker.answering import Answering, answering
 from limbeck.worker.labor import Bench
 
@@ -103,15 +103,15 @@ class Batch:
         target = f"{place}/{self._row.arn.rsplit('/', 1)[-1]}"
         for found in self._files:
             if self._out(found).exists():
-                self._bench.objects.publish(self._out(found), f"{target}/{found.key.rsplit('/', 1)[-1]}.out")
+                self._bench.objects.publish(self._out(found), f"{target}/{self._below(found)}.out")
         tokens = {"inputTokenCount": self._tally.tokens_in, "outputTokenCount": self._tally.tokens_out}
         self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(self.counts() | tokens).encode())
 
     async def _answer(self, line: bytes, models: Answering) -> dict[str, Any]:
-        record: Any = {}
+        record: dict[str, Any] = {}
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("modelInput"), dict):
+            record = json_object(line)
+            if not isinstance(record.get("modelInput"), dict):
                 raise InvalidInput('expected {"recordId": …, "modelInput": {…}}')
             told = {"recordId": record.get("recordId") or digest(record)[:12], "modelInput": record["modelInput"]}
             body = record["modelInput"]
@@ -123,8 +123,7 @@ class Batch:
             return {**told, "modelOutput": asked.whole(found)}
         except (LimbeckError, ValueError, RecursionError) as error:
             status = error.status if isinstance(error, LimbeckError) else 400
-            shown = record if isinstance(record, dict) else {}
-            told = {key: shown[key] for key in ("recordId", "modelInput") if key in shown}
+            told = {key: record[key] for key in ("recordId", "modelInput") if key in record}
             return {**told, "error": {"errorCode": status, "errorMessage": str(error)}}
 
     def _lines(self, found: Found) -> Iterator[bytes]:
@@ -134,6 +133,11 @@ class Batch:
             yield from (line for line in lines if line.strip())
         if rest.strip():
             yield rest
+
+    def _below(self, found: Found) -> str:
+        """Where an object lies below the folder that all of them are in: names alone may be the same."""
+        asked = parse_uri(self._row.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"])[1]
+        return found.key[asked.rfind("/") + 1 :]
 
     def _out(self, found: Found) -> Path:
         return self._folder / f"{digest(found.uri)[:12]}.jsonl.out"

@@ -25,6 +25,7 @@ from limbeck.evaluation.metrics import exact_match, token_f1
 from limbeck.serving.chat import Conversation, Sampling, Turn
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
+from limbeck.wire.operations import json_object
 from limbeck.worker.answering import Answering, answering
 from limbeck.worker.judging import RUBRICS, Judge, Rubric, rubric_of
 from limbeck.worker.labor import Bench
@@ -120,16 +121,20 @@ def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> 
         if not text.strip():
             continue
         try:
-            record = json.loads(text)
+            record = json_object(text)
             answers = record.get("modelResponses") or []
             if not isinstance(record.get("prompt"), str):
                 faults.append(f'{name} line {line}: no "prompt"; expected text')
+            elif not isinstance(record.get("referenceResponse"), str | None):
+                faults.append(f"{name} line {line}: referenceResponse is no text")
             elif brought_by is not None and (len(answers) != 1 or answers[0].get("modelIdentifier") != brought_by):
                 faults.append(f'{name} line {line}: modelResponses; expected exactly one, of "{brought_by}"')
             else:
                 said = answers[0]["response"] if brought_by is not None else None
+                if not isinstance(said, str | None):
+                    raise TypeError
                 items.append(Item(record, record["prompt"], record.get("referenceResponse"), said, brought_by))
-        except (ValueError, AttributeError, KeyError):
+        except (InvalidInput, AttributeError, KeyError, TypeError):
             faults.append(f"{name} line {line}: no JSON object of the expected form")
     if not faults and not items:
         faults.append(f"{name}: no row; expected at least one")

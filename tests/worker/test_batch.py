@@ -1,0 +1,113 @@
+"""Batch inference over a scripted model: a line of output for each of input, whatever stands in it."""
+
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.api.stage import ScriptedPool, make_front
+from tests.homes import ENTRY
+
+from limbeck.jobs.queue import open_database
+from limbeck.progress import StopSignal
+from limbeck.storage.database import Resource
+from limbeck.storage.ledger import Ledger, now
+from limbeck.storage.objects import Buckets
+from limbeck.worker import answering, batch
+from limbeck.worker.labor import Bench
+
+MODEL = "huggingface.stage-v1:0"
+ARN = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/abcdefghijkl"
+ASKED = {"prompt": "a leak", "max_gen_len": 4}
+
+
+@pytest.fixture
+def bench(settings, tmp_path, monkeypatch):
+    (tmp_path / "front").mkdir()
+    settings.home.mkdir()
+    entry = ENTRY.format(id=MODEL, name="front", path=make_front(tmp_path / "front"))
+    (settings.home / "catalog.yaml").write_text(entry)
+
+    @asynccontextmanager
+    async def scripted(settings):
+        yield answering.Answering(settings, ScriptedPool())
+
+    monkeypatch.setattr(batch, "answering", scripted)
+    ledger = Ledger(open_database(settings.database))
+    objects = Buckets(settings.buckets)
+    objects.make_bucket("desk")
+    yield Bench(settings, ledger, objects, StopSignal())
+    ledger.engine.dispose()
+
+
+def answered(bench, uri):
+    """What became of a job over ``uri``: its status, its counts, and what lies in its folder, by name."""
+    moment = now()
+    request = {
+        "modelId": MODEL,
+        "inputDataConfig": {"s3InputDataConfig": {"s3Uri": uri}},
+        "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://desk/out/"}},
+    }
+    facts = {"hosts": MODEL, "imported": False}
+    kind = "model-invocation-job"
+    bench.ledger.create(
+        Resource(
+            arn=ARN,
+            kind=kind,
+            name="b",
+            status="Submitted",
+            created=moment,
+            modified=moment,
+            request=request,
+            facts=facts,
+        )
+    )
+    status, counts, _ = batch.answer_batch(bench.ledger.row(ARN), bench)
+    folder = f"out/{ARN.rsplit('/', 1)[-1]}/"
+    left = {
+        one.key.removeprefix(folder): b"".join(bench.objects.read("desk", one.key))
+        for one in bench.objects.list("desk", folder)
+    }
+    return status, counts, left
+
+
+def test_files_of_one_name_keep_the_folders_they_lie_in(bench):
+    for day in ("mon", "tue"):
+        bench.objects.put("desk", f"in/{day}/data.jsonl", json.dumps({"recordId": day, "modelInput": ASKED}).encode())
+    status, counts, left = answered(bench, "s3://desk/in/")
+    assert (status, counts["successRecordCount"]) == ("Completed", 2)
+    for day in ("mon", "tue"):
+        (line,) = left[f"{day}/data.jsonl.out"].splitlines()
+        assert json.loads(line)["recordId"] == day
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[1]",
+        b'{"recordId": "r", "modelInput": {"prompt": "\\ud800"}}',
+        b'{"modelInput": {"prompt": "\xed\xa0\x80"}}',
+    ],
+)
+def test_a_line_that_nobody_can_read_is_told_so_and_the_others_are_answered(bench, line):
+    good = json.dumps({"recordId": "good", "modelInput": ASKED}).encode()
+    bench.objects.put("desk", "in/data.jsonl", line + b"\n" + good)
+    status, counts, left = answered(bench, "s3://desk/in/data.jsonl")
+    assert (status, counts["successRecordCount"], counts["errorRecordCount"]) == ("Completed", 1, 1)
+    bad, fine = map(json.loads, left["data.jsonl.out"].splitlines())
+    assert bad["error"]["errorCode"] == 400 and "the request's body is" in bad["error"]["errorMessage"]
+    assert fine["recordId"] == "good"
+
+
+def test_a_model_is_read_once_however_many_ask_it(bench, monkeypatch):
+    made = []
+
+    class Counting(answering.ChatModel):
+        def __init__(self, source):
+            made.append(source)
+            super().__init__(source)
+
+    monkeypatch.setattr(answering, "ChatModel", Counting)
+    bench.objects.put("desk", "in/data.jsonl", b"\n".join([json.dumps({"modelInput": ASKED}).encode()] * 5))
+    assert answered(bench, "s3://desk/in/data.jsonl")[1]["successRecordCount"] == 5
+    assert len(made) == 1
