@@ -25,10 +25,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["HEAD", "Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
+__all__ = ["AWAY", "HEAD", "Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
 
 HEAD = "0003"
 """The newest migration: a database that has seen it is not looked at further."""
+
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError)
+"""What asking raises while a database is away, restarting or busy for too long: later it may be answered."""
 
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write to end before it gives up: SQLite has one writer."""

@@ -23,7 +23,7 @@ from limbeck.errors import LimbeckError, Stopped
 from limbeck.jobs.child import die_with_parent
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
-from limbeck.storage.database import engine_of
+from limbeck.storage.database import AWAY, engine_of
 from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Objects, open_objects
 from limbeck.storage.reading import Row
@@ -33,6 +33,9 @@ __all__ = ["STOPPED", "Bench", "main"]
 
 STOPPED = 130
 """The status with which a child says that it stopped as asked."""
+
+AGAIN = 75
+"""The status with which it says that the database was away: what is done is on disk (EX_TEMPFAIL of sysexits.h)."""
 
 WAIT_SECONDS = 0.2
 """Between two looks whether another child of the same job has ended."""
@@ -74,6 +77,9 @@ def _do(row: Row, bench: Bench) -> int:
         status, facts, model = _work(row.kind)(row, bench)
     except Stopped:
         return STOPPED
+    except AWAY:
+        traceback.print_exc()
+        return AGAIN
     except LimbeckError as error:
         fail(row.arn, str(error), bench.ledger)
     except Exception as error:

@@ -15,12 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from limbeck.jobs.child import GRACE_SECONDS, Child, die_with_parent, fork, spawn, supervise
 from limbeck.jobs.queue import Laborers, Queue, open_database
 from limbeck.jobs.stopping import end_waiting
 from limbeck.settings import Settings
+from limbeck.storage.database import AWAY
 from limbeck.storage.ledger import Ledger
 from limbeck.worker import labor
 from limbeck.worker.ending import fail, is_due, log_of
@@ -40,6 +42,9 @@ TOUCH_SECONDS = 15.0
 """How often a job under way is touched, so that whoever polls sees that it lives."""
 
 LOOK_SECONDS = 0.5
+
+AWAY_SECONDS = 2.0
+"""Between two tries to reach a database that is away."""
 
 ATTEMPTS = 3
 """How often a job is begun again after its process died, before it is given up."""
@@ -72,9 +77,23 @@ class Shift:
         self._lock = threading.Lock()
 
     def work(self, arn: str) -> None:
-        """See one job to its end, whatever that is: afterwards its row says Completed, Failed or Stopped."""
+        """See one job to its end, whatever that is: afterwards its row says Completed, Failed or Stopped.
+
+        Where the database cannot be asked, that waits until it can.
+        """
+        while True:
+            try:
+                self._see_through_or_fail(arn)
+                return
+            except AWAY as error:
+                log.warning("job %s: the database is away (%s); again in %g s", arn, error.orig, AWAY_SECONDS)
+                time.sleep(AWAY_SECONDS)
+
+    def _see_through_or_fail(self, arn: str) -> None:
         try:
             self._see_through(arn)
+        except AWAY:
+            raise
         except Exception:
             log.exception("job %s: a fault of the worker", arn)
             fail(arn, "a fault of the worker, not of the job; its log has more", self._ledger)
@@ -120,15 +139,17 @@ class Shift:
             nonlocal looked, wanted
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
-                row = self._ledger.row(arn)
-                wanted = row is not None and row.status not in ("Stopping", "Stopped") and not self._over()
-            return wanted
+                with suppress(*AWAY):
+                    row = self._ledger.row(arn)
+                    wanted = row is not None and row.status not in ("Stopping", "Stopped")
+            return wanted and not self._over()
 
         def touch() -> None:
             nonlocal touched
             if time.monotonic() - touched >= TOUCH_SECONDS:
                 touched = time.monotonic()
-                self._ledger.change(arn)
+                with suppress(*AWAY):
+                    self._ledger.change(arn)
 
         with self._lock:
             self._children += 1
