@@ -1,6 +1,7 @@
 """The whole river on a tiny model: runs, resumes, and comes to the same bits however often it is broken off."""
 
 import json
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -157,6 +158,17 @@ def test_a_finished_job_resumed_does_nothing_and_gives_the_same_model(recipe, un
     again = limbeck.distill(recipe, home=home, resume=True)
     assert again.fingerprint == first.fingerprint
     assert {path: path.stat().st_mtime_ns for path in (home / "jobs").rglob("manifest.json")} == before
+
+
+def test_what_a_job_of_another_name_has_finished_is_registered_under_the_new_name(tmp_path, recipe, unbroken):
+    _, first = unbroken
+    left = first.path.parent
+    shutil.copytree(left, tmp_path / "jobs" / "heir", ignore=shutil.ignore_patterns("recipe.json", ".lock"))
+    heir = limbeck.distill({**recipe, "name": "heir"}, home=tmp_path, resume=True)
+    assert (heir.name, heir.path.parent.name) == ("heir", "heir")
+    told = json.loads((tmp_path / "models" / "heir.json").read_text())
+    assert (told["name"], told["lineage"]["recipe"]["name"]) == ("heir", "heir")
+    assert heir.fingerprint == first.fingerprint
 
 
 def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(recipe, unbroken):

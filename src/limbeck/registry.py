@@ -65,7 +65,7 @@ def register(
         loading.save(student.model, student.renderer.tokenizer, folder)
         # In a folder of its own: beside an adapter_config.json transformers would load the adapter's base instead.
         if (adapter := work.folder / "4-training" / "adapter").exists():
-            shutil.copytree(adapter, folder / "adapter")
+            shutil.copytree(adapter, folder / "adapter", dirs_exist_ok=True)  # some of it, where it was broken off
         exported = _export(student, folder, exporting, prompts, settings, work)
         whole = {
             "name": name,
@@ -78,7 +78,7 @@ def register(
         with writing(folder / "README.md") as file:
             file.write(_card(name, kind, base, lineage, exported, report, table))
 
-    folder = work.step(STAGE, inputs, make)
+    folder = work.step(STAGE, {"name": name, **inputs}, make)
     known = read_json(folder / "lineage.json")
     registered = settings.models / f"{name}.json"
     write_json(registered, {**known, "path": str(folder)})

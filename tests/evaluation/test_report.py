@@ -51,6 +51,11 @@ def test_the_baseline_learns_labels():
     assert list(classical.predict(prompts)) == list(labels)
 
 
+def test_the_baseline_learns_from_prompts_without_a_word():
+    classical = fit(["1 + 2", "3 + 4", "1 - 2", "3 - 4"] * 5, ["sum", "sum", "difference", "difference"] * 5)
+    assert list(classical.predict(["5 + 6", "5 - 6"])) == ["sum", "difference"]
+
+
 def test_models_take_turns_and_are_warmed_up_first():
     calls = []
 

@@ -292,9 +292,12 @@ def test_only_what_lies_beside_the_log_is_read(bucket, tmp_path):
     bucket.objects.put("safe", "data/secret.json", b'{"prompt": "secret"}')
     bucket.objects.put("desk", "secret.json", b'{"prompt": "secret"}')
     elsewhere = ["s3://safe/data/secret.json", "s3://desk/secret.json", "s3://desk/data/../secret.json", "/etc/passwd"]
+    (tmp_path / "safe" / "data").mkdir(parents=True)
+    (tmp_path / "safe" / "data" / "secret.json").write_text('{"prompt": "secret"}')
+    elsewhere.append(f"s3://desk/{tmp_path}/safe/data/secret.json")  # two slashes: an absolute path
     bucket([{**record(), "input": {"inputBodyS3Path": place}} for place in [*elsewhere, f"s3://desk/{FOLDER}/data/no"]])
     for rows, counts, told in (bucket.extract(), bucket.extract(folder=True)):
-        assert not rows and counts.total() == 5
+        assert not rows and counts.total() == 6
         assert "secret" not in {line.split(",", 2)[2] for line in told.read_text().splitlines()}
 
 

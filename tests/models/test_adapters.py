@@ -106,18 +106,18 @@ def test_what_cannot_be_is_refused_before_anything_runs():
 
 @pytest.mark.slow
 def test_a_job_with_an_adapter_leaves_a_plain_model_and_the_adapter_beside_it(tmp_path, tiny_folder):
-    made = limbeck.fine_tune(
-        {
-            "kind": "fine-tuning",
-            "name": "adapted",
-            "source": {"prompts": str(pairs(tmp_path / "pairs.jsonl", 24))},
-            "student": {"model": str(tiny_folder), "adapter": {"kind": "dora", "keep": True}},
-            "synthesis": {"max_response_tokens": 4},
-            "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.01},
-            "evaluation": {"latency_requests": 2},
-        },
-        home=tmp_path / "home",
-    )
+    recipe = {
+        "kind": "fine-tuning",
+        "name": "adapted",
+        "source": {"prompts": str(pairs(tmp_path / "pairs.jsonl", 24))},
+        "student": {"model": str(tiny_folder), "adapter": {"kind": "dora", "keep": True}},
+        "synthesis": {"max_response_tokens": 4},
+        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.01},
+        "evaluation": {"latency_requests": 2},
+    }
+    made = limbeck.fine_tune(recipe, home=tmp_path / "home")
+    (made.path / "manifest.json").unlink()  # as if it had been broken off while it was written
+    assert limbeck.fine_tune(recipe, home=tmp_path / "home", resume=True).fingerprint == made.fingerprint
     assert {path.name for path in (made.path / "adapter").iterdir()} >= {
         "adapter_model.safetensors",
         "adapter_config.json",

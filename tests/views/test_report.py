@@ -73,6 +73,11 @@ def test_the_map_puts_like_texts_together_and_names_what_they_have_in_common():
     assert chart(["", "!", "?"] * 5) == ([], []) == chart([])
 
 
+def test_the_map_has_no_group_without_a_text():
+    places, names = chart([f"3 {sign} {i % 4}" for i in range(300) for sign in ("plus", "minus", "times")])
+    assert {place.cluster for place in places} == set(range(len(names)))
+
+
 def test_figures_escape_what_they_show_and_are_nothing_where_there_is_nothing():
     for figure in (
         bars([("<i>", 3)], "<b>"),

@@ -33,8 +33,8 @@ def fit(prompts: Sequence[str], labels: Sequence[str]) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
 
-    features = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
-    )
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+    # A word has two letters at least: sums of digits have none.
+    features = make_union(*(one for one in (words, pieces) if any(map(one.build_analyzer(), prompts))))
     return make_pipeline(features, LogisticRegression(C=10.0, max_iter=1000)).fit(list(prompts), list(labels))

@@ -134,7 +134,7 @@ class LogFiles:
 
     def _beside(self, key: str) -> Path:
         """The file of a copied log that was the object ``key``: below the folder by the longest end of the key."""
-        parts = PurePosixPath(key).parts
+        parts = PurePosixPath(key.lstrip("/")).parts
         if ".." in parts:
             raise InvalidInput(f"{key} does not lie beside the log")
         for start in range(len(parts)):

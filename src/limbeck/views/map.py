@@ -53,11 +53,12 @@ def chart(texts: Sequence[str], seed: int = 0) -> tuple[list[Place], list[str]]:
     around = places - places.mean(axis=0)
     flat = around @ np.linalg.svd(around, full_matrices=False)[2][:2].T
     count = min(8, max(2, round(math.sqrt(len(drawn) / 8))))
-    groups = KMeans(count, n_init=4, random_state=seed).fit_predict(places)
+    # Numbered anew: where texts repeat each other, some clusters stay empty.
+    groups = np.unique(KMeans(count, n_init=4, random_state=seed).fit_predict(places), return_inverse=True)[1]
     words = vectorizer.get_feature_names_out()
     overall = np.asarray(weights.mean(axis=0)).ravel()
     names = []
-    for group in range(count):
+    for group in range(groups.max() + 1):
         own = np.asarray(weights[groups == group].mean(axis=0)).ravel() - overall
         names.append(f"{(groups == group).sum():,}: " + ", ".join(words[at] for at in np.argsort(-own)[:5]))
     return [
