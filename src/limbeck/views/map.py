@@ -52,13 +52,13 @@ def chart(texts: Sequence[str], seed: int = 0) -> tuple[list[Place], list[str]]:
     places = places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
     around = places - places.mean(axis=0)
     flat = around @ np.linalg.svd(around, full_matrices=False)[2][:2].T
-    count = min(8, max(2, round(math.sqrt(len(drawn) / 8))))
-    # Numbered anew: where texts repeat each other, some clusters stay empty.
-    groups = np.unique(KMeans(count, n_init=4, random_state=seed).fit_predict(places), return_inverse=True)[1]
+    different = len(np.unique(places.round(6), axis=0))  # texts with the same words lie at one place
+    count = min(8, max(2, round(math.sqrt(len(drawn) / 8))), different)
+    groups = KMeans(count, n_init=4, random_state=seed).fit_predict(places)
     words = vectorizer.get_feature_names_out()
     overall = np.asarray(weights.mean(axis=0)).ravel()
     names = []
-    for group in range(groups.max() + 1):
+    for group in range(count):
         own = np.asarray(weights[groups == group].mean(axis=0)).ravel() - overall
         names.append(f"{(groups == group).sum():,}: " + ", ".join(words[at] for at in np.argsort(-own)[:5]))
     return [
