@@ -254,6 +254,7 @@ def test_a_body_signed_chunk_by_chunk_is_taken_as_awss_example_has_it(tmp_path, 
         lambda sent: sent.replace(b"10000;", b"ffff;", 1),
         lambda sent: b"not chunked at all\r\n" + sent,
         lambda sent: b"1" * 2000,
+        lambda sent: sent + b"more",
     ],
 )
 def test_a_chunk_changed_cut_off_or_badly_framed_is_refused(tmp_path, change):

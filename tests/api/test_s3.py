@@ -157,6 +157,9 @@ def test_listings_are_paged_grouped_and_in_order(s3, bucket):
     inside = s3.list_objects_v2(Bucket=bucket, Prefix="c/", Delimiter="/", FetchOwner=True)
     assert inside["CommonPrefixes"] == [{"Prefix": "c/d/"}]
     assert "Contents" not in inside
+    inside = s3.list_objects_v2(Bucket=bucket, Prefix="a/", Delimiter="/", StartAfter="a/")
+    assert [row["Key"] for row in inside["Contents"]] == ["a/1", "a/2"]
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="a/" * 2100)
     found = s3.list_objects_v2(Bucket=bucket, StartAfter="b")
     assert [row["Key"] for row in found["Contents"]] == ["c-", "c/d/1", "c/d/2", "ä &<x>"]
     assert found["Contents"][0]["ETag"] == f'"{hashlib.md5(b"c-").hexdigest()}"'

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.curation.made import answered
 
+from limbeck.curation import privacy
 from limbeck.curation.masking import mask
 from limbeck.curation.privacy import KINDS, Mask, checked_kinds, find
 from limbeck.errors import InvalidInput
@@ -115,6 +116,13 @@ def test_a_masked_prompt_keeps_the_seed_it_was_written_from_and_knows_the_id_it_
     masked = Mask().example(written)
     assert (masked.parent, masked.unmasked) == ("5" * 64, written.id)
     assert Mask().example(masked) == masked
+
+
+def test_a_text_that_holds_the_search_up_is_hidden_whole(monkeypatch):
+    monkeypatch.setattr(privacy, "SECONDS", 1e-6)
+    text = "-----BEGIN PRIVATE KEY-----" * 4000
+    assert [(one.start, one.end) for one in find(text, ["private-key"])] == [(0, len(text))]
+    assert Mask(["private-key"]).text(text) == "[PRIVATE-KEY-1]"
 
 
 def test_a_kind_nobody_looks_for_is_named():

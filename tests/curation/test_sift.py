@@ -122,6 +122,15 @@ def test_where_privacy_is_asked_for_no_row_shows_what_is_private(work, privacy):
     assert read(work, "kept.jsonl")[0]["metadata"] == {"user": "[EMAIL-1]"}
 
 
+def test_what_is_private_is_masked_before_a_reason_is_cut(work):
+    private = "mary.jane.of.the.lake@example.org"
+    for before in (f"{'x' * at} " for at in range(140, 200)):
+        rows = [answered("a", "leak"), answered("b", before + private)]
+        curation.sift(rows, [], work, Curation(privacy="mask", labels=["leak"]))
+        (row,) = read(work, "dropped.jsonl")
+        assert row["detail"].startswith("none of the 1 labels") and "mary" not in json.dumps(row)
+
+
 def test_labels_of_ones_own_rows_are_the_set_and_without_any_it_says_so(work):
     rows = [answered("a", "leak", label="leak", origin="given"), answered("b", "fire"), answered("c", "leak")]
     kept = curation.sift(rows, [one.example for one in rows], work, Curation(labels="given"))

@@ -94,6 +94,16 @@ def test_what_is_examined_is_never_learned(tmp_path):
     assert not examined & {one.text for one in documents if one.split == "train"}
 
 
+def test_a_held_out_document_is_not_learned_in_another_spelling_either(tmp_path):
+    texts = [f"The pump {'is loud ' * at}when it runs." for at in range(1, 9)]
+    path = write_rows(tmp_path / "text.jsonl", [{"input": text} for text in texts])
+    held_out = write_rows(tmp_path / "held.jsonl", [{"input": f"{texts[at].upper()} \n"} for at in (0, 3)])
+    documents = collect_documents(recipe(path, held_out=str(held_out)), Workspace(tmp_path / "job"))
+    assert [one.text for one in documents if one.split == "train"] == [texts[at] for at in (1, 2, 4, 5, 6, 7)]
+    told = (tmp_path / "job" / "1-intake" / "report.csv").read_text()
+    assert told.count('guarded,"a held-out document') == 2
+
+
 def test_two_documents_are_enough_and_one_is_not(tmp_path):
     documents = collect_documents(recipe(rows(tmp_path / "two.jsonl", 2)), Workspace(tmp_path / "two"))
     assert sorted(one.split for one in documents) == ["held-out", "train"]

@@ -321,6 +321,30 @@ def test_an_answer_that_was_cut_off_is_not_learned_but_its_prompt_may_be(bucket,
     assert bucket.extract()[1] == {"taken": 1}
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        {
+            "output": {"message": {"content": [{"text": "let me look"}, {"toolUse": {"name": "f"}}]}},
+            "stopReason": "tool_use",
+        },
+        {"choices": [{"message": {"content": "let me look", "tool_calls": [{"id": "1"}]}, "finish_reason": "stop"}]},
+        [{"contentBlockDelta": {"delta": {"text": "let me look"}}}, {"messageStop": {"stopReason": "tool_use"}}],
+        [
+            {"type": "content_block_delta", "delta": {"text": "let me look"}},
+            {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+        ],
+        [{"choices": [{"delta": {"content": "let me look"}}]}, {"choices": [{"delta": {"tool_calls": [{"id": "1"}]}}]}],
+        [{"choices": [{"delta": {"content": "let me look"}, "finish_reason": "tool_calls"}]}],
+    ],
+)
+def test_an_answer_that_calls_a_tool_is_not_learned_but_its_prompt_may_be(bucket, response):
+    bucket([record(request=asking("why?"), response=response)])
+    rows, counts, _ = bucket.extract(responses_of="m")
+    assert not rows and "taken" not in counts
+    assert bucket.extract()[1] == {"taken": 1}
+
+
 def test_a_folder_is_read_literally_whatever_its_name(tmp_path):
     lines = [gzip.compress(json.dumps(record(request=asking(text))).encode()) for text in ("own", "another's")]
     for name, raw in zip(("q?", "qq"), lines, strict=True):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -345,6 +346,20 @@ def test_an_upload_nobody_ends_is_forgotten_after_a_week(buckets):
     uploads.drop(young, "desk", "b")
     with pytest.raises(UnknownObject):
         uploads.drop(old, "desk", "a")
+
+
+def test_what_goes_while_it_is_looked_for_disturbs_nobody(buckets, monkeypatch):
+    uploads = Uploads(buckets)
+    for key in ("a/1", "b/1"):
+        buckets.put("desk", key, b"x")
+    listed = buckets.list("desk")
+    assert next(listed).key == "a/1"
+    buckets.remove("desk", "b/1")
+    assert list(listed) == []
+    uploads.begin("desk", "c")
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [*glob(self, pattern), self / "gone"])
+    uploads.begin("desk", "d")
 
 
 def test_an_endpoint_that_refuses_or_is_away_is_named_and_its_secret_is_not(nanio):

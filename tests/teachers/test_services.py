@@ -1,6 +1,8 @@
 """Anthropic's and Amazon's own SDKs: what they are told, what their answers and refusals become."""
 
 import builtins
+import threading
+from contextlib import suppress
 
 import pytest
 from tests.api.stage import MODEL
@@ -92,6 +94,40 @@ def test_bedrock_is_asked_through_converse_and_its_failures_are_told_apart(bedro
         stage.pool.refusal = InvalidInput("too long")
         with pytest.raises(InvalidInput, match="too long"):
             answers(teacher)
+
+
+@pytest.mark.parametrize(
+    "spoiled", [{"output": {"message": {"content": [{"text": "\ud800"}]}}}, {"output": {"message": {"content": ["a"]}}}]
+)
+def test_an_answer_of_bedrocks_that_cannot_be_used_is_not_paid_for_ever(bedrock_service, spoiled):
+    with bedrock_service as teacher:
+        converse = teacher.endpoint._client.converse
+        teacher.endpoint._client.converse = lambda **asked: {**converse(**asked), **spoiled}
+        with pytest.raises(TeacherFailed, match="lacks or spoils something"):
+            answers(teacher)
+
+
+def test_a_request_to_bedrock_that_takes_long_does_not_hold_the_process_that_wants_to_end(bedrock_service):
+    with bedrock_service as teacher:
+        begun, over = threading.Event(), threading.Event()
+
+        def slow(**asked):
+            begun.set()
+            over.wait(60)
+
+        teacher.endpoint._client.converse = slow
+
+        def asked():
+            with suppress(TeacherFailed):
+                answers(teacher)
+
+        asking = threading.Thread(target=asked, daemon=True)
+        asking.start()
+        assert begun.wait(20)
+        waiting = [one for one in threading.enumerate() if one.name == "bedrock"]
+        assert waiting and all(one.daemon for one in waiting)
+        over.set()
+        asking.join(60)
 
 
 def test_bedrock_without_a_model_of_that_name_says_so(bedrock_service, settings):

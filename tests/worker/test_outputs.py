@@ -28,6 +28,14 @@ def test_the_metrics_of_training_are_published_while_it_runs(tmp_path):
             time.sleep(0.01)
         return rows
 
+    put, refusals = buckets.put, [OSError("the disk is away")] * 2
+
+    def refusing(*given, **named):
+        if refusals:
+            raise refusals.pop()
+        return put(*given, **named)
+
+    buckets.put = refusing  # what is told while training runs is told again
     with Outputs(job, buckets, tmp_path / "job").kept_up_to_date(0.02):
         assert published(2) == [b"step_number,epoch_number,training_loss,perplexity", b"0,0,2.5,12.18"]
         with metrics.open("a") as file:

@@ -107,10 +107,14 @@ class ChunkedBody(Body):
         return not self._left
 
     def _take_line(self) -> bool:
+        if self._state == "done":
+            if self._pending:
+                raise InvalidInput("the body's chunks are not as aws-chunked has them: more after the last")
+            return False
         line, cut, rest = self._pending.partition(b"\r\n")
         if len(line) > LINE_BYTES:
             raise InvalidInput("the body's chunks are not as aws-chunked has them: a line without end")
-        if not cut or self._state == "done":
+        if not cut:
             return False
         self._pending = rest
         if self._state == "end of data":

@@ -340,9 +340,9 @@ def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
 
 
 def _suffix(uri: str | None) -> str:
-    """What tells a file of text from rows."""
+    """What tells a file of text, or a table, from rows."""
     suffix = Path(uri or "").suffix.lower()
-    return suffix if suffix in intake.TEXT_SUFFIXES else ".jsonl"
+    return suffix if suffix in (*intake.TEXT_SUFFIXES, *intake.TABLES) else ".jsonl"
 
 
 def _check_places(asked: Asked, desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Rules on the answer's form: a JSON schema, a set of labels, a regular expression.
 
-A rule is made from what is expected, which is checked there and then, and looks at one answer at a time.
+A rule is made from what is expected, which is checked there and then, and looks at one answer at a time. What it says
+may quote the answer whole: it is cut where it is shown, after what is private in it was masked.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ __all__ = ["label_set", "matching", "schema_check"]
 SECONDS = 0.5
 """The most a pattern may take on one answer; one that needs more has run away."""
 
-SHOWN = 80
-"""Characters of an answer in a verdict's detail."""
-
 
 def schema_check(schema: Mapping[str, Any]) -> Rule:
     """An answer that is no JSON, or not what ``schema`` describes. Nothing is fetched for a ``$ref``."""
@@ -40,13 +38,13 @@ def schema_check(schema: Mapping[str, Any]) -> Rule:
             value = json.loads(one.answer.text)
             fault = next(iter(validator.iter_errors(value)), None)
         except ValueError as error:
-            return f"no JSON: {str(error)[:SHOWN]}"
+            return f"no JSON: {error}"
         except RecursionError:
             return "no JSON: nesting without end"
         if fault is None:
             return None
         where = ".".join(map(str, fault.instance_path)) or "the whole"
-        return f"{where}: {fault.message[:SHOWN]}"
+        return f"{where}: {fault.message}"
 
     return rule
 
@@ -57,7 +55,7 @@ def label_set(labels: Collection[str]) -> Rule:
 
     def rule(one: AnsweredExample) -> str | None:
         text = one.answer.text.strip()
-        return None if text in known else f'"{text[:SHOWN]}" is none of the {len(known)} labels'
+        return None if text in known else f'none of the {len(known)} labels: "{text}"'
 
     return rule
 
@@ -75,6 +73,6 @@ def matching(pattern: str) -> Rule:
             found = compiled.fullmatch(text, timeout=SECONDS)
         except TimeoutError:
             return f"the pattern took longer than {SECONDS} s on it"
-        return None if found else f'"{text[:SHOWN]}" does not match the pattern'
+        return None if found else f'does not match the pattern: "{text}"'
 
     return rule

@@ -181,9 +181,9 @@ class Sieve:
         for at, (mark, said) in zip(places, found, strict=True):
             self._answers[at] = with_mark(self._answers[at], mark)
             if mark is None:
-                self._verdicts[at] = Verdict(False, "judge", f"came to no mark: {said[:200]}")
+                self._verdicts[at] = Verdict(False, "judge", f"came to no mark: {said}")
             elif mark < least:
-                self._verdicts[at] = Verdict(False, "judge", f"{mark:g}, below {least:g}: {said[:200]}")
+                self._verdicts[at] = Verdict(False, "judge", f"{mark:g}, below {least:g}: {said}")
 
     def _marks(self, items: Sequence[AnsweredExample]) -> list[tuple[float | None, str]]:
         assert self._plan.judge is not None, "the recipe's own check sees to this"

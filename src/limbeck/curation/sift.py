@@ -24,6 +24,9 @@ __all__ = ["remarks", "sift"]
 
 STAGE = "3-curation"
 
+DETAIL_CHARACTERS = 200
+"""What is shown of why an answer is dropped, which may quote it."""
+
 
 def sift(
     answered: Sequence[AnsweredExample],
@@ -87,7 +90,7 @@ def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, aski
     example, shown, detail = one.example, one, verdict.detail or note
     if plan.privacy == "drop" or (plan.privacy == "mask" and not verdict.keep):  # what is kept is masked already
         shown = mask([one], checked_kinds(plan.private), plan.phone_region)[0].one
-        detail = cover(plan)(detail)
+        detail = cover(plan)(detail)  # before it is cut: half an address is still somebody's
     asked = one.settings or asking.settings
     return {
         "id": example.id,
@@ -112,5 +115,5 @@ def _row(one: AnsweredExample, verdict: Verdict, note: str, plan: Curation, aski
         "before": shown.before,
         "scores": dict(one.scores),
         "verdict": verdict.rule,
-        "detail": detail,
+        "detail": detail if len(detail) <= DETAIL_CHARACTERS else f"{detail[:DETAIL_CHARACTERS]}…",
     }

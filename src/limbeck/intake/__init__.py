@@ -13,8 +13,10 @@ from limbeck.intake.files import names_of, unreadable
 from limbeck.intake.logs import bring_logs, extract_logs
 from limbeck.intake.rows import Row, parse_row, read_rows
 from limbeck.intake.split import split_of
+from limbeck.intake.tables import TABLES
 
 __all__ = [
+    "TABLES",
     "TEXT_SUFFIXES",
     "Census",
     "Row",

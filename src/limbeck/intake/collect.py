@@ -262,7 +262,7 @@ def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int
     place = f"line {known.line}" if known.file == new.file else f"{known.file} line {known.line}"
     reason = f"the same prompt as {place}"
     if new.label is not None and known.label is not None and new.label != known.label:
-        reason += f', {ANOTHER} ("{new.label[:60]}"); that of {place} is kept'
+        reason += f', {ANOTHER} ("{new.label}"); that of {place} is kept'
     if new.whole != known.whole:
         reason += f", with another droppable part; that of {place} is kept"
     sent = [one for one in (known.metadata, *known.others, new.metadata, *new.others) if one]

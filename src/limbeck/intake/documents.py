@@ -123,6 +123,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     held_out_share = 0.0 if source.held_out else source.held_out_share
     validation_share = 0.0 if source.validation else source.validation_share
     documents: dict[str, Document] = {}
+    held_out_spellings: set[str] = set()
     fates: list[tuple[str, int, str, str]] = []
     faults: list[Fault] = []
     parts: list[tuple[Path, Split | None]] = [(source.held_out, "held-out")] if source.held_out else []
@@ -140,8 +141,12 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
             new = Document(text, "train", name, line)
             new = replace(new, split=split or split_of(new.as_prompt, held_out_share, validation_share))
             known = documents.get(new.id)
-            if known is None:
+            if known is None and new.split != "held-out" and new.as_prompt.normalized_id in held_out_spellings:
+                fates.append((name, line, "guarded", "a held-out document, spelled otherwise"))
+            elif known is None:
                 documents[new.id] = new
+                if new.split == "held-out":
+                    held_out_spellings.add(new.as_prompt.normalized_id)
                 fates.append((name, line, "accepted", new.split))
             else:
                 documents[new.id] = replace(known, copies=known.copies + 1)
@@ -159,15 +164,20 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer.writerows(sorted(fates))
     write_counts(folder, _count(kept))
     held_out = sum(document.split == "held-out" for document in kept)
-    refused = f", {len(faults)} rows refused (1-intake/report.csv says why)" if faults else ""
-    progress.say(f"intake: {len(kept)} documents, {held_out} of them held out{refused}")
+    lost = ((len(faults), "rows refused"), (sum(status == "guarded" for *_, status, _ in fates), "guarded"))
+    others = ", ".join(f"{number} {what}" for number, what in lost if number)
+    more = f", {others} (1-intake/report.csv says why)" if others else ""
+    progress.say(f"intake: {len(kept)} documents, {held_out} of them held out{more}")
 
 
 def _with_some_held_out(documents: Sequence[Document]) -> list[Document]:
     """The documents, one at least of them held out and one learned. Raises `InvalidInput` where there is but one."""
     if not any(document.split == "held-out" for document in documents):
         nearest = min(documents, key=lambda document: document.as_prompt.normalized_id)
-        documents = [replace(one, split="held-out") if one is nearest else one for one in documents]
+        spelled = nearest.as_prompt.normalized_id
+        documents = [
+            replace(one, split="held-out") if one.as_prompt.normalized_id == spelled else one for one in documents
+        ]
     if not any(document.split == "train" for document in documents):
         raise InvalidInput(
             f"{len(documents)} different document{'s' if len(documents) > 1 else ''}: nothing is left to learn beside"

@@ -22,6 +22,9 @@ _SILENT = ("cachePoint", "reasoningContent")
 _CUT_OFF = ("max_tokens", "length", "model_context_window_exceeded")
 """Why an answer ended that would have gone on."""
 
+_CALLING = ("tool_use", "tool_calls", "function_call")
+"""Why one ended that called a tool: what it said before that is no answer."""
+
 _THINKING = ("thinking", "redacted_thinking")
 """The same, by the ``type`` of Anthropic's blocks."""
 
@@ -45,6 +48,8 @@ def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
 
 def answer_in(response: Any) -> str | None:
     """The text of an answer, whole or in events; None where there is none. Raises `InvalidInput` for another form."""
+    if any(_calls_a_tool(part) for part in (response if isinstance(response, list) else [response])):
+        raise InvalidInput("content that is not text alone")
     answer = _answer(response)
     if "\x00" in answer:
         raise InvalidInput("a NUL character")
@@ -80,6 +85,15 @@ def _answer(response: Any) -> str:
 def was_cut_off(response: Any) -> bool:
     """Whether an answer, whole or in events, ended because it had become as long as was allowed."""
     return any(_stop_reason(part) in _CUT_OFF for part in (response if isinstance(response, list) else [response]))
+
+
+def _calls_a_tool(part: Any) -> bool:
+    if _stop_reason(part) in _CALLING:
+        return True
+    choices = part.get("choices") if isinstance(part, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    said = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
+    return isinstance(said, dict) and bool(said.get("tool_calls"))
 
 
 def _stop_reason(part: Any) -> str | None:

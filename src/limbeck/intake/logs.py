@@ -11,6 +11,7 @@ Every record ends in exactly one place: a row, or a line of the passed over, wit
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ class LogTable:
     def _copy(self, query: str, path: Path, form: str, values: Mapping[str, Any] | None = None) -> None:
         """Let DuckDB write a file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # two starts of one job may both write it
         quoted = str(beside).replace("'", "''")
         try:
             self._database.execute(f"copy ({query}) to '{quoted}' ({form})", values)

@@ -109,8 +109,16 @@ def custom_models(settings: Settings) -> Mapping[str, CustomModel]:
 
 @lru_cache(maxsize=8)
 def _custom_models(folder: Path, changed: int) -> Mapping[str, CustomModel]:
-    found = (custom_model(path) for path in sorted(folder.glob("*.json")))
-    return {model.name: model for model in found}
+    found: dict[str, CustomModel] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            model = custom_model(path)
+        except (FileNotFoundError, DamagedArtifact):
+            if path.exists():
+                raise
+            continue  # removed meanwhile
+        found[model.name] = model
+    return found
 
 
 def custom_model(path: Path) -> CustomModel:

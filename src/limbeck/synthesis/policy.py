@@ -133,7 +133,7 @@ def _shape(text: str) -> str:
     """What a text is at first sight."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "lines" if "\n" in text.strip() else "a line"
     match value:
         case dict():

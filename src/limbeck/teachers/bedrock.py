@@ -8,8 +8,10 @@ answers tell no log-probabilities: they are text alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import botocore.exceptions
@@ -63,7 +65,6 @@ class BedrockEndpoint:
             )
         except botocore.exceptions.BotoCoreError as error:
             raise InvalidInput(f"teacher: {error}; teacher.region names one") from None
-        self._threads: ThreadPoolExecutor | None = None
         place = teacher.endpoint or f"Amazon Bedrock in {self._client.meta.region_name}"
         self.id = f"{teacher.model} at {place}"
         self.fingerprint = digest(
@@ -72,12 +73,9 @@ class BedrockEndpoint:
 
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`."""
-        self._threads = ThreadPoolExecutor(self._teacher.concurrency, thread_name_prefix="bedrock")
 
     async def close(self) -> None:
         """See `Endpoint.close`."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def most(self, question: Question, settings: GenerationSettings) -> Usage:
         """See `Endpoint.most`."""
@@ -86,7 +84,23 @@ class BedrockEndpoint:
     async def ask(self, question: Question, settings: GenerationSettings) -> Reply:
         """See `Endpoint.ask`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._ask, question, settings)
+        replied: asyncio.Future[Reply] = loop.create_future()
+
+        def tell(how: Callable[[Any], None], what: Any) -> None:
+            if not replied.done():  # nobody waits any more
+                how(what)
+
+        def work() -> None:
+            try:
+                told = partial(tell, replied.set_result, self._ask(question, settings))
+            except Exception as error:
+                told = partial(tell, replied.set_exception, error)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(told)
+
+        # Not of a pool: its threads are waited for when the process ends, and a request may take minutes.
+        threading.Thread(target=work, name="bedrock", daemon=True).start()
+        return await replied
 
     def _ask(self, question: Question, settings: GenerationSettings) -> Reply:
         unsure = botocore.exceptions
@@ -137,8 +151,9 @@ class BedrockEndpoint:
         try:
             usage = Usage(value["usage"]["inputTokens"], value["usage"]["outputTokens"])
             text = "".join(block.get("text", "") for block in value["output"]["message"]["content"])
+            text.encode()  # which a lone surrogate cannot be
             end = ENDS[value["stopReason"]]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Failure(f"its answer lacks or spoils something: {error!r}", usage, bad_reply=True) from None
         if usage.response_tokens > settings.max_tokens:
             raise Failure(f"it wrote {usage.response_tokens} tokens of {settings.max_tokens}", usage, bad_reply=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from limbeck.storage.reading import Row
 from limbeck.worker.insights import insights
 
 __all__ = ["Outputs"]
+
+log = logging.getLogger(__name__)
 
 TRAINING = ("step_number", "epoch_number", "training_loss", "perplexity")
 VALIDATION = ("step_number", "epoch_number", "validation_loss", "perplexity")
@@ -46,7 +49,10 @@ class Outputs:
 
         def publish() -> None:
             while not over.wait(seconds):
-                self.publish_metrics()
+                try:
+                    self.publish_metrics()
+                except Exception:
+                    log.exception("the metrics so far could not be published; again in %g s", seconds)
 
         thread = threading.Thread(target=publish, daemon=True, name="metrics")
         thread.start()

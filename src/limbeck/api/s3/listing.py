@@ -32,7 +32,7 @@ class Page:
         if not re.fullmatch("[0-9]{1,9}", asked):
             raise InvalidInput(f'max-keys "{asked[:40]}"; expected a whole number from 0')
         self._size = min(int(asked), PAGE)
-        if self._delimiter and after.endswith(self._delimiter):
+        if self._delimiter and after.endswith(self._delimiter) and len(after) > len(self._prefix):
             after += LAST
         found = self._groups(buckets.list(bucket, self._prefix, after))
         self.shown = [one for _, one in zip(range(self._size), found, strict=False)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from limbeck.errors import Conflict, InvalidInput, UnknownObject
-from limbeck.storage.objects.base import Found, Objects, check_bucket_name, check_key, is_fit, pieces
+from limbeck.storage.objects.base import KEY_BYTES, Found, Objects, check_bucket_name, check_key, is_fit, pieces
 
 __all__ = ["Buckets"]
 
@@ -170,6 +170,8 @@ class Buckets(Objects):
         def found() -> Iterator[Found]:
             above = prefix[: prefix.rfind("/") + 1]
             folder = self.root / bucket / above
+            if len(prefix.encode()) > KEY_BYTES:  # which no key begins with
+                return
             if not all(map(is_fit, above.split("/")[:-1])) or not folder.is_dir():
                 return
             self._check_links(bucket, *above.split("/"))
@@ -271,12 +273,15 @@ def _walk(folder: Path, above: str, prefix: str, after: str) -> Iterator[tuple[s
     A folder is sorted as its name with the slash, which is the order of the keys in it; folders that cannot hold
     a key that is wanted are not entered.
     """
-    with os.scandir(folder) as entries:
-        named = [
-            (f"{above}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}", entry)
-            for entry in entries
-            if is_fit(entry.name) and not entry.is_symlink()
-        ]
+    try:
+        with os.scandir(folder) as entries:
+            named = [
+                (f"{above}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}", entry)
+                for entry in entries
+                if is_fit(entry.name) and not entry.is_symlink()
+            ]
+    except FileNotFoundError:  # its last object was removed meanwhile
+        return
     for name, entry in sorted(named, key=lambda pair: pair[0]):
         if not name.endswith("/"):
             if name.startswith(prefix) and name > after:

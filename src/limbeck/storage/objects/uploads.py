@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from limbeck.errors import InvalidInput, UnknownObject
@@ -89,12 +90,14 @@ class Uploads:
 
     def _forget_abandoned(self) -> None:
         oldest = time.time() - ABANDONED_SECONDS
-        for folder in self._root.glob("*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
-        for path in (self._buckets.root / ".incoming").glob("*"):
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+        for path in (*self._root.glob("*"), *(self._buckets.root / ".incoming").glob("*")):
+            with suppress(FileNotFoundError):  # ended, or put in its place, meanwhile
+                if path.stat().st_mtime >= oldest:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def _joined(paths: Sequence[Path]) -> Iterator[bytes]:
