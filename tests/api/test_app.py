@@ -101,6 +101,30 @@ def faces():
 
 
 @pytest.mark.parametrize(
+    ("headers", "heard"),
+    [
+        ({}, True),
+        ({"host": "localhost:8462"}, True),
+        ({"host": "127.0.0.1:8462", "origin": "http://localhost:3000", "sec-fetch-site": "same-site"}, True),
+        ({"host": "[::1]:8462"}, True),
+        ({"host": "desk.localhost:8462"}, True),
+        ({"host": "evil.example:8462"}, False),
+        ({"host": "localhost.evil.example"}, False),
+        ({"host": "10.0.0.7:8462"}, False),
+        ({"host": "localhost:8462", "origin": "https://evil.example"}, False),
+        ({"host": "localhost:8462", "origin": "null"}, False),
+        ({"host": "localhost:8462", "sec-fetch-site": "cross-site"}, False),
+    ],
+)
+def test_without_keys_no_page_from_elsewhere_is_heard(tmp_path, headers, heard):
+    face = Scripted("first")
+    for method, path in (("POST", "/desk?delete"), ("GET", "/metrics")):
+        sent = call(App([face], None, tmp_path), method, path, headers)
+        assert sent[0]["status"] == (200 if heard else 403)
+    assert len(face.asked) == heard
+
+
+@pytest.mark.parametrize(
     ("method", "path", "sign", "face"),
     [
         ("GET", "/anything", SIGNED.format("s3"), "s3"),
@@ -117,7 +141,7 @@ def faces():
     ],
 )
 def test_a_request_reaches_the_face_it_is_signed_for_or_that_has_its_address(faces, tmp_path, method, path, sign, face):
-    headers = {"host": "here", "authorization": sign} if sign else {"host": "here"}
+    headers = {"host": "localhost", "authorization": sign} if sign else {"host": "localhost"}
     assert answered(call(App(faces, None, tmp_path), method, path, headers)) == (200, face.encode())
 
 
@@ -160,7 +184,7 @@ def test_a_request_refused_for_its_head_is_not_asked_for_its_body(tmp_path):
 
 def test_a_header_sent_twice_is_not_the_one_that_was_signed(tmp_path, faces):
     async def one():
-        raw = [(b"host", b"here"), (b"x-amz-acl", b"private"), (b"x-amz-acl", b"public")]
+        raw = [(b"host", b"localhost"), (b"x-amz-acl", b"private"), (b"x-amz-acl", b"public")]
         scope = {"type": "http", "method": "GET", "raw_path": b"/", "query_string": b"", "headers": raw}
 
         async def receive():

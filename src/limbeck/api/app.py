@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
 
-from limbeck.api.auth import Visitor, admit, signed_for
+from limbeck.api.auth import Visitor, admit, check_here, signed_for
 from limbeck.api.body import Body, ChunkedBody
 from limbeck.api.presence import while_present
 from limbeck.errors import AccessDenied, InvalidInput
@@ -92,11 +92,13 @@ class App:
         if head.raw_path == "/health" and head.method in ("GET", "HEAD"):
             return Response(200, READY, {"content-type": "application/json"})
         if head.raw_path == "/metrics" and head.method == "GET":
-            if self._keys is not None and not _is_local(scope):
-                try:
+            try:
+                if self._keys is None:
+                    check_here(head)
+                elif not _is_local(scope):
                     admit(head, (), self._keys, _is_private(scope))
-                except AccessDenied as error:
-                    return Response(error.status, str(error).encode(), {"content-type": "text/plain; charset=utf-8"})
+            except AccessDenied as error:
+                return Response(error.status, str(error).encode(), {"content-type": "text/plain; charset=utf-8"})
             return Response(200, self._metrics().encode(), {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
         return None
 
@@ -107,8 +109,10 @@ class App:
         file: IO[bytes] = BytesIO() if in_memory else self._spooled()
         with file:
             try:
-                visitor = Visitor()
-                if self._keys is not None:
+                if self._keys is None:
+                    check_here(head)
+                    visitor = Visitor()
+                else:
                     visitor = admit(head, face.services, self._keys, _is_private(scope))
                 body = _body(head, file, face.body_bytes, visitor)
                 await _fill(body, head, receive)

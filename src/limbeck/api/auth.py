@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from limbeck.api.sessions import find_key
 from limbeck.errors import AccessDenied
 from limbeck.storage.keys import Keys
 from limbeck.wire.exchange import Request
 
-__all__ = ["Seal", "Visitor", "admit", "signed_for"]
+__all__ = ["Seal", "Visitor", "admit", "check_here", "signed_for"]
 
 SKEW = timedelta(minutes=5)
 """How far the client's clock may be from ours: AWS's own bound for a signature's age."""
@@ -99,6 +100,32 @@ class Seal:
         self._last = _hmac(self._key, "\n".join(parts)).hex()
         if not hmac.compare_digest(self._last.encode(), said.encode()):
             raise AccessDenied("a chunk of the body is not the one that was signed", "InvalidSignatureException")
+
+
+def check_here(request: Request) -> None:
+    """Where no key is asked for: raise `AccessDenied` for what a web page of another machine may have sent.
+
+    A browser on this machine sends what any page tells it to. It says which page that was (``Origin``,
+    ``Sec-Fetch-Site``), and which name it was sent to: a name of another's can be made to lead here.
+    """
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if host and not _is_here(f"//{host}"):
+        raise AccessDenied(
+            f'sent to "{host[:100]}"; without keys only what is sent to localhost, 127.0.0.1 or [::1] is answered'
+        )
+    elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
+    if elsewhere or (origin is not None and not _is_here(origin)):
+        raise AccessDenied(
+            f'sent by a page of "{(origin or "another site")[:100]}"; without keys no such page is heard'
+        )
+
+
+def _is_here(address: str) -> bool:
+    try:
+        name = urlsplit(address).hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def signed_for(request: Request) -> str | None:
