@@ -13,9 +13,11 @@ from tests.forks import distill_until_killed, forked
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import limbeck
-from limbeck.errors import Conflict, InvalidDataset, InvalidRecipe, NotYet, Stopped, UnknownModel
+from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Stopped, UnknownModel
+from limbeck.intake import collect
 from limbeck.progress import Silent, StopSignal
-from limbeck.storage.workspace import file_digest
+from limbeck.recipe import Recipe
+from limbeck.storage.workspace import Workspace, file_digest
 
 STAGES = ["1-intake", "2-synthesis", "3-curation", "4-training", "5-evaluation", "6-model"]
 
@@ -178,6 +180,47 @@ def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(recipe, unbr
     recipe["training"]["epochs"] = 3
     with pytest.raises(Conflict, match=r"different: training\.epochs"):
         limbeck.distill(recipe, home=home, resume=True)
+
+
+def test_a_recipe_may_be_mended_until_it_has_come_to_something(tmp_path, recipe):
+    recipe["student"]["shrink"] = {"layers": 99}
+    with pytest.raises(InvalidInput, match="99; the model has 4 layers"):
+        limbeck.distill(recipe, home=tmp_path)
+    recipe["student"]["shrink"] = {"layers": 2}
+    assert limbeck.distill(recipe, home=tmp_path, resume=True).name == "student"
+
+
+def test_a_job_of_which_nothing_could_be_said_is_refused_before_anything_is_learned(tmp_path, recipe):
+    one = write_rows(tmp_path / "one.jsonl", [{"prompt": "a leak"}, {"prompt": "a leak"}])
+    recipe["source"] = {"prompts": str(one), "minimum": 1}
+    with pytest.raises(InvalidInput, match="1 different prompts, and none of them held out"):
+        limbeck.distill(recipe, home=tmp_path)
+    recipe["source"] = {"prompts": recipe["source"]["prompts"], "held_out": str(one), "minimum": 1}
+    with pytest.raises(InvalidInput, match="no prompt is left to learn from: 2 rows are of prompts that are held out"):
+        limbeck.distill(recipe, home=tmp_path, resume=True)
+    assert not list((tmp_path / "jobs" / "student").glob("[2-9]-*"))
+
+
+def test_where_the_shares_hold_nothing_out_the_nearest_prompt_is(tmp_path, recipe):
+    rows = [{"prompt": text} for text in ("a leak", "A LEAK!", "some noise", "a bill")]
+    recipe["source"] = {"prompts": str(write_rows(tmp_path / "few.jsonl", rows)), "held_out_share": 0, "minimum": 1}
+    examples = collect(Recipe.build(recipe), Workspace(tmp_path / "job"))
+    held_out = {one.prompt.normalized_id for one in examples if one.split == "held-out"}
+    assert len(held_out) == 1
+    assert not held_out & {one.prompt.normalized_id for one in examples if one.split != "held-out"}
+
+
+def test_a_model_answers_under_the_system_prompt_it_learned_with(unbroken):
+    home, made = unbroken
+    model = limbeck.load(made, home=home)
+    asked = "about my fan number 3: billing please"
+    learned = model.answer(asked, max_tokens=6)
+    assert learned == model.answer(asked, system="Name the intent.", max_tokens=6)
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
+    assert model.answer(turns, max_tokens=6) == model.answer(asked, system="Be brief.", max_tokens=6)
+    for wrong, told in (({"max_tokens": 0}, "max_tokens: 0"), ({"temperature": -1.0}, "temperature: -1")):
+        with pytest.raises(InvalidInput, match=told):
+            model.answer(asked, **wrong)
 
 
 def test_too_few_prompts_leave_nothing_behind(tmp_path, recipe):

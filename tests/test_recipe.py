@@ -136,3 +136,25 @@ def test_a_dotted_key_through_a_value_is_refused():
 def test_all_kinds_are_read():
     values = {"kind": "continued-pre-training", "name": "c", "source": {"prompts": "p"}, "student": {"model": "m"}}
     assert Recipe.build(values).kind == "continued-pre-training"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"student": {"shrink": {"layers": 0}}}, 'student.shrink.layers: found "0"; input should be greater'),
+        (
+            {"student": {"shrink": {"layers": "all"}}},
+            'student.shrink.layers: found "all"; input should be a valid integer',
+        ),
+        ({"source": {"prompts": "p.jsonl", "held_out": ["a"]}}, "source.held_out: found a list; expected a path"),
+        ({"training": []}, "training: found a list; expected keys"),
+        ({"export": {"gguf": "f8"}}, 'export.gguf: found "f8"; input should be'),
+    ],
+)
+def test_a_fault_is_told_at_its_place_in_words_of_a_recipe(values, told):
+    with pytest.raises(InvalidRecipe) as refused:
+        Recipe.build(
+            {"kind": "distillation", "name": "a", "source": {"prompts": "p"}, "teacher": {"model": "t"}, **values}
+        )
+    assert told in str(refused.value)
+    assert not any(word in str(refused.value) for word in ("constrained", "tuple", "pathlib", "instance", "literal"))

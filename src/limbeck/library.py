@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import pipeline
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.inference.engine import Engine
 from limbeck.inference.parity import Parity
 from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Evaluation, Kind, Recipe
 from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt, Quantization
+from limbeck.registry import system_of
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace
 
@@ -64,7 +65,7 @@ def pretrain(
 
 
 def evaluate(
-    model: str,
+    model: str | CustomModel,
     rows: Path | str,
     *,
     max_response_tokens: int = 256,
@@ -74,15 +75,19 @@ def evaluate(
     progress: Progress | None = None,
     stop: StopSignal | None = None,
 ) -> dict[str, Any]:
-    """Scores (with 95% intervals), latency and cost of ``model`` on a file of labelled rows."""
-    settings = _settings(home)
+    """Scores (with 95% intervals), latency and cost of ``model`` on a file of labelled rows.
+
+    ``system`` is for rows without one: by default the system prompt the model learned with, if there was one.
+    """
+    settings, model = _settings(home), _named(model)
     work = Workspace(settings.home / "evaluations", progress or Silent(), stop or StopSignal())
-    answers = GenerationSettings(max_response_tokens)
-    return pipeline.evaluate(model, Path(rows), plan or Evaluation(), answers, work, settings, system)
+    answers = _asked(max_response_tokens)
+    learned = system_of(model, settings) if system is None else system
+    return pipeline.evaluate(model, Path(rows), plan or Evaluation(), answers, work, settings, learned or None)
 
 
 def export(
-    model: str,
+    model: str | CustomModel,
     to: Path | str,
     *,
     quantization: Quantization = "f16",
@@ -93,19 +98,24 @@ def export(
 
     It is measured on the rows of ``prompts``, on what the model's own job held out, or on a few plain questions.
     """
-    return pipeline.export(model, Path(to), quantization, Path(prompts) if prompts else None, _settings(home))
+    return pipeline.export(_named(model), Path(to), quantization, Path(prompts) if prompts else None, _settings(home))
 
 
-def load(model: str, *, home: Path | str | None = None) -> Model:
-    """A model ready to answer: by catalog id, registered name, or folder."""
-    return Model(pipeline.load_engine(model, _settings(home)))
+def load(model: str | CustomModel, *, home: Path | str | None = None) -> Model:
+    """A model ready to answer: by catalog id, registered name, or folder; or what a verb gave."""
+    settings, model = _settings(home), _named(model)
+    return Model(pipeline.load_engine(model, settings), system_of(model, settings))
 
 
 class Model:
-    """A loaded model that answers."""
+    """A loaded model that answers.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Where a question says nothing of a ``system`` prompt, it is asked under the one it learned with, if there was one;
+    an empty text stands for none.
+    """
+
+    def __init__(self, engine: Engine, system: str | None = None) -> None:
+        self._engine, self._system = engine, system
 
     def answer(
         self,
@@ -117,7 +127,7 @@ class Model:
         seed: int = 0,
     ) -> str:
         """The answer to ``prompt``: the user's text, or turns ``{"role", "content"}`` that end with the user's."""
-        return self.complete(prompt, system, GenerationSettings(max_tokens, temperature, seed=seed)).text
+        return self.complete(prompt, system, _asked(max_tokens, temperature, seed)).text
 
     def stream(
         self,
@@ -129,15 +139,29 @@ class Model:
         seed: int = 0,
     ) -> Iterator[str]:
         """The answer, piece by piece."""
-        tokens = self._engine.renderer.prompt(_prompt(prompt, system))
-        return self._engine.stream(tokens, GenerationSettings(max_tokens, temperature, seed=seed))
+        return self._engine.stream(self._tokens(prompt, system), _asked(max_tokens, temperature, seed))
 
     def complete(
         self, prompt: str | Sequence[Mapping[str, str]], system: str | None, settings: GenerationSettings
     ) -> Answer:
         """The answer with its tokens and, if ``settings`` ask for them, its distributions."""
-        tokens = self._engine.renderer.prompt(_prompt(prompt, system))
-        return self._engine.generate([tokens], settings)[0]
+        return self._engine.generate([self._tokens(prompt, system)], settings)[0]
+
+    def _tokens(self, prompt: str | Sequence[Mapping[str, str]], system: str | None) -> Sequence[int]:
+        return self._engine.renderer.prompt(_prompt(prompt, self._system if system is None else system))
+
+
+def _named(model: str | CustomModel) -> str:
+    return model.name if isinstance(model, CustomModel) else model
+
+
+def _asked(max_tokens: int, temperature: float = 0.0, seed: int = 0) -> GenerationSettings:
+    """How to answer. Raises `InvalidInput` for what nothing can be sampled with."""
+    if max_tokens < 1:
+        raise InvalidInput(f"max_tokens: {max_tokens}; expected 1 or more")
+    if not 0.0 <= temperature <= 2.0:
+        raise InvalidInput(f"temperature: {temperature:g}; expected 0 (greedy) to 2")
+    return GenerationSettings(max_tokens, temperature, seed=seed)
 
 
 def _prompt(prompt: str | Sequence[Mapping[str, str]], system: str | None) -> Prompt:

@@ -31,7 +31,7 @@ from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
-from limbeck.steps.job import check_data, check_job
+from limbeck.steps.job import check_data, check_examined, check_job
 from limbeck.steps.lessons import answers_learned, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, weights_digest
@@ -81,6 +81,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Proc
     """Prompts in, a registered student out, taught by ``recipe.teacher`` or the best of several tried."""
     framing = framing_of(recipe)
     examples = intake.collect(recipe, work)
+    check_examined(examples)
     named = chosen(recipe, examples, framing, settings, work)
     teacher = opened(named, recipe, settings, work)
     taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher
@@ -116,6 +117,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings, processes: Pr
     assert recipe.student.model is not None, "the recipe's own check sees to this"
     base = load(recipe.student.model, settings)
     examples = intake.collect(recipe, work)
+    check_examined(examples)
     student = begun(base, recipe, examples, work)
 
     advise(recipe, student, None, None, work)

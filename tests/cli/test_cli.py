@@ -99,6 +99,7 @@ def test_a_recipe_is_told_all_files_and_models_it_names_in_vain(limbeck, tmp_pat
             "held_out": "h.jsonl",
             "golden": "g.jsonl",
             "validation": ["v.jsonl"],
+            "minimum": 3,
         },
         "teacher": {"model": "nobody"},
         "student": {"model": "./nowhere"},
@@ -164,9 +165,11 @@ def test_a_good_file_is_said_to_be_good(limbeck, tmp_path):
     [
         (["validate", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
         (["distill", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file"),
-        (["distill", "--name", "x"], "source: missing"),
+        (["distill", "--name", "x"], "--prompts is missing"),
         (["distill", "--nam", "x"], "No such option: --nam"),
         (["distill", "--set", "a"], 'found "a"; expected KEY=VALUE'),
+        (["distill", "--set", "a=b: {"], 'a: found "b: {", which is no YAML: line 1'),
+        (["distill", "--name", "nobody", "--resume"], 'no job "nobody" to go on with'),
         (["invoke", "nobody", "hi"], 'no model "nobody"'),
         (
             ["invoke", "huggingface.smollm2-135m-instruct-v1", "hi"],
@@ -180,6 +183,22 @@ def test_what_is_wrong_is_told_in_words_with_status_2(limbeck, arguments, told):
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["keys", "add", "bob"], ["distill", "recipe.yaml"]])
+def test_a_home_that_cannot_be_is_told_in_words(limbeck, tmp_path, tiny_folder, command):
+    recipe(tmp_path, tiny_folder)
+    limbeck.environment["LIMBECK_HOME"] = str(tmp_path / "prompts.jsonl" / "home")
+    done = limbeck(*command)
+    assert done.returncode == 1 and "prompts.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr and "fault of ours" not in done.stderr
+
+
+def test_without_a_word_it_shows_what_it_can(limbeck):
+    done = subprocess.run(
+        [sys.executable, "-m", "limbeck"], env=limbeck.environment, capture_output=True, text=True, check=False
+    )
+    assert "distill" in done.stdout and done.stderr == ""
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["jobs"], ["--help"], ["--version"], ["validate", "p.jsonl"]])
@@ -240,17 +259,18 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert "desk" in limbeck("models").stdout and "finished" in limbeck("jobs").stdout
 
     answer = limbeck("invoke", "desk", message(3)[0])
-    assert (answer.returncode, answer.stdout) == (0, limbeck("invoke", "desk", "-", input=message(3)[0]).stdout)
+    assert (answer.returncode, answer.stdout) == (0, limbeck("invoke", "desk", "-", input=message(3)[0] + "\n").stdout)
     assert answer.stdout.strip()
+    assert shipped[0] in limbeck("models").stdout  # whole, to be copied
 
     measured = limbeck(
         "evaluate", "desk", tmp_path / "test.jsonl", "--system", "Name the intent.", "--json", "--max-tokens", 6
     )
     report = json.loads((tmp_path / "home/jobs/desk/5-evaluation/report.json").read_text())
     assert json.loads(measured.stdout)["exact_match"] == report["models"]["student after"]["exact_match"]
-    assert (
-        "exact match: " in limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--system", "Name the intent.").stdout
-    )
+    # Under the system prompt it learned with, where nothing is said.
+    told = limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--max-tokens", 6).stdout
+    assert f"exact match: {100 * report['models']['student after']['exact_match']['value']:.1f}%" in told
 
     again = limbeck("distill", path)
     assert again.returncode == 2 and "--resume goes on with it" in again.stderr
@@ -282,15 +302,17 @@ def test_flags_alone_make_a_recipe_and_a_name_alone_resumes_it(limbeck, tmp_path
     assert stored["training"]["epochs"] == 1
     resumed = limbeck("distill", "--name", "flagged", "--resume")
     assert resumed.returncode == 0 and resumed.stdout == done.stdout
+    told = json.loads(limbeck("distill", "--name", "flagged", "--resume", "--json").stdout)
+    assert (told["model"], told["kind"]) == ("flagged", "distillation") and "verdict" in told["report"]
 
 
 def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbeck, tmp_path, taught_folder):
-    path = recipe(tmp_path, taught_folder, epochs=60)
-    command = [sys.executable, "-m", "limbeck", "distill", str(path)]
+    path = recipe(tmp_path, taught_folder)
+    command = [sys.executable, "-m", "limbeck", "distill", str(path), "--name", "other", "--set", "training.epochs=60"]
     running = subprocess.Popen(
         command, env=limbeck.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    metrics = tmp_path / "home/jobs/desk/4-training/metrics.csv"
+    metrics = tmp_path / "home/jobs/other/4-training/metrics.csv"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") > 20) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -298,9 +320,10 @@ def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbe
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert out == ""
-    assert "the checkpoint is kept; go on with: limbeck distill" in err and "--resume" in err
+    # The file knows nothing of the flags: the job's own recipe does.
+    assert "the checkpoint is kept; go on with: limbeck distill --name other --resume" in err
     assert json.loads(limbeck("jobs", "--json").stdout)[0]["state"] == "unfinished"
-    resumed = limbeck("distill", path, "--resume")
+    resumed = limbeck("distill", "--name", "other", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "training: resumed at step" in resumed.stderr
     assert resumed.stdout.splitlines()[-1].startswith("Verdict: ")

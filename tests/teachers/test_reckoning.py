@@ -35,7 +35,7 @@ def test_all_that_was_spent_over_the_network_stands_beside_all_that_was_foreseen
     told = Reckoning.of(ANSWERS, found, Prices(input=1, output=1), job)
     assert str(told) == (
         "the job's 7 requests took 140 tokens; foreseen, with the examination, were 9 and 182 to 850;"
-        " 0.35 USD of 1.2 to 2.4"
+        " 0.35 USD of 1.20 to 2.40"
     )
     assert told.to_json()["spent"] == {"requests": 7, "tokens": 140, "usd": pytest.approx(0.35)}
     free = estimate(part("answers", True), part("samples", True, None))

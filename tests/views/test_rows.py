@@ -69,6 +69,7 @@ ROW = {
         ("verdict=judge", True),
         ("verdict!=judge", False),
         ("verdict = judge", True),
+        ("verdict==judge", True),
         ("label=", True),
         ("label!=x", True),
         ("line=7", True),

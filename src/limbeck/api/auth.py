@@ -212,7 +212,8 @@ def _signature(request: Request) -> Signature:
     elif "AWSAccessKeyId" in request.raw_query:
         raise AccessDenied(
             "the address is signed with version 2, which is not taken; with boto3, make it by a client"
-            ' that has Config(signature_version="s3v4")'
+            ' that has Config(signature_version="s3v4"), with aws-cli after'
+            " `aws configure set default.s3.signature_version s3v4`"
         )
     else:
         found = _AUTHORIZATION.fullmatch(given.strip())

@@ -3,6 +3,15 @@
 Exit status: 0 done, 1 failed, 2 the input cannot be used, 130 stopped at the user's wish.
 """
 
-from limbeck.cli.app import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """The program."""
+    try:
+        from limbeck.cli import app  # takes a second, in which somebody may think better of it
+    except KeyboardInterrupt:
+        sys.exit(130)
+    app.main()

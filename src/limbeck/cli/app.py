@@ -5,6 +5,7 @@ A command reads its flags, calls one function of the library, and prints what ca
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 import traceback
@@ -19,6 +20,9 @@ from limbeck.errors import LimbeckError
 from limbeck.settings import Settings
 
 __all__ = ["app", "main"]
+
+THE_MACHINES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+"""What goes wrong with a file, or a folder, that is neither the input's fault nor ours."""
 
 app = typer.Typer(
     name="limbeck",
@@ -56,13 +60,18 @@ def main() -> None:
         tell.print(f"limbeck: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
+        tell.print("limbeck: stopped", highlight=False)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as fault:
         if hasattr(fault, "exit_code") and hasattr(fault, "format_message"):  # a wrong flag or argument
-            tell.print(f"limbeck: {fault.format_message()}", markup=False, highlight=False)
+            if message := fault.format_message():  # there is none where it was the help that was wanted
+                tell.print(f"limbeck: {message}", markup=False, highlight=False)
             sys.exit(2)
+        if isinstance(fault, OSError) and fault.errno in THE_MACHINES and fault.filename is not None:
+            tell.print(f"limbeck: {fault.filename}: {fault.strerror}", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(1)
         tell.print(f"limbeck: {_keep_trace(fault)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
@@ -76,10 +85,12 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def _keep_trace(fault: Exception) -> str:
     """Write what a developer needs to a file, and say what a user needs."""
-    folder = Settings.read().home / "faults"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / time.strftime("%Y%m%d-%H%M%S.txt")
-    path.write_text("".join(traceback.format_exception(fault)), encoding="utf-8")
-    return (
-        f"a fault of ours, not of your input: {type(fault).__name__}: {fault}\nthe trace is in {path}; please report it"
-    )
+    said = f"a fault of ours, not of your input: {type(fault).__name__}: {fault}"
+    try:
+        folder = Settings.read().home / "faults"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / time.strftime("%Y%m%d-%H%M%S.txt")
+        path.write_text("".join(traceback.format_exception(fault)), encoding="utf-8")
+    except (OSError, LimbeckError) as error:
+        return f"{said}\nits trace could not be kept ({error})"
+    return f"{said}\nthe trace is in {path}; please report it"

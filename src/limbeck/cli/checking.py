@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from limbeck import intake
 from limbeck.cli.surveying import impossible_rules, named_in_vain, parsed_filter, survey_logs
 from limbeck.cli.targets import writable
 from limbeck.cli.terminal import AsJson, Home, print_json, tell
 from limbeck.errors import InvalidInput
-from limbeck.intake import survey
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
 
@@ -28,18 +28,22 @@ def validate(
         faults = [*impossible_rules(recipe), *named_in_vain(recipe, Settings.read())]
         if (logs := recipe.source.logs) is not None:
             try:
-                _tell_counts(logs.uri, survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read()))
+                counts = survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read())
+                _tell_counts(logs.uri, counts)
+                if counts.get("taken", 0) < recipe.minimum_rows:
+                    faults.append(f"{logs.uri}: expected at least {recipe.minimum_rows} records taken")
             except InvalidInput as error:
                 faults.append(str(error))
+        elif not faults:
+            for census in intake.check(recipe):
+                tell.print(f"{census.file}: {_counted(census)}", markup=False, highlight=False)
         if faults:
             raise InvalidInput("\n".join(faults))
         return
-    census = survey(file)
+    census = intake.survey(file)
     for fault in census.faults:
         print(fault)
-    valid = f"{census.prompts} different prompts, {census.labelled} with an answer"
-    rows = f"{census.rows} rows, {census.valid} valid ({valid})"
-    tell.print(f"{file.name}: {rows}", markup=False, highlight=False)
+    tell.print(f"{file.name}: {_counted(census)}", markup=False, highlight=False)
     if census.faults or not census.valid:
         raise typer.Exit(2)
 
@@ -64,6 +68,11 @@ def logs(
         _tell_counts(uri, counts)
     if not counts.get("taken"):
         raise typer.Exit(2)
+
+
+def _counted(census: intake.Census) -> str:
+    valid = f"{census.prompts} different prompts, {census.labelled} with an answer"
+    return f"{census.rows} rows, {census.valid} valid ({valid})"
 
 
 def _tell_counts(uri: str, counts: dict[str, int]) -> None:

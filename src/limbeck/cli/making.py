@@ -17,13 +17,12 @@ from limbeck.cli.advising import advice_on, lines
 from limbeck.cli.bars import watcher
 from limbeck.cli.forecast import forecast
 from limbeck.cli.terminal import AsJson, Home, print_json, stoppable, tell
-from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe
-from limbeck.recipe import Recipe, assign
+from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe, Unknown
+from limbeck.recipe import Kind, Recipe, assign, yaml_fault
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
 if TYPE_CHECKING:
-    from limbeck.recipe import Kind
     from limbeck.records import CustomModel, Report
 
 __all__ = ["advise", "distill", "fine_tune", "pretrain"]
@@ -57,6 +56,13 @@ KEYS = {
 }
 """A recipe's key for what a flag says."""
 
+NEEDED: dict[Kind, dict[str, tuple[str, ...]]] = {
+    "distillation": {"name": ("name",), "prompts": ("source",), "teacher": ("teacher", "trial")},
+    "fine-tuning": {"name": ("name",), "pairs": ("source",), "model": ("student",)},
+    "continued-pre-training": {"name": ("name",), "text": ("source",), "model": ("student",)},
+}
+"""The flags without which there is no recipe, where no file is one: each with the keys, or sections, it fills."""
+
 
 def distill(
     recipe: RecipeFile = None,
@@ -88,7 +94,7 @@ def distill(
         settings = Settings.read(home)
         _print_forecast(_recipe("distillation", recipe, given, resume, settings), settings, as_json)
         return
-    _run("distillation", recipe, given, resume, home)
+    _run("distillation", recipe, given, resume, home, as_json)
 
 
 def fine_tune(
@@ -102,6 +108,7 @@ def fine_tune(
     epochs: Epochs = None,
     learning_rate: Rate = None,
     minimum: Annotated[int | None, typer.Option(help="Accept so few pairs (by default 8).")] = None,
+    as_json: AsJson = False,
     set_: Set = None,
     resume: Resume = False,
     home: Home = None,
@@ -111,7 +118,7 @@ def fine_tune(
         set_, name=name, prompts=pairs, held_out=held_out, system=system, minimum=minimum, student=model,
         layers=layers, epochs=epochs, learning_rate=learning_rate,
     )  # fmt: skip
-    _run("fine-tuning", recipe, given, resume, home)
+    _run("fine-tuning", recipe, given, resume, home, as_json)
 
 
 def pretrain(
@@ -122,6 +129,7 @@ def pretrain(
     model: Base = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the text.")] = None,
     learning_rate: Rate = None,
+    as_json: AsJson = False,
     set_: Set = None,
     resume: Resume = False,
     home: Home = None,
@@ -130,7 +138,7 @@ def pretrain(
     given = _given(
         set_, name=name, prompts=text, held_out=held_out, student=model, epochs=epochs, learning_rate=learning_rate
     )
-    _run("continued-pre-training", recipe, given, resume, home)
+    _run("continued-pre-training", recipe, given, resume, home, as_json)
 
 
 def advise(
@@ -148,22 +156,25 @@ def advise(
         print(line)
 
 
-def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, home: Path | None) -> None:
+def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, home: Path | None, as_json: bool) -> None:
     settings = Settings.read(home)
     recipe = _recipe(kind, file, given, resume, settings)
     from limbeck import library
 
     verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
     verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")
-    again = f"limbeck {command} {file or f'--name {recipe.name}'} --resume" + (f" --home {home}" if home else "")
+    # Where flags changed what the file says, it is the job's own recipe that is gone on with, by the job's name.
+    job = f"--name {recipe.name}" if file is None or given else str(file)
+    again = f"limbeck {command} {job} --resume" + (f" --home {home}" if home else "")
     together = os.environ.get("WORLD_SIZE", "1") != "1"
     try:
         with stoppable("go on with the same launcher and --resume" if together else f"go on with: {again}") as stop:
             model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
     except InvalidDataset as error:
-        raise InvalidInput(f"{error}\n--minimum N accepts fewer") from None
+        fewer = "\n--minimum N accepts fewer" if "expected at least" in str(error) else ""
+        raise InvalidInput(f"{error}{fewer}") from None
     if not together or os.environ.get("RANK") == "0":  # of several processes that a launcher started, the first
-        _print_result(model)
+        _print_result(model, as_json)
 
 
 def _print_forecast(recipe: Recipe, settings: Settings, as_json: bool) -> None:
@@ -177,10 +188,15 @@ def _print_forecast(recipe: Recipe, settings: Settings, as_json: bool) -> None:
 def _recipe(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, settings: Settings) -> Recipe:
     """From the file with the flags over it, from flags alone, or, on a resume by name, from the job's folder."""
     if file is not None:
-        return Recipe.read(file, given)
-    stored = settings.jobs / str(given.get("name")) / "recipe.json"
-    if resume and set(given) == {"name"} and stored.exists():
+        return Recipe.read(file, given, kind)
+    if resume and set(given) == {"name"}:
+        stored = settings.jobs / str(given["name"]) / "recipe.json"
+        if not stored.exists():
+            raise Unknown(f'no job "{given["name"]}" to go on with; `limbeck jobs` lists those of {settings.home}')
         return Recipe.build(read_json(stored), str(stored))
+    sections = {key.partition(".")[0] for key in given}
+    if missing := [flag for flag, filled in NEEDED[kind].items() if not sections.intersection(filled)]:
+        raise InvalidRecipe("flags", [f"--{flag} is missing; or give a recipe in YAML" for flag in missing])
     values: dict[str, Any] = {"kind": kind}
     for key, value in given.items():
         assign(values, key, value)
@@ -198,13 +214,19 @@ def _given(more: list[str] | None, **flags: Any) -> dict[str, Any]:
         key, found, value = setting.partition("=")
         if not found:
             raise InvalidRecipe("--set", [f'found "{setting}"; expected KEY=VALUE, for example training.epochs=2'])
-        given[key] = yaml.safe_load(value)
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidRecipe("--set", [f'{key}: found "{value}", which is no YAML: {yaml_fault(error)}']) from None
     return given
 
 
-def _print_result(model: CustomModel) -> None:
+def _print_result(model: CustomModel, as_json: bool) -> None:
     from limbeck.evaluation.table import table
 
+    if as_json:
+        print_json({"model": model.name, "folder": model.path, "kind": model.kind, "report": model.report})
+        return
     report = _report(model)
     print(table(report))
     print()

@@ -21,6 +21,9 @@ __all__ = ["AsJson", "Home", "print_json", "print_table", "stoppable", "tell"]
 
 tell = Console(stderr=True)
 
+WIDE = 1000
+"""Columns where nobody sees an edge."""
+
 Home = Annotated[Path | None, typer.Option(help="Where jobs and models live; by default LIMBECK_HOME or ~/.limbeck.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -53,5 +56,5 @@ def print_json(value: Any) -> None:
 
 def print_table(table: Table) -> None:
     """To standard output; where that is no terminal, a row a line."""
-    out = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    out = Console() if sys.stdout.isatty() else Console(width=WIDE)
     out.print(table, highlight=False)

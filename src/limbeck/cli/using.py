@@ -72,13 +72,11 @@ def invoke(
     """Ask a model; the answer is streamed."""
     from limbeck import library
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     if not text.strip():
         raise InvalidRecipe("prompt", ["found nothing; expected text"])
-    learned = _system_prompt_of(model, Settings.read(home)) if system is None else system
-    for piece in library.load(model, home=home).stream(
-        text, system=learned or None, max_tokens=max_tokens, temperature=temperature, seed=seed
-    ):
+    loaded = library.load(model, home=home)
+    for piece in loaded.stream(text, system=system, max_tokens=max_tokens, temperature=temperature, seed=seed):
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
@@ -126,7 +124,10 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("model", "kind", "made from", "size", "licence or verdict", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", overflow="fold")  # to be copied: never cut off
+    for name in ("kind", "made from", "size", "licence or verdict"):
+        table.add_column(name)
     for row in rows:
         size = f"{row['parameters'] / 1e6:.1f} M" if isinstance(row["parameters"], int) else "–"
         table.add_row(str(row["model"]), str(row["kind"]), str(row["base"]), size, str(row["verdict"]))
@@ -143,12 +144,3 @@ def jobs(as_json: AsJson = False, home: Home = None) -> None:
     for row in rows:
         table.add_row(row["name"], row["kind"], row["state"], ", ".join(row["stages"]) or "–")
     print_table(table)
-
-
-def _system_prompt_of(model: str, settings: Settings) -> str | None:
-    """The system prompt a registered model was trained under, if its recipe named one for all rows."""
-    for known in custom_models(settings).values():
-        if known.name == model:
-            found = known.lineage["recipe"]["source"]["system"]
-            return str(found) if found else None
-    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,12 @@ def check(recipe: Recipe) -> list[Census]:
     usable = sum(census.labelled if recipe.kind == "fine-tuning" else census.valid for census in main)
     what = "labelled pairs" if recipe.kind == "fine-tuning" else "prompts"
     if usable < recipe.minimum_rows:
+        unlabelled = sum(census.valid for census in main) - usable
+        out = [f"give {unlabelled} rows their answers"] if unlabelled else []
+        out += ["mend the rows named"] if any(census.faults for census in main) else []
         problems.append(
             f"{mains}: {usable} valid {what} of {sum(census.rows for census in main)} rows;"
-            f" expected at least {recipe.minimum_rows}"
-            " (mend the rows named, or add more)"
+            f" expected at least {recipe.minimum_rows} ({', or '.join([*out, 'add more'])})"
         )
     if usable > MAXIMUM_ROWS:
         problems.append(f"{mains}: {usable:,} valid {what}; expected at most {MAXIMUM_ROWS:,}")
@@ -208,6 +210,14 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
             else:
                 _fold(examples, _example(row, source, split), fates)
 
+    if not held_out:
+        _hold_one_out(examples, golden)
+    if not any(example.split == "train" for example in examples.values()):
+        same = sum(status == "guarded" for *_, status, _ in fates)
+        raise InvalidInput(
+            f"no prompt is left to learn from: {same} rows are of prompts that are held out as well, {len(examples)}"
+            " others only watched; give rows of others"
+        )
     with writing(folder / "examples.jsonl") as file:
         for example in (*held_out.values(), *examples.values()):
             file.write(json.dumps(_to_json(example), ensure_ascii=False) + "\n")
@@ -229,6 +239,16 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         others = ", ".join(f"{number} {status}" for status, number in sorted(fate.items()) if status != "accepted")
         told = f"{fate['accepted']} of {fate.total()} rows of {name} accepted"
         progress.say(f"intake: {told}, {others} (1-intake/report.csv says why)" if others else f"intake: {told}")
+
+
+def _hold_one_out(examples: dict[str, Example], golden: Collection[str]) -> None:
+    """Where the shares give nothing to examine on, the prompt that was nearest to it, in all its spellings."""
+    free = {one.prompt.normalized_id for one in examples.values()} - set(golden)
+    if len(free) > 1 and not any(one.split == "held-out" for one in examples.values()):
+        nearest = min(free)
+        for key, one in examples.items():
+            if one.prompt.normalized_id == nearest:
+                examples[key] = replace(one, split="held-out")
 
 
 def _valid(

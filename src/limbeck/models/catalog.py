@@ -187,14 +187,18 @@ def _shipped() -> list[CatalogEntry]:
 @lru_cache(4)
 def _own(path: Path, changed_ns: int) -> list[CatalogEntry]:
     """A home's catalog, read anew when it has changed: every request that names a model asks for it."""
-    return _entries(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    return _entries(rows, str(path))
 
 
 def _entries(rows: Any, where: str) -> list[CatalogEntry]:
     try:
         return TypeAdapter(list[CatalogEntry]).validate_python(rows)
     except ValidationError as error:
-        faults = (f"{where}: {'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        faults = (": ".join((where, *filter(None, [".".join(map(str, f["loc"]))]), f["msg"])) for f in error.errors())
         raise InvalidInput("\n".join(faults)) from None
 
 

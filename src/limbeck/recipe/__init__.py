@@ -18,7 +18,7 @@ A module a section: `source`, `teacher`, `student`, `synthesis`, `curation`, `ob
 from limbeck.recipe.curation import Curation, Judge, Votes
 from limbeck.recipe.examination import Evaluation, Export
 from limbeck.recipe.objective import DIVERGENCES, Hidden, Objective, OnPolicy
-from limbeck.recipe.reading import assign
+from limbeck.recipe.reading import assign, yaml_fault
 from limbeck.recipe.source import Columns, Logs, Source
 from limbeck.recipe.student import Adapter, Shrink, Student
 from limbeck.recipe.synthesis import Augment, Refine, Synthesis
@@ -57,4 +57,5 @@ __all__ = [
     "Trial",
     "Votes",
     "assign",
+    "yaml_fault",
 ]

@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from limbeck.errors import InvalidRecipe
 
-__all__ = ["TEACHERS", "StrictLoader", "anchor_paths", "assign", "kind_of", "sections", "sentence"]
+__all__ = ["TEACHERS", "StrictLoader", "anchor_paths", "assign", "kind_of", "sections", "sentences", "yaml_fault"]
 
 TEACHERS = ("teacher", "trial.teachers", "trial.judge", "synthesis.augment.writer", "curation.judge.model")
 """Where a recipe names who answers, judges or writes."""
@@ -97,27 +97,67 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def sentence(fault: Any, model: type[BaseModel]) -> str:
-    """A fault that pydantic found in a ``model``, told as where, what and the way out."""
-    where = ".".join(str(part) for part in fault["loc"])
-    found = fault.get("input")
+def yaml_fault(error: yaml.YAMLError) -> str:
+    """What is wrong with a text of YAML, and where in it."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def sentences(faults: Iterable[Any], model: type[BaseModel]) -> list[str]:
+    """The faults that pydantic found in a ``model``, one for each place in it.
+
+    Of a value that may be of several kinds it tells what each finds wrong; shown is what the kind says that it is of.
+    """
+    by_place: dict[str, list[Any]] = {}
+    for fault in faults:
+        location = fault["loc"] if fault["type"] == "extra_forbidden" else _location(fault["loc"], model)
+        by_place.setdefault(".".join(map(str, location)), []).append(fault)
+    told = []
+    for where, found in by_place.items():
+        fitting = [fault for fault in found if not fault["type"].endswith("_type")] or found
+        told.append(_sentence(where, fitting, model))
+    return told
+
+
+def _sentence(where: str, faults: Sequence[Any], model: type[BaseModel]) -> str:
+    fault, shown = faults[0], f"{where}: " if where else ""
     match fault["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(fault["loc"][-1]), _keys_at(fault["loc"][:-1], model), n=1)
-            hint = (
-                f'; did you mean "{near[0]}"?'
-                if near
-                else f"; expected one of {', '.join(_keys_at(fault['loc'][:-1], model))}"
-            )
-            return f"{where}: unknown key{hint}"
+            keys = _keys_at(fault["loc"][:-1], model)
+            near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; expected one of {', '.join(keys)}"
+            return f"{shown}unknown key{hint}"
         case "missing":
-            return f"{where}: missing"
+            return f"{shown}missing"
         case "value_error":
-            text = str(fault["msg"]).removeprefix("Value error, ")
-            return f"{where}: {text}" if where else text
-        case _:
-            message = str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
-            return f'{where}: found "{found}"; {message}'
+            return shown + str(fault["msg"]).removeprefix("Value error, ")
+    wanted = ", or ".join(dict.fromkeys(_wanted(one) for one in faults))
+    value = fault.get("input")
+    found = kind_of(value) if isinstance(value, dict | list | None) else f'"{value}"'
+    return f"{shown}found {found}; {wanted}"
+
+
+def _wanted(fault: Any) -> str:
+    match fault["type"]:
+        case "tuple_type" | "list_type":
+            return "expected a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "expected keys"
+        case "path_type":
+            return "expected a path"
+    return str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
+
+
+def _location(told: tuple[Any, ...], model: type[BaseModel]) -> tuple[Any, ...]:
+    """Where a fault is, without the names that pydantic has for the kinds a value may be of."""
+    kept: tuple[Any, ...] = ()
+    for part in told:
+        keys = _keys_at(kept, model)
+        if isinstance(part, int) or (part in keys if keys else re.fullmatch(r"\w+", str(part))):
+            kept = (*kept, part)
+    return kept
 
 
 def _keys_at(location: tuple[Any, ...], model: Any) -> list[str]:

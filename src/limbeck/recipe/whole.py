@@ -13,7 +13,16 @@ from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.recipe.curation import Curation
 from limbeck.recipe.examination import Evaluation, Export
 from limbeck.recipe.objective import Objective
-from limbeck.recipe.reading import TEACHERS, StrictLoader, anchor_paths, assign, kind_of, sections, sentence
+from limbeck.recipe.reading import (
+    TEACHERS,
+    StrictLoader,
+    anchor_paths,
+    assign,
+    kind_of,
+    sections,
+    sentences,
+    yaml_fault,
+)
 from limbeck.recipe.section import Name, Section
 from limbeck.recipe.source import Source
 from limbeck.recipe.student import Student
@@ -240,13 +249,14 @@ class Recipe(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InvalidRecipe(where, [sentence(fault, cls) for fault in error.errors()]) from None
+            raise InvalidRecipe(where, sentences(error.errors(), cls)) from None
 
     @classmethod
-    def read(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    def read(cls, path: Path, overrides: Mapping[str, Any] | None = None, kind: Kind | None = None) -> Recipe:
         """A recipe from a YAML file; its relative paths start from the file's folder.
 
-        ``overrides`` maps dotted keys (``training.epochs``) to values that win over the file's.
+        ``overrides`` maps dotted keys (``training.epochs``) to values that win over the file's. ``kind`` is meant where
+        the file names none.
         """
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 (a SafeLoader)
@@ -255,10 +265,12 @@ class Recipe(Section):
         except UnicodeDecodeError as error:
             raise InvalidRecipe(str(path), [f"byte {error.start} is not UTF-8"]) from None
         except yaml.YAMLError as error:
-            raise InvalidRecipe(str(path), [" ".join(str(error).split())]) from None
+            raise InvalidRecipe(str(path), [yaml_fault(error)]) from None
         if not isinstance(values, dict):
             raise InvalidRecipe(str(path), [f"found {kind_of(values)} at the top; expected keys such as kind and name"])
         anchor_paths(values, path.parent)
+        if kind is not None:
+            values.setdefault("kind", kind)
         for key, value in (overrides or {}).items():
             assign(values, key, value)
         return cls.build(values, str(path))

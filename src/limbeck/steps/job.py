@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from limbeck import curation, intake
-from limbeck.errors import Conflict
+from limbeck.errors import Conflict, InvalidInput
 from limbeck.recipe import Recipe
+from limbeck.records import Example
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["check_data", "check_job"]
+__all__ = ["check_data", "check_examined", "check_job"]
+
+COSTLY = ("2-*", "4-*")
+"""Stages in which somebody was asked, or something learned."""
 
 
 def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
-    """A new job wants a free name; a resumed one wants the recipe it began with."""
+    """A new job wants a free name; a resumed one wants the recipe it began with, once it has come to something."""
     path = work.folder / "recipe.json"
     if not path.exists():
         return
@@ -24,7 +29,7 @@ def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
         )
     # Read as a recipe: one written before a key was known means its default.
     changed = _differences(Recipe.build(read_json(path), str(path)).lasting(), recipe.lasting())
-    if changed:
+    if changed and any(list(work.folder.glob(stage)) for stage in COSTLY):
         raise Conflict(
             f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'
             " resume it with the same one, or choose another name"
@@ -40,6 +45,14 @@ def check_data(recipe: Recipe) -> None:
     names = intake.names_of(source.files)
     demonstrated = names[source.golden] if source.golden is not None and not source.learn_golden else None
     curation.check(recipe.curation, sum(one.labelled for one in censuses if one.file != demonstrated))
+
+
+def check_examined(examples: Sequence[Example]) -> None:
+    """Refuse, before anything is learned, a job of which nothing could be said afterwards."""
+    if not any(example.split == "held-out" for example in examples):
+        raise InvalidInput(
+            f"{len(examples)} different prompts, and none of them held out to examine on; give more, or source.held_out"
+        )
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

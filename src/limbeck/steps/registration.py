@@ -47,8 +47,10 @@ def register(
         "weights": weights_digest(work),
         **hashes,
     }
+    systems = {example.prompt.system for example in examples if example.split == "train"}
     lineage = {
         "recipe": recipe.dump(),
+        "system": systems.pop() if len(systems) == 1 else None,
         "taught_by": taught_by,
         "hashes": hashes,
         "parameters": student.parameters,

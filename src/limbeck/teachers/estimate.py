@@ -10,6 +10,7 @@ for every answer, since none is known to be dropped before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from limbeck.rubrics import MARK_TOKENS, named, question
 from limbeck.settings import Settings
 from limbeck.teachers.foreseen import Asked, Foresight, Range, counter, mean
 
-__all__ = ["Estimate", "Judging", "Part", "Range", "estimate", "prices_of"]
+__all__ = ["Estimate", "Judging", "Part", "Range", "estimate", "money", "prices_of"]
 
 SERVICE_PACE = (100.0, 15.0)
 """Tokens a second of one answer from a service, at best and at worst."""
@@ -66,10 +67,19 @@ class Judging:
     @property
     def line(self) -> str:
         """For a person."""
-        cost = f"{self.usd.low:.4g} to {self.usd.high:.4g} USD" if self.usd else "cost unknown: there are no prices"
+        cost = f"{_span(self.usd)} USD" if self.usd else "cost unknown: there are no prices"
         low, high = self.response_tokens.low, self.response_tokens.high
         tokens = f"about {self.prompt_tokens:,} tokens of questions, {low:,.0f} to {high:,.0f} of marks"
         return f"judge:    {self.judge} gives {self.questions:,} marks; {tokens}; {cost}"
+
+
+def money(usd: float) -> str:
+    """An amount as people write it: to the cent, or below ten of them three figures, and no power of ten."""
+    return f"{usd:.{2 - math.floor(math.log10(usd))}f}" if 0 < usd < 0.1 else f"{usd:,.2f}"
+
+
+def _span(usd: Range) -> str:
+    return f"{money(usd.low)} to {money(usd.high)}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class Estimate:
     def lines(self) -> list[str]:
         """The estimate for a person, a line each."""
         tokens, least, most = self.response_tokens, self.prompt_tokens, self.prompt_tokens_most
-        cost = f"{self.usd.low:.4g} to {self.usd.high:.4g} USD" if self.usd else "unknown: there are no prices"
+        cost = f"{_span(self.usd)} USD" if self.usd else "unknown: there are no prices"
         prompts = f"about {least:,}" + (f" to {most:,}" if most > least else "")
         return [
             f"rows:     {self.rows:,}, of which {self.teacher} answers {self.answered:,} and is examined on"

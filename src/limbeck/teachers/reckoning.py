@@ -19,7 +19,7 @@ from typing import Any
 from limbeck.recipe import Budget, Prices
 from limbeck.records import Answer
 from limbeck.teachers.budget import Purse, Spent
-from limbeck.teachers.estimate import Estimate, Range
+from limbeck.teachers.estimate import Estimate, Range, money
 
 __all__ = ["Reckoning"]
 
@@ -91,4 +91,4 @@ class Reckoning:
 
 
 def _money(usd: float, foreseen: Range) -> str:
-    return f"; {usd:.4g} USD of {foreseen.low:.4g} to {foreseen.high:.4g}"
+    return f"; {money(usd)} USD of {money(foreseen.low)} to {money(foreseen.high)}"

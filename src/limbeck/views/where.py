@@ -26,7 +26,7 @@ __all__ = ["Filter", "parse"]
 
 Filter = Callable[[Row], bool]
 
-_WRITTEN = re.compile(r"([A-Za-z_][\w-]*(?:\.[^=!<>~]+?)?)\s*(!=|>=|<=|=|>|<|~)(.*)", re.DOTALL)
+_WRITTEN = re.compile(r"([A-Za-z_][\w-]*(?:\.[^=!<>~]+?)?)\s*(!=|>=|<=|==?|>|<|~)(.*)", re.DOTALL)
 _ORDER: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -58,7 +58,7 @@ def _condition(text: str) -> Filter:
         return lambda row: (number := _number(_value(row, key))) is not None and compare(number, bound)
     if sign == "~":
         return lambda row: value.casefold() in _text(_value(row, key)).casefold()
-    wanted = sign == "="
+    wanted = sign != "!="
     return lambda row: _equal(_value(row, key), value) == wanted
 
 

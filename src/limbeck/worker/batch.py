@@ -49,8 +49,9 @@ def answer_batch(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
     counts = batch.counts()
     if batch.expired:
         return "Expired", {**counts, "failureMessage": "the job's time ran out; what was answered is published"}, None
-    failed_whole = counts["totalRecordCount"] and counts["errorRecordCount"] == counts["totalRecordCount"]
-    return "Failed" if failed_whole else "Completed", counts, None
+    if counts["totalRecordCount"] and counts["errorRecordCount"] == counts["totalRecordCount"]:
+        return "Failed", {**counts, "failureMessage": f"no record was answered; the first: {batch.first_fault}"}, None
+    return "Completed", counts, None
 
 
 class Batch:
@@ -65,6 +66,8 @@ class Batch:
         self._total = sum(1 for found in files for _ in self._lines(found))
         self._tally = Tally()
         self.expired = False
+        self.first_fault = ""
+        """What was wrong with the first record that was not answered."""
 
     async def run(self) -> None:
         """Answer what is not answered yet. Raises `Stopped` when asked to stop."""
@@ -74,7 +77,7 @@ class Batch:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lines = self._lines(found)
                 for told in _whole_lines(path):
-                    self._tally.add(json.loads(told))
+                    self._add(json.loads(told))
                     next(lines, None)
                 with path.open("a", encoding="utf-8") as out:
                     while some := list(islice(lines, 2 * self._bench.settings.slots)):
@@ -84,9 +87,14 @@ class Batch:
                             return
                         for one in await asyncio.gather(*(self._answer(line, models) for line in some)):
                             out.write(json.dumps(one, ensure_ascii=False) + "\n")
-                            self._tally.add(one)
+                            self._add(one)
                         out.flush()
                         self._bench.ledger.change(self._row.arn, facts=self.counts())
+
+    def _add(self, told: Mapping[str, Any]) -> None:
+        self._tally.add(told)
+        if "error" in told and not self.first_fault:
+            self.first_fault = told["error"]["errorMessage"]
 
     def counts(self) -> dict[str, int]:
         """By the names of the API."""

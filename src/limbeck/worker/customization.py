@@ -17,6 +17,7 @@ from typing import Any
 
 from limbeck import intake, pipeline, registry
 from limbeck.arns import Arns
+from limbeck.errors import InvalidInput
 from limbeck.models.importing import making
 from limbeck.progress import Lines, Task
 from limbeck.recipe import Recipe
@@ -86,16 +87,23 @@ def _fetch(row: Row, recipe: Recipe, bench: Bench) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             bench.objects.fetch(uri, path)
     if "invocationLogsConfig" in config and not train.exists():
-        _extract(row, config["invocationLogsConfig"], train, bench)
+        _extract(row, config["invocationLogsConfig"], train, recipe.minimum_rows, bench)
 
 
-def _extract(row: Row, config: Mapping[str, Any], path: Path, bench: Bench) -> None:
-    """Rows from invocation logs: prompts, and their responses if those are to be used."""
+def _extract(row: Row, config: Mapping[str, Any], path: Path, least: int, bench: Bench) -> None:
+    """Rows from invocation logs: prompts, and their responses if those are to be used.
+
+    Raises `InvalidInput` for fewer than ``least``, with what became of the others.
+    """
     teacher = row.request["customizationConfig"]["distillationConfig"]["teacherModelConfig"]["teacherModelIdentifier"]
     uri = config["invocationLogSource"]["s3Uri"]
     responses_of = teacher if config.get("usePromptResponse") else None
     counts = intake.extract_logs(bench.objects, uri, path, config.get("requestMetadataFilters"), responses_of)
-    print(f"invocation logs: {', '.join(f'{count} {what}' for what, count in counts.items())}", flush=True)
+    told = ", ".join(f"{count} {what}" for what, count in counts.items()) or "none"
+    print(f"invocation logs: {told}", flush=True)
+    if counts.get("taken", 0) < least:
+        path.unlink(missing_ok=True)  # logs grow: another try reads them anew
+        raise InvalidInput(f"{uri}: {sum(counts.values())} records ({told}); expected at least {least} taken")
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

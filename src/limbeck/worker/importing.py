@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.arns import Arns
-from limbeck.errors import InvalidInput
+from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.importing import GGUF_NAME, Imported, adopt, inspect
 from limbeck.records import digest
 from limbeck.storage.reading import Row
@@ -33,6 +33,8 @@ def bring_in(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
         shutil.rmtree(fetched, ignore_errors=True)
         try:
             found = adopt(_fetch(uri, fetched, bench), place)
+        except (InvalidInput, DamagedArtifact) as error:  # told of where the user has it
+            raise InvalidInput(str(error).replace(str(fetched), uri.rstrip("/"))) from None
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
     imported = row.kind == "model-import-job"

@@ -146,6 +146,8 @@ def check_bucket_name(bucket: str) -> None:
 
 def check_key(key: str) -> None:
     """Raise `InvalidInput` unless an object may be called so."""
+    if key.endswith("/"):
+        raise InvalidInput(f"key {key[:200]!r} is a folder's; expected an object's")
     if len(key.encode(errors="replace")) > KEY_BYTES or not all(map(is_fit, key.split("/"))):
         raise InvalidInput(
             f"key {key[:200]!r}; expected at most {KEY_BYTES} bytes without control characters, no empty, . or .."
