@@ -162,7 +162,8 @@ def test_a_text_is_gone_on_with_streamed_or_not(stage, client):
         ({"n": 2}, "n"),
         ({"temperature": 3}, "temperature"),
         ({"extra_body": {"magic": 1}}, "magic: Extra inputs are not permitted"),
-        ({"frequency_penalty": 1}, "frequency_penalty"),
+        ({"frequency_penalty": 1}, "frequency_penalty: not taken here but as 0"),
+        ({"logit_bias": {"7": 1}}, "logit_bias: not taken here; leave it out"),
         ({"messages": []}, "messages"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},

@@ -49,8 +49,18 @@ def told_at_once(form: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise Refused([f"{form}: {_place(fault)}: {fault['msg']}" for fault in error.errors()]) from None
+        raise Refused([f"{form}: {_place(fault)}: {_wrong(fault)}" for fault in error.errors()]) from None
 
 
 def _place(fault: Mapping[str, Any]) -> str:
     return ".".join(str(part) for part in fault["loc"]) or "the body"
+
+
+def _wrong(fault: Mapping[str, Any]) -> str:
+    """What is wrong, in words: what must be empty, or 0, is what is not taken here."""
+    bounds = fault.get("ctx", {})
+    if bounds.get("max_length") == 0:
+        return "not taken here; leave it out"
+    if bounds.get("le") == 0:
+        return "not taken here but as 0"
+    return str(fault["msg"])
