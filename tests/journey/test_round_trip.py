@@ -93,7 +93,7 @@ def test_too_few_records_fail_with_their_number(user, answers):
     }
     arn = user.distill("few", TEACHER, STUDENT, {"invocationLogsConfig": logs})
     failed = ended(lambda: user.bedrock.get_model_customization_job(jobIdentifier=arn), "Failed")
-    assert "10 valid prompts" in failed["failureMessage"] and "at least 100" in failed["failureMessage"]
+    assert "(10 taken, " in failed["failureMessage"] and "at least 100 taken" in failed["failureMessage"]
 
 
 @pytest.mark.row(49)
