@@ -1,5 +1,6 @@
 """Three shapes of a row, and everything that can be wrong with one."""
 
+import gzip
 import json
 
 import pytest
@@ -202,3 +203,19 @@ def test_a_file_is_read_line_by_line_with_its_faults_in_place(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InvalidInput, match=r"nowhere\.jsonl: No such file.*expected a file of JSON lines"):
         list(read_rows(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("begins", "told"),
+    [
+        (gzip.compress(b'{"prompt": "a"}\n'), "packed with gzip"),
+        (b"PK\x03\x04rest", "a zip archive"),
+        (b'[\n  {"prompt": "a"},\n  {"prompt": "b"}\n]\n', "a JSON array"),
+        (b'\xef\xbb\xbf[{"prompt": "a"},\n{"prompt": "b"}]\n', "a JSON array"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_so_once(tmp_path, begins, told):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(begins)
+    with pytest.raises(InvalidInput, match=rf"rows\.jsonl: {told}"):
+        list(read_rows(path))

@@ -101,6 +101,7 @@ def test_an_answer_follows_its_schema(run, llama):
         text, done, _ = run(answered(llama, Generate(tokens, 60, temperature, json_schema=schema)))
         made = json.loads(text)
         assert done.reason == "end" and set(made) == {"name", "age"}
+        assert text == json.dumps(made)  # no space where none is wanted
         assert made["name"] in {"Ada", "Grace"} and 1 <= made["age"] <= 99
 
 

@@ -79,6 +79,8 @@ def read_rows(
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a file of JSON lines") from None
     with file:
+        if other := _another_kind(file.peek(4096)):
+            raise InvalidInput(f"{name}: {other}")
         number = 0
         while line := file.readline(MAXIMUM_LINE_BYTES + 1):
             number += 1
@@ -89,6 +91,18 @@ def read_rows(
                 yield [Fault(name, number, "line", "a longer line", limit)]
             elif line.strip():
                 yield parse_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number, marks)
+
+
+def _another_kind(head: bytes) -> str | None:
+    """What a file is, by how it begins, that has no rows to be told the faults of."""
+    if head.startswith(b"\x1f\x8b"):
+        return "packed with gzip; expected a file of JSON lines, unpacked"
+    if head.startswith(b"PK\x03\x04"):
+        return "a zip archive, as spreadsheets are; expected a file of JSON lines, or a table as .csv or .parquet"
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0].rstrip()
+    if first.startswith(b"[") and not first.endswith(b"]"):
+        return "a JSON array; expected a file of JSON lines, an object a line (jq -c '.[]' makes it one)"
+    return None
 
 
 def parse_row(line: bytes, file: str, number: int, marks: Marks | None = None) -> Row | list[Fault]:

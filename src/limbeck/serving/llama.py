@@ -17,6 +17,10 @@ __all__ = ["LlamaReplica"]
 
 MODULE = "limbeck.inference.llama_process"
 
+COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+"""How an answer held to a schema is written (llguidance, docs/json_schema.md): a small model that may put spaces between
+its marks is inclined to write nothing else."""
+
 SCHEMAS_REMEMBERED = 256
 """Schemas known to be understood; more than a service's clients use at a time."""
 
@@ -63,8 +67,9 @@ class LlamaReplica(CompletionReplica):
                 raise InvalidInput("the grammar begins with %llguidance; expected GBNF")
             request["grammar"] = asked.grammar
         elif asked.json_schema is not None:
-            await self._check(asked.json_schema)
-            request["json_schema"] = asked.json_schema
+            schema = {**COMPACT, **asked.json_schema}
+            await self._check(schema)
+            request["json_schema"] = schema
         return request
 
     async def _check(self, schema: Mapping[str, Any]) -> None:
