@@ -275,6 +275,11 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     again = limbeck("distill", path)
     assert again.returncode == 2 and "--resume goes on with it" in again.stderr
 
+    assert limbeck("remove", "desk").returncode == 0
+    assert [row["model"] for row in json.loads(limbeck("models", "--json").stdout)] == shipped
+    assert json.loads(limbeck("jobs", "--json").stdout) == [] and (tmp_path / "home/answers.sqlite").exists()
+    assert 'no job "desk"' in limbeck("remove", "desk").stderr
+
 
 def test_a_model_is_exported_with_what_that_loses(limbeck, tmp_path, taught_folder):
     home = taught_folder.parent.parent.parent

@@ -40,6 +40,7 @@ for command in (
     using.export,
     using.models,
     using.jobs,
+    using.remove,
     checking.validate,
     checking.logs,
     making.advise,

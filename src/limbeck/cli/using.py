@@ -20,7 +20,7 @@ from limbeck.records import Quantization
 from limbeck.settings import Settings
 from limbeck.storage.workspace import job_states
 
-__all__ = ["evaluate", "export", "invoke", "jobs", "models"]
+__all__ = ["evaluate", "export", "invoke", "jobs", "models", "remove"]
 
 
 def evaluate(
@@ -144,3 +144,13 @@ def jobs(as_json: AsJson = False, home: Home = None) -> None:
     for row in rows:
         table.add_row(row["name"], row["kind"], row["state"], ", ".join(row["stages"]) or "–")
     print_table(table)
+
+
+def remove(
+    job: Annotated[str, typer.Argument(help="A job's name, as `limbeck jobs` has it.")], home: Home = None
+) -> None:
+    """Delete a job and the model it made; what the teacher answered is kept, for jobs to come."""
+    from limbeck.steps.job import remove as remove_job  # loads what knows patterns and phone numbers
+
+    remove_job(job, Settings.read(home))
+    tell.print(f"{job}: removed", markup=False, highlight=False)

@@ -18,8 +18,8 @@ __all__ = ["LlamaReplica"]
 MODULE = "limbeck.inference.llama_process"
 
 COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
-"""How an answer held to a schema is written (llguidance, docs/json_schema.md): a small model that may put spaces between
-its marks is inclined to write nothing else."""
+"""How an answer held to a schema is written (llguidance, docs/json_schema.md): a small model that may put spaces
+between its marks is inclined to write nothing else."""
 
 SCHEMAS_REMEMBERED = 256
 """Schemas known to be understood; more than a service's clients use at a time."""

@@ -1,17 +1,21 @@
-"""Whether a job may be begun, or gone on with. Opens without torch."""
+"""Whether a job may be begun, or gone on with; and how it goes. Opens without torch."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 from limbeck import curation, intake
-from limbeck.errors import Conflict, InvalidInput
+from limbeck.errors import Conflict, InvalidInput, Unknown
+from limbeck.models.catalog import custom_models
+from limbeck.models.catalog import remove as unregister
 from limbeck.recipe import Recipe
 from limbeck.records import Example
+from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["check_data", "check_examined", "check_job"]
+__all__ = ["check_data", "check_examined", "check_job", "remove"]
 
 COSTLY = ("2-*", "4-*")
 """Stages in which somebody was asked, or something learned."""
@@ -32,7 +36,7 @@ def check_job(recipe: Recipe, work: Workspace, resume: bool) -> None:
     if changed and any(list(work.folder.glob(stage)) for stage in COSTLY):
         raise Conflict(
             f'job "{recipe.name}" was begun with another recipe (different: {", ".join(changed)});'
-            " resume it with the same one, or choose another name"
+            f" resume it with the same one, choose another name, or `limbeck remove {recipe.name}` first"
         )
 
 
@@ -53,6 +57,23 @@ def check_examined(examples: Sequence[Example]) -> None:
         raise InvalidInput(
             f"{len(examples)} different prompts, and none of them held out to examine on; give more, or source.held_out"
         )
+
+
+def remove(name: str, settings: Settings) -> None:
+    """Delete a job's folder and the model it registered; the teacher's answers stay in the home's store.
+
+    Raises `Unknown` where there is none, and `Conflict` for one that runs, or whose model belongs to the service.
+    """
+    folder = settings.jobs / name
+    if "/" in name or not (folder / "recipe.json").exists():
+        raise Unknown(f'no job "{name}"; `limbeck jobs` lists those of {settings.home}')
+    made = custom_models(settings).get(name)
+    if made is not None and "arn" in made.lineage:
+        raise Conflict(f'"{name}" was made by the service, which may host it; delete {made.lineage["arn"]} there')
+    with Workspace(folder).locked():
+        if made is not None and made.path.is_relative_to(folder):
+            unregister(name, settings)
+        shutil.rmtree(folder)
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
