@@ -75,7 +75,7 @@ def test_a_smaller_student_is_advised_a_larger_rate_and_told_what_was_measured_h
     small = replace(counts(2000), student_parameters=50_000_000)
     cut = by_rule(advise(recipe(student={"shrink": {"layers": 6}}, training={"learning_rate": 2e-3}), small), "T8")
     assert cut.stance == "fine" and cut.value == 5e-5
-    assert "0.002 for a student cut from a larger model of 50 M weights" in cut.measured
+    assert "0.0014 for a student cut from a larger model of 50 M weights" in cut.measured
     assert by_rule(advise(recipe(training={"learning_rate": 1e-7}), small), "T8").stance == "consider"
 
 

@@ -1,7 +1,7 @@
 """What a request says of labels, and of prompts to be made, reaches the job's recipe."""
 
 import pytest
-from tests.homes import STUDENT, TEACHER, tiny_home
+from tests.homes import ENTRY, STUDENT, TEACHER, tiny_home
 
 from limbeck.control.customization import _recipe
 from limbeck.control.desk import Desk
@@ -46,3 +46,17 @@ def test_a_request_says_how_many_prompts_are_learned_from(asked, desk):
     logs = {"invocationLogsConfig": {"invocationLogSource": {"s3Uri": "s3://desk/logs"}, "usePromptResponse": True}}
     with pytest.raises(InvalidInput, match=r"synthesis.augment: only a distillation whose teacher answers"):
         _recipe({**asked, "trainingDataConfig": logs, "hyperParameters": {"augmentTo": "1000"}}, desk)
+
+
+def test_a_student_is_taught_as_its_like_learned_best_but_where_the_request_says_how(asked, desk):
+    cut = ENTRY.format(id="test.cut-v1:0", name="cut", path=f"{{of: '{TEACHER}', layers: [0, 1]}}")
+    catalog = desk.settings.home / "catalog.yaml"
+    catalog.write_text(catalog.read_text() + cut)
+    plan = _recipe(asked, desk).training
+    assert (plan.learning_rate, plan.epochs, plan.warmup) == (3e-4, 3, 0.1)
+    recipe = _recipe({**asked, "baseModelIdentifier": "test.cut-v1:0"}, desk)
+    assert recipe.student.shrink.layers == (0, 1)
+    assert (recipe.training.learning_rate, recipe.training.epochs, recipe.training.warmup) == (1.4e-3, 4, 0.2)
+    given = {"epochCount": "2", "learningRate": "0.001", "learningRateWarmupSteps": "5"}
+    plan = _recipe({**asked, "baseModelIdentifier": "test.cut-v1:0", "hyperParameters": given}, desk).training
+    assert (plan.learning_rate, plan.epochs, plan.warmup_steps) == (1e-3, 2, 5)

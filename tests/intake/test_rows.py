@@ -208,11 +208,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("begins", "told"),
     [
-        (gzip.compress(b'{"prompt": "a"}\n'), "packed with gzip"),
+        (gzip.compress(b'{"prompt": "a"}\n', mtime=0), "packed with gzip"),
         (b"PK\x03\x04rest", "a zip archive"),
         (b'[\n  {"prompt": "a"},\n  {"prompt": "b"}\n]\n', "a JSON array"),
         (b'\xef\xbb\xbf[{"prompt": "a"},\n{"prompt": "b"}]\n', "a JSON array"),
     ],
+    ids=["gzip", "zip", "array", "array in a line each"],
 )
 def test_a_file_of_another_kind_is_told_so_once(tmp_path, begins, told):
     path = tmp_path / "rows.jsonl"

@@ -29,7 +29,7 @@ DIVISORS: dict[ModelClass, int] = {"micro": 640, "lite": 160, "pro": 320}
 RATE: dict[ModelClass, float] = {"micro": 5e-5, "lite": 1e-5, "pro": 1e-5}
 """The guides give 1e-5, and ask for more where the student is of the Micro class; how much more is our choice."""
 
-CUT_RATE, WHOLE_RATE = 2e-3, 3e-4
+CUT_RATE, WHOLE_RATE = 1.4e-3, 3e-4
 """What did best here for students below a thousand million weights: cut from a larger model, and whole."""
 
 
@@ -83,7 +83,9 @@ def _epochs(recipe: Recipe, counts: Counts) -> Advice:
     if recipe.training.copies == "learned":
         found = round(epochs * copies)
     small = (counts.student_parameters or math.inf) < SMALL
-    measured = "three epochs over one to four thousand prompts for a student cut from a larger model" if small else ""
+    measured = (
+        "three or four epochs over one to four thousand prompts for a student cut from a larger model" if small else ""
+    )
     given = f"{found} effective epochs" + (f" ({epochs} of {copies:.1f} copies)" if found != epochs else "")
     if counts.training < FEW:
         enough = found >= 10
@@ -104,7 +106,7 @@ def _epochs(recipe: Recipe, counts: Counts) -> Advice:
     return Advice(
         (rule, "T9"),
         "training.epochs",
-        "fine" if found == value or (small and found == 3) else "consider",
+        "fine" if found == value or (small and found in (3, 4)) else "consider",
         f"{counts.training:,} samples and {given}; {value} {'are' if value > 1 else 'is'} advised",
         f"for {bound} samples; a larger set is seen less often",
         GUIDE,
@@ -137,7 +139,7 @@ def _warmup(recipe: Recipe, counts: Counts) -> Advice:
         f"a student of the {size.capitalize()} class; a tenth of one epoch in its usual batches",
         GUIDE,
         value,
-        "a tenth of all steps (training.warmup: 0.1)",
+        "a tenth of all steps (training.warmup: 0.1), a fifth for a student cut from a larger model",
     )
 
 

@@ -57,6 +57,10 @@ LASTING = (
 SURVEYED_BYTES = 100_000_000
 """Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
 
+CUT: Mapping[str, float] = {"learning_rate": 1.4e-3, "epochs": 4, "warmup": 0.2}
+WHOLE: Mapping[str, float] = {"learning_rate": 3e-4}
+"""How students learned best here (lab-notes.md): those cut from a larger model, and whole ones."""
+
 ANSWER_TOKENS = 256
 """The longest answer where nobody says how long."""
 
@@ -265,8 +269,8 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
         teacher = _known_as(config["teacherModelIdentifier"], "teacherModelIdentifier", desk)
         values["teacher"] = {"model": teacher}
-        values["student"], rate = _student(base, teacher, desk)
-        values["training"].setdefault("learning_rate", rate)
+        values["student"], suits = _student(base, teacher, desk)
+        values["training"] = {**suits, **values["training"]}
         values["synthesis"] = {"max_response_tokens": config.get("maxResponseLengthForInference", ANSWER_TOKENS)}
         logs = asked["trainingDataConfig"].get("invocationLogsConfig", {})
         values["synthesis"]["use_responses"] = logs.get("usePromptResponse", False)
@@ -284,20 +288,20 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
     return recipe
 
 
-def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], float]:
-    """The student, and the learning rate that suits it.
+def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], Mapping[str, float]]:
+    """The student, and how the likes of it learn best.
 
     A base model that is cut from another is cut from the teacher instead, where the teacher is itself that other
     after some training: layers dropped from a model that was never taught the task have more to learn again.
     """
     entry = usable_entry(base, desk)
     if entry is None or not isinstance(entry.source, Cut):
-        return {"model": base}, 3e-4
+        return {"model": base}, WHOLE
     taught = find_custom_model(teacher, desk)
     descended = entry.source.of in (teacher, taught.base_id if taught else None)
     if descended:
-        return {"shrink": {"layers": list(entry.source.layers)}}, 2e-3
-    return {"model": base}, 2e-3
+        return {"shrink": {"layers": list(entry.source.layers)}}, CUT
+    return {"model": base}, CUT
 
 
 def _hyperparameters(asked: Asked, recipe: Recipe) -> dict[str, str]:
