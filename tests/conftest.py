@@ -24,14 +24,18 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")
 
 
+LONG = ("test_jobs.py", "test_processes.py", "test_queue.py")
+"""Files that wait for processes most of their time."""
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers more than there are cores, for many tests wait for a process they have started; four at most."""
     return min(4, (os.cpu_count() or 1) + 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes whole jobs, the files beside this one, goes first, so that no worker is left alone with it."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """What takes whole jobs, the files beside this one, and `LONG` go first: no worker is left alone with them."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent and item.path.name not in LONG)
 
 
 CHATML = (
