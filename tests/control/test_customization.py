@@ -60,3 +60,11 @@ def test_a_student_is_taught_as_its_like_learned_best_but_where_the_request_says
     given = {"epochCount": "2", "learningRate": "0.001", "learningRateWarmupSteps": "5"}
     plan = _recipe({**asked, "baseModelIdentifier": "test.cut-v1:0", "hyperParameters": given}, desk).training
     assert (plan.learning_rate, plan.epochs, plan.warmup_steps) == (1e-3, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("a.csv", ".csv"), ("a.PARQUET", ".parquet"), ("a.txt", ".txt"), ("a", ".jsonl")]
+)
+def test_data_are_read_as_what_their_name_says(asked, desk, name, kept):
+    recipe = _recipe({**asked, "trainingDataConfig": {"s3Uri": f"s3://desk/{name}"}}, desk)
+    assert recipe.source.prompts.suffix == kept

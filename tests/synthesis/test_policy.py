@@ -10,7 +10,7 @@ from tests.synthesis.sessions import answer, example, rows, workspace
 from limbeck.models.loading import load
 from limbeck.records import Answer, GenerationSettings, SoftLabels
 from limbeck.synthesis.instructions import IMPROVE
-from limbeck.synthesis.policy import SAMPLE, _gain, _judged
+from limbeck.synthesis.policy import SAMPLE, _gain, _judged, _shape
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -107,6 +107,10 @@ def test_auto_measures_labels_against_a_teacher_that_knows(work, taught_folder, 
     assert reason in f"{found['reason']}; {found['advice']}"
     assert f"labels: {expected}" in said[0]
     assert found["measured"].get("sample", SAMPLE) == SAMPLE
+
+
+def test_a_label_nested_without_end_is_a_line_like_another():
+    assert _shape("[" * 100_000) == "a line" == _shape("leak")
 
 
 def test_labels_that_fit_are_kept_though_the_teacher_words_its_own_otherwise():
