@@ -9,6 +9,7 @@ from tests.api.stage import MODEL
 from tests.api.test_runtime import CALL
 
 from limbeck.errors import AccessDenied, ModelFailed, NotReady
+from limbeck.wire.bodies.openai import ChatCompletion
 
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "leak?"}]}
 TOOL = {
@@ -111,6 +112,15 @@ def test_a_tool_is_called_streamed_or_not(stage, client):
     assert (
         client.chat.completions.create(model=MODEL, messages=turns, tools=[TOOL]).choices[0].message.content == "Clear."
     )
+
+
+def test_results_of_tools_called_beside_each_other_are_one_turn():
+    called = [{"id": f"c{i}", "type": "function", "function": {"name": "weather", "arguments": "{}"}} for i in range(2)]
+    results = [{"role": "tool", "tool_call_id": one["id"], "content": one["id"]} for one in called]
+    messages = [*ASKED["messages"], {"role": "assistant", "tool_calls": called}, *results]
+    turns = ChatCompletion({"model": MODEL, "messages": messages, "tools": [TOOL]}).question.turns
+    assert [turn.role for turn in turns] == ["user", "assistant", "user"]
+    assert len(turns[-1].parts) == 2
 
 
 def test_tool_choice_is_kept(stage, client):

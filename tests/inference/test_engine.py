@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tests.families import MODELS, make
+from tests.conftest import make_tokenizer
+from tests.families import COMMON, MODELS, make
+from transformers import AutoModelForCausalLM, GraniteConfig, StableLmConfig
 
 from limbeck.errors import InvalidInput, Stopped
 from limbeck.inference import engine as engines
@@ -148,6 +150,34 @@ def test_a_small_top_p_is_greedy(engine):
     greedy = [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6))]
     nucleus = [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6, 1.0, top_p=1e-9))]
     assert nucleus == greedy
+
+
+def test_of_no_mass_at_all_the_likeliest_token_is_left(engine):
+    greedy = [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6))]
+    assert [a.token_ids for a in engine.generate(PROMPTS, GenerationSettings(6, 1.0, top_p=0.0))] == greedy
+
+
+@pytest.mark.parametrize("family", ["granite", "stablelm"])
+def test_what_cannot_be_packed_is_read_alone_and_rightly(family, tmp_path, settings):
+    config = {
+        "granite": GraniteConfig(**COMMON, logits_scaling=8.0),
+        "stablelm": StableLmConfig(**{**COMMON, "head_dim": None}),
+    }[family]
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    engine = Engine(load(str(tmp_path), settings))
+    responses = [[7, 8, 2], [9, 2]]
+    found = engine.read(PROMPTS[:2], responses, 5)
+    for prompt, response, answer in zip(PROMPTS, responses, found, strict=False):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *response[:-1]]])).logits[0, len(prompt) - 1 :]
+        assert np.allclose(answer.soft_labels.top_logprobs_TK, soft_labels_of(logits, 5).top_logprobs_TK, atol=1e-4)
+
+
+def test_a_response_that_the_model_has_no_room_for_is_not_read(engine):
+    with pytest.raises(InvalidInput, match=r"its response of 519 tokens; .* reads at most 512"):
+        engine.read([[5] * 500], [[6] * 20], 3)
 
 
 def test_a_stream_is_the_answer_in_pieces(engine):

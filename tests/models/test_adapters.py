@@ -88,6 +88,12 @@ def test_targets_a_model_does_not_have_are_refused_with_those_it_has(tiny):
         adapters.attach(tiny.model, Adapter(targets=("query",)), 0)
 
 
+def test_what_embeddings_and_head_share_takes_no_adapter(tiny):
+    for targets in (("q_proj", "lm_head"), ("embed_tokens",)):
+        with pytest.raises(InvalidRecipe, match="embeddings and head share"):
+            adapters.attach(tiny.model, Adapter(targets=targets), 0)
+
+
 def test_what_cannot_be_is_refused_before_anything_runs():
     job = {"kind": "fine-tuning", "name": "a", "source": {"prompts": "p.jsonl"}}
     four_bits = Recipe.build({**job, "student": {"model": "m", "adapter": {"kind": "qlora"}}})

@@ -3,8 +3,11 @@
 import pytest
 import torch
 from torch.autograd import gradcheck
+from transformers import AutoModelForCausalLM, GptOssConfig
 
+from limbeck.errors import NotYet
 from limbeck.models import attention
+from limbeck.models.attention import ATTENTION
 from limbeck.models.packing import Tokens, pack
 
 HEADS, KEPT, WIDTH = 6, 2, 4
@@ -72,6 +75,17 @@ def test_long_segments_go_another_way_to_the_same(prefix, monkeypatch):
         ways.append([found, *torch.autograd.grad((found * weight).sum(), given)])
     for one, other in zip(*ways, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_whose_attention_has_sinks_is_refused():
+    config = GptOssConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, num_local_experts=2, num_experts_per_tok=1,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model.config._attn_implementation = ATTENTION
+    with torch.no_grad(), pytest.raises(NotYet, match="weighs with s_aux"):
+        model(torch.arange(6)[None])
 
 
 def test_neither_keys_nor_values_are_spread_where_a_prefix_is_long():

@@ -9,10 +9,15 @@ from tests.models.test_shrink import SAMPLE
 
 import limbeck
 from limbeck.errors import InvalidRecipe
+from limbeck.intake import read_examples
 from limbeck.models import budget
 from limbeck.models.budget import candidates
+from limbeck.models.loading import load
 from limbeck.models.shrink import choose, cut
 from limbeck.recipe import Recipe, Shrink
+from limbeck.settings import Settings
+from limbeck.steps.student import begun
+from limbeck.storage.workspace import Workspace
 
 
 def size(model):
@@ -76,5 +81,14 @@ def test_a_job_within_a_budget_tells_its_candidates_and_measures_once(tmp_path, 
     told = json.loads((tmp_path / "home" / "jobs" / "budgeted" / "cut.json").read_text())
     assert told["chosen"] == told["candidates"][0]["shrink"] and len(told["candidates"]) == 3
     assert json.loads((made.path / "config.json").read_text())["num_hidden_layers"] == told["chosen"]["layers"]
+    work = Workspace(tmp_path / "home" / "jobs" / "budgeted")
+    other = Recipe.build({**job, "student": {"model": str(tiny_folder), "shrink": {"parameters": 0.9}}})
+    base, rows = (
+        load(str(tiny_folder), Settings.read(tmp_path / "home")),
+        read_examples(work.folder / "1-intake" / "examples.jsonl"),
+    )
+    before = (work.folder / "cut.json").read_bytes()
+    assert begun(base, other, rows, work).parameters > begun(base, Recipe.build(job), rows, work).parameters
+    (work.folder / "cut.json").write_bytes(before)
     monkeypatch.setattr("limbeck.steps.student.within", None)
     assert limbeck.fine_tune(job, home=tmp_path / "home", resume=True).fingerprint == made.fingerprint

@@ -94,6 +94,12 @@ def test_heads_that_part_a_group_are_refused_with_those_that_can_be(tiny, heads)
         choose(Shrink(heads=heads), tiny.model, SAMPLE)
 
 
+def test_heads_that_no_model_may_have_are_refused_before_anything_is_learned(tiny):
+    tiny.model.config.num_key_value_heads = 6  # now each alone: 1 to 6
+    with pytest.raises(InvalidRecipe, match=r"found 5; .* one of 1, 2, 3, 4, 6$"):  # 48 wide, not to be parted in 5
+        choose(Shrink(heads=5), tiny.model, SAMPLE)
+
+
 def test_a_narrow_student_loads_anywhere_and_is_the_same_as_gguf(tiny, settings, tmp_path):
     prompts = [Prompt((Message("user", "my kettle leaks"),)), Prompt((Message("user", "still covered?"),))]
     wish = Shrink(layers=2, choose="importance", feed_forward=0.4, heads=3)

@@ -1,6 +1,7 @@
 """Tool calls read out of what a model writes, however it is cut."""
 
 import json
+import math
 from itertools import pairwise
 
 import pytest
@@ -60,6 +61,13 @@ def cut(text, cuts):
         ("<tool_call>nonsense</tool_call> so", ["<tool_call>nonsense</tool_call> so"], 0, True),
         ('<tool_call>{"name": "rocket", "arguments": {}}', ['<tool_call>{"name": "rocket", "arguments": {}}'], 0, True),
         ('<tool_call>{"name": "leak", "arguments": {"a": ', [("leak", '{"a": ')], 0, True),
+        ('<tool_call>{"name": "leak", "arguments": {"a": 1e999}}</tool_call>', [("leak", {"a": math.inf})], 0, True),
+        (
+            '<tool_call>{"name": "leak", "arguments": {"a": "\\ud83d"}}</tool_call>',
+            [("leak", {"a": "\ud83d"})],
+            0,
+            True,
+        ),
         ('<tool_call>{"name": "leak", "arguments": {\'a\': 1}}</tool_call>', [("leak", "{'a': 1}")], 0, True),
     ],
 )

@@ -94,6 +94,38 @@ def test_the_end_of_a_turn_is_the_end_of_a_turn():
     assert carried.top_ids_TK[-1, place] == STUDENT.end_id
 
 
+def test_all_that_end_an_answer_are_one_candidate_with_their_mass_together():
+    several = Renderer(make_tokenizer(), frozenset({0, TEACHER.end_id}))
+    theirs, ours = TEACHER.response("noise"), STUDENT.response("noise")
+    soft = soft_of(theirs, 420)
+    carried = Crossing(several, STUDENT, False).carry(soft, theirs, ours, "noise")
+    row, logprobs = carried.top_ids_TK[-1], carried.top_logprobs_TK[-1]
+    known = row[row != NOBODY]
+    assert len(np.unique(known)) == len(known)
+    ends = np.isin(soft.top_ids_TK[-1], [0, TEACHER.end_id])
+    together = np.logaddexp.reduce(soft.top_logprobs_TK[-1][ends])
+    assert ends.sum() == 2 and logprobs[row == STUDENT.end_id] == pytest.approx(together, abs=1e-5)
+    assert np.logaddexp.reduce(logprobs) == pytest.approx(np.logaddexp.reduce(soft.top_logprobs_TK[-1]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jensen_shannon", "skewed_reverse_kl"])
+def test_a_student_of_a_teacher_with_two_ends_learns_to_end(name):
+    several = Renderer(make_tokenizer(), frozenset({0, TEACHER.end_id}))
+    theirs, ours = TEACHER.response("noise"), STUDENT.response("noise")
+    logits = torch.full((len(theirs), len(TEACHER.tokenizer)), -8.0)
+    logits[:, TEACHER.end_id], logits[:, 0] = 4.0, -4.0
+    carried = Crossing(several, STUDENT, False).carry(soft_labels_of(logits, 8), theirs, ours, "noise")
+    candidates = stack([carried])
+    learned = torch.zeros(len(ours), len(STUDENT.tokenizer), requires_grad=True)
+    optimizer = torch.optim.Adam([learned], lr=0.2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = candidates.loss(learned, torch.tensor(ours), slice(0, len(ours)), Objective(**{name: 1}))[-1]
+        loss.backward()
+        optimizer.step()
+    assert learned[-1].softmax(-1)[STUDENT.end_id] > 0.9
+
+
 def test_by_rank_every_token_with_the_same_beginning_counts_and_says_so():
     text = "the strange noise"
     theirs, ours = TEACHER.response(text), STUDENT.response(text)

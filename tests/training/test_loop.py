@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from tests.training.test_step import batch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from limbeck.errors import InvalidInput, NotYet, Stopped, TrainingDiverged
 from limbeck.models.loading import load_weights
@@ -16,6 +17,7 @@ from limbeck.recipe import Objective, Training
 from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
 from limbeck.training import checkpoints, load_trained, prepare, train
 from limbeck.training.batches import batches_of_epoch
+from limbeck.training.loop import check_frozen
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
 from limbeck.training.watch import LOST_STEPS, Watch
@@ -302,6 +304,22 @@ def test_a_model_that_packing_does_not_know_is_refused(tiny, tmp_path):
     attention.forward = lambda **given: (forward(**given)[0] + given["hidden_states"].mean(1, keepdim=True), None)
     with pytest.raises(NotYet, match="computes something else when examples are packed"):
         run(model, tmp_path / "t")
+
+
+def test_rows_that_a_model_cannot_look_back_over_are_refused_before_the_first_step(tiny, tmp_path):
+    model = student(tiny)
+    model.config.sliding_window, model.config.layer_types = 8, ["sliding_attention", "full_attention"]
+    with pytest.raises(NotYet, match=r"an example of \d+ tokens is longer than the model's sliding window of 8"):
+        run(model, tmp_path / "t")
+    assert not (tmp_path / "t" / "metrics.csv").exists()
+    model.config.layer_types = ["full_attention"] * 2
+    run(model, tmp_path / "t")
+
+
+def test_an_architecture_of_other_parts_is_refused(tmp_path, settings):
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=48, n_head=4, vocab_size=420))
+    with pytest.raises(NotYet, match="GPT2LMHeadModel: an architecture of other parts"):
+        check_frozen(model, Training())
 
 
 def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own():

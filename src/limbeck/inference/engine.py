@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,7 +23,15 @@ from torch import Tensor
 from limbeck.errors import InvalidInput
 from limbeck.inference.memory import Memory, PlainMemory, Prefix, read_prefix, shares_well
 from limbeck.models.loading import LoadedModel
-from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
+from limbeck.models.packing import (
+    Tokens,
+    pack,
+    packs_of,
+    packs_well,
+    plain_logits,
+    response_hidden,
+    response_logits,
+)
 from limbeck.records import Answer, GenerationSettings, SoftLabels
 
 __all__ = ["Engine", "common_prefix", "drawn_labels_of", "soft_labels_of"]
@@ -78,11 +87,12 @@ class Engine:
         Of each the ``top_k`` likeliest tokens are kept, or ``draws`` tokens drawn from it.
         """
         sequences = [Tokens((*p, *r), len(p)) for p, r in zip(prompts, responses, strict=True)]
+        self._check_read(sequences)
         answers: list[Answer | None] = [None] * len(sequences)
         with torch.inference_mode():
-            for chosen in packs_of(sequences, pack_tokens):
-                packed = pack([sequences[i] for i in chosen]).on(self.model.device)
-                logits_RV = response_logits(self.model, response_hidden(self.model, packed))
+            alone = [[i] for i in range(len(sequences))]
+            for chosen in packs_of(sequences, pack_tokens) if self.packs_well else alone:
+                logits_RV = self._logits([sequences[i] for i in chosen])
                 start = 0
                 for i in chosen:
                     ids = tuple(responses[i])
@@ -103,7 +113,11 @@ class Engine:
 
         What is kept is the hidden states: the whole vocabulary's logits are computed for each slice.
         """
+        self._check_read(sequences)
         with torch.no_grad():  # not inference mode: a loss is computed with these
+            if not self.packs_well:
+                logits_RV = self._logits(sequences)
+                return logits_RV.__getitem__
             hidden_RD = response_hidden(self.model, pack(sequences).on(self.model.device))
 
         def logits(chunk: slice) -> Tensor:
@@ -111,6 +125,25 @@ class Engine:
                 return response_logits(self.model, hidden_RD[chunk])
 
         return logits
+
+    @cached_property
+    def packs_well(self) -> bool:
+        """Whether the model may read several sequences as one pack."""
+        return packs_well(self.model)
+
+    def _logits(self, sequences: Sequence[Tokens]) -> Tensor:
+        """Those that predict the responses, end to end."""
+        if not self.packs_well:
+            return torch.cat([plain_logits(self.model, tokens) for tokens in sequences])
+        return response_logits(self.model, response_hidden(self.model, pack(sequences).on(self.model.device)))
+
+    def _check_read(self, sequences: Sequence[Tokens]) -> None:
+        longest = max((len(tokens.inputs) for tokens in sequences), default=0)
+        if longest > self.loaded.context_tokens:
+            raise InvalidInput(
+                f"a prompt with its response of {longest:,} tokens; {self.loaded.id} reads at most"
+                f" {self.loaded.context_tokens:,}"
+            )
 
     def stream(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[str]:
         """One answer, piece by piece as its text grows."""
@@ -327,5 +360,6 @@ def _sample(logits_V: Tensor, settings: GenerationSettings, generator: torch.Gen
     if settings.top_p < 1.0:
         sorted_V, order_V = probabilities_V.sort(descending=True)
         outside_V = sorted_V.cumsum(0) - sorted_V >= settings.top_p
+        outside_V[0] = False  # the likeliest stays, also where nothing is small enough
         probabilities_V = probabilities_V.index_fill(0, order_V[outside_V], 0.0)
     return torch.multinomial(probabilities_V, 1, generator=generator)[0]

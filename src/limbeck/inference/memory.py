@@ -240,7 +240,7 @@ def shares_well(model: Any) -> bool:
         memory = Memory([0, 2], 5, 6, model.device, read_prefix(model, prompts[0][:4]))
         memory.forward(model, torch.tensor([prompts[0][4:], [0, 0, *prompts[1][4:]]], device=model.device))
         ours = memory.forward(model, ids[:1].expand(2, 1))
-    except (AttributeError, TypeError, ValueError, RuntimeError):
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
         return False
     whole = (torch.tensor([[*prompt, int(ids[0])]], device=model.device) for prompt in prompts)
     plain = torch.stack([model(one).logits[0, -1] for one in whole])

@@ -37,6 +37,7 @@ def attach(model: Any, adapter: Adapter, seed: int) -> None:
         use_dora=adapter.kind == "dora",
         task_type="CAUSAL_LM",
     )
+    _check_untied(model, targets)
     torch.manual_seed(seed)
     try:
         inject_adapter_in_model(config, model)
@@ -47,6 +48,19 @@ def attach(model: Any, adapter: Adapter, seed: int) -> None:
         ) from None
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+
+
+def _check_untied(model: Any, targets: str | list[str]) -> None:
+    """Raise `InvalidRecipe` for an adapter on what embeddings and head share: merged, it would be in both."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if ends[1] is None or ends[0].weight is not ends[1].weight:
+        return
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if any(module is end for end in ends)}
+    if found := sorted(names.intersection([targets] if isinstance(targets, str) else targets)):
+        raise InvalidRecipe(
+            "student.adapter.targets",
+            [f'found "{found[0]}", whose weights the model\'s embeddings and head share; expected others'],
+        )
 
 
 def attached(model: Any) -> bool:

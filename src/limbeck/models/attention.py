@@ -35,6 +35,10 @@ ATTENTION = "limbeck_packed"
 """The name under which transformers knows our attention; without a layout it is plain SDPA."""
 
 
+UNKNOWN = ("s_aux", "position_bias", "indices", "block_indices")
+"""What some models hand to their attention besides (sinks, biases, chosen blocks); without it they are others."""
+
+
 class Attending(Protocol):
     """A layout that computes its own attention, as a batch under generation does."""
 
@@ -63,6 +67,10 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention for transformers' interface: query (1, H, N, d), key and value (1, K, N, d) to (1, N, H, d)."""
+    if unknown := [name for name in UNKNOWN if kwargs.get(name) is not None]:
+        raise NotYet(
+            f"{type(module).__name__} weighs with {', '.join(unknown)}; such an attention is not known here yet"
+        )
     softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
     if isinstance(layout, Pack):
         # Where linear layers compute in bf16, what attention weighs and sums up is fp32 all the same.

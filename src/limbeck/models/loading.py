@@ -88,6 +88,10 @@ def load(name: str, settings: Settings) -> LoadedModel:
             dtype=torch.float32,
             attn_implementation=ATTENTION,
         )
+    except KeyError as error:
+        if error.args != (ATTENTION,):
+            raise
+        raise NotYet(f"{folder}: its attention is its architecture's own, which is not known here yet") from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedArtifact(f"{folder}: cannot be loaded as a causal language model: {reason}") from None

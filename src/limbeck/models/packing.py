@@ -29,9 +29,12 @@ __all__ = [
     "capped_logits",
     "pack",
     "packs_of",
+    "packs_well",
+    "plain_logits",
     "response_hidden",
     "response_logits",
     "response_states",
+    "window_of",
 ]
 
 MINIMUM_SHARED = 8
@@ -233,6 +236,37 @@ def _body(decoder: Any, pack: Pack) -> Tensor:
 def response_logits(model: Any, hidden_RD: Tensor) -> Tensor:
     """Logits, (R, V), of hidden states."""
     return capped_logits(model, model.get_output_embeddings()(hidden_RD))
+
+
+def plain_logits(model: Any, tokens: Tokens) -> Tensor:
+    """Logits, (R, V), that predict one sequence's response, computed as transformers computes them."""
+    ids_1T, places_R = (torch.tensor(one, device=model.device) for one in ([tokens.inputs], tokens.predictors))
+    return torch.as_tensor(model(input_ids=ids_1T).logits[0].index_select(0, places_R))
+
+
+@torch.inference_mode()
+def packs_well(model: Any) -> bool:
+    """Whether a pack computes what the model itself does: seen on two sequences with a prefix.
+
+    An architecture that keeps another kind of state, or does more to its logits than is known here, is found out.
+    """
+    size = model.config.get_text_config().vocab_size
+    first = tuple(token % size for token in range(3, 3 + MINIMUM_SHARED + 8))
+    both = [Tokens(first, len(first) - 3), Tokens((*first[:-4], *first[4:12]), len(first) - 2)]
+    try:
+        packed = response_logits(model, response_hidden(model, pack(both).on(model.device)))
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+        return False
+    plain = torch.cat([plain_logits(model, tokens) for tokens in both])
+    return bool((packed - plain).abs().max() < 1e-2 * plain.abs().max().clamp(min=1.0))
+
+
+def window_of(config: Any) -> int | None:
+    """How many tokens back some layer looks at most; None where all look back to the beginning."""
+    config = config.get_text_config()
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    return int(window) if window and slides else None
 
 
 def capped_logits(model: Any, logits_RV: Tensor) -> Tensor:

@@ -151,13 +151,26 @@ def _count_of_groups(shrink: Shrink, config: Any) -> int | None:
         return None
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     sharing = heads // groups
-    if shrink.heads % sharing or shrink.heads > heads:
-        expected = ", ".join(str(sharing * count) for count in range(1, groups + 1))
+    fitting = [sharing * count for count in range(1, groups + 1) if _is_valid(config, sharing * count, count)]
+    if shrink.heads not in fitting:
+        expected = ", ".join(map(str, fitting))
         raise InvalidRecipe(
             "student.shrink.heads",
             [f"found {shrink.heads}; {sharing} heads share their keys and values here, so expected one of {expected}"],
         )
     return int(shrink.heads // sharing)
+
+
+def _is_valid(config: Any, heads: int, groups: int) -> bool:
+    """Whether transformers takes, and saves, a model of so many heads."""
+    config = copy.deepcopy(config)
+    config.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    config.num_attention_heads, config.num_key_value_heads = heads, groups
+    try:
+        getattr(config, "validate", lambda: None)()
+    except Exception:  # its kind is huggingface_hub's own
+        return False
+    return True
 
 
 def _checked(model: Any, sample: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:

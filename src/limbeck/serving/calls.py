@@ -26,6 +26,7 @@ __all__ = [
     "Tool",
     "call_schema",
     "describe",
+    "object_of",
     "written",
 ]
 
@@ -201,14 +202,11 @@ class CallReader:
 
     def _block(self, block: str, closed: bool) -> Iterator[Text | CallBegins | CallInput]:
         """All that stood between the marks, where it did not begin as a call should."""
-        try:
-            found = json.loads(block)
-            given = found.get("arguments", found.get("parameters"))
-            good = found.get("name") in self._names and isinstance(given, dict)
-        except (ValueError, AttributeError, RecursionError):
-            good = False
-        if good:
-            yield CallBegins(_new_id(), found["name"])
+        found = object_of(block) or {}
+        given = found.get("arguments", found.get("parameters"))
+        name = found.get("name")
+        if isinstance(name, str) and name in self._names and isinstance(given, dict):
+            yield CallBegins(_new_id(), name)
             yield CallInput(json.dumps(given, ensure_ascii=False))
             self.calls += 1
         else:
@@ -246,10 +244,20 @@ class _Input:
     @property
     def parses(self) -> bool:
         """Whether it is JSON."""
-        try:
-            return isinstance(json.loads(self._whole), dict)
-        except (ValueError, RecursionError):
-            return False
+        return object_of(self._whole) is not None
+
+
+def object_of(text: str) -> dict[str, Any] | None:
+    """The JSON object that ``text`` is; None where it is none, or holds what JSON cannot be made of again.
+
+    Python reads NaN, numbers without end and halves of a character, and no client does.
+    """
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _undecided(text: str) -> int:

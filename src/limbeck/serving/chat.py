@@ -9,7 +9,6 @@ context. A model takes text only, so far: other media travel as `Media` to the p
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import time
@@ -38,6 +37,7 @@ from limbeck.serving.calls import (
     Tool,
     call_schema,
     describe,
+    object_of,
     written,
 )
 
@@ -333,10 +333,10 @@ def _whole(part: str | tuple[CallBegins, str]) -> str | Call:
     if isinstance(part, str):
         return part
     begun, given = part
-    try:
-        return Call(begun.id, begun.name, json.loads(given))
-    except (ValueError, RecursionError):
+    arguments = object_of(given)
+    if arguments is None:
         return f'{MARK}\n{{"name": "{begun.name}", "arguments": {given}'
+    return Call(begun.id, begun.name, arguments)
 
 
 def _constraint(asked: Conversation) -> Mapping[str, Any] | None:

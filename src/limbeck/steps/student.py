@@ -23,12 +23,13 @@ def begun(
     learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train"]
     shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
     if shrink is not None and shrink.budget:
-        if not chosen.exists():
+        wish = {"wish": shrink.model_dump(mode="json"), "base": base.fingerprint}
+        if not chosen.exists() or {key: read_json(chosen).get(key) for key in wish} != wish:
             candidates = within(base, shrink, learned)
             for one in candidates:
                 work.progress.say(f"shrink: {one}")
             told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
-            write_json(chosen, {"chosen": told[0]["shrink"], "candidates": told})
+            write_json(chosen, {**wish, "chosen": told[0]["shrink"], "candidates": told})
         shrink = Shrink.model_validate(read_json(chosen)["chosen"])
     student = begin(base, shrink, recipe.name, learned)
     check_frozen(student.model, recipe.training)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from limbeck.models.chat import Renderer
 from limbeck.models.token_bytes import TokenBytes
@@ -47,6 +48,7 @@ class Crossing:
 
     def carry(self, soft: SoftLabels, theirs: Sequence[int], ours: Sequence[int], text: str) -> SoftLabels:
         """The soft labels of the teacher's tokens ``theirs``, for the student's tokens ``ours`` of the same text."""
+        soft = soft.opened()  # once: what was packed is unpacked whole
         at = {span: place for place, span in enumerate(_spans(theirs, self._teacher, self._ends[0], text))}
         if self._by_rank:
             at = {(begin, begin): place for (begin, _), place in at.items()}
@@ -59,7 +61,18 @@ class Crossing:
                 ids = soft.top_ids_TK[found]
                 ids_TK[place] = np.where(ids < len(self._map), self._map[np.minimum(ids, len(self._map) - 1)], NOBODY)
                 logprobs_TK[place], tail_T[place] = soft.top_logprobs_TK[found], soft.tail_logprob_T[found]
+                if not self._by_rank:
+                    _add_up(ids_TK[place], logprobs_TK[place])
         return SoftLabels(ids_TK, logprobs_TK, tail_T)
+
+
+def _add_up(ids_K: npt.NDArray[np.int32], logprobs_K: npt.NDArray[np.float32]) -> None:
+    """Let candidates that became one token, as all that end an answer do, be one: the first has their mass together."""
+    order_K = np.argsort(ids_K, kind="stable")
+    for before, place in pairwise(order_K):
+        if ids_K[place] == ids_K[before] != NOBODY:
+            logprobs_K[place] = np.logaddexp(logprobs_K[before], logprobs_K[place])
+            logprobs_K[before], ids_K[before] = -np.inf, NOBODY
 
 
 def coverage(soft: Sequence[SoftLabels], by_rank: bool) -> str:

@@ -11,7 +11,7 @@ import csv
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from limbeck.errors import InvalidInput, NotYet, Stopped
 from limbeck.models.device import memory_of
 from limbeck.models.loading import load_weights, save_weights
-from limbeck.models.packing import Tokens, pack, response_hidden, response_logits
+from limbeck.models.packing import Tokens, packs_well, window_of
 from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
 from limbeck.training import checkpoints, head, memory
@@ -79,7 +79,7 @@ def train(
     _freeze(model, plan)
     bf16 = bool(processes.least(rounds(plan, model.device)))
     count = _replicas(model, examples, validation, plan, progress, processes)
-    _check_packing(model, examples)
+    _check_architecture(model, (one.tokens for some in (examples, *validation) for one in some))
     head.learn_in_place(model)
     if plan.shard and processes.size > 1:
         processes.shard(model)
@@ -203,7 +203,12 @@ def load_trained(model: Any, folder: Path) -> None:
 
 def check_frozen(model: Any, plan: Training) -> None:
     """Raise `InvalidInput` where no layer would be left to learn."""
-    depth = len(model.get_decoder().layers)
+    layers = getattr(model.get_decoder(), "layers", None)
+    if layers is None or not hasattr(model.config.get_text_config(), "intermediate_size"):
+        raise NotYet(
+            f"{type(model).__name__}: an architecture of other parts than are known here; it cannot be trained yet"
+        )
+    depth = len(layers)
     if plan.freeze_layers >= depth:
         raise InvalidInput(
             f"training.freeze_layers: {plan.freeze_layers}; the model has {depth} layers, some of which must"
@@ -263,25 +268,20 @@ def _replicas(
     return processes.least(count)
 
 
-def _check_packing(model: Any, examples: Sequence[TrainingExample]) -> None:
-    """Refuse a model whose packed computation is not its own: an architecture that packing does not know."""
-    some = [example.tokens for example in examples[:2]]
+def _check_architecture(model: Any, sequences: Iterable[Tokens]) -> None:
+    """Refuse a model whose packed computation is not its own, or rows longer than it looks back."""
     model.eval()
-    with torch.inference_mode():
-        packed = response_logits(model, response_hidden(model, pack(some).on(model.device)))
-        plain = torch.cat([_alone(model, tokens) for tokens in some])
-    difference = float((packed - plain).abs().max())
-    if not difference < 1e-2 * max(1.0, float(plain.abs().max())):
+    if not packs_well(model):
         raise NotYet(
-            f"{type(model).__name__} computes something else when examples are packed (logits differ by"
-            f" {difference:.3g}); this architecture cannot be trained yet"
+            f"{type(model).__name__} computes something else when examples are packed; this architecture cannot be"
+            " trained yet"
         )
-
-
-def _alone(model: Any, tokens: Tokens) -> torch.Tensor:
-    """Logits, (R, V), that predict one example's response, computed as transformers computes them."""
-    ids_1T, places_R = (torch.tensor(one, device=model.device) for one in ([tokens.inputs], tokens.predictors))
-    return torch.as_tensor(model(input_ids=ids_1T).logits[0].index_select(0, places_R))
+    window, longest = window_of(model.config), max((len(one.inputs) for one in sequences), default=0)
+    if window is not None and longest > window:
+        raise NotYet(
+            f"an example of {longest:,} tokens is longer than the model's sliding window of {window:,}; leave such rows"
+            " out, or cut them"
+        )
 
 
 def _perplexity(losses: Losses) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -200,11 +201,23 @@ class ChatBody(Asking):
         )
         names = tuple(tool.name for tool in tools)
         forced = names if choice == "required" else (choice.function.name,) if isinstance(choice, Named) else ()
-        turns = tuple(message.turn(f"messages.{number}") for number, message in enumerate(self.messages))
+        turns = _together([message.turn(f"messages.{number}") for number, message in enumerate(self.messages)])
         logprobs = max(1, self.top_logprobs or 0) if self.logprobs else 0
         return Conversation(
             turns, self.sampling(self.max_completion_tokens or self.max_tokens, logprobs), tools, forced
         )
+
+
+def _together(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, results of tools that were called beside each other as one: templates want speakers to alternate."""
+    joined: list[Turn] = []
+    for turn in turns:
+        last = joined[-1] if joined else None
+        if last is not None and all(isinstance(part, Result) for part in (*last.parts, *turn.parts)):
+            joined[-1] = replace(last, parts=(*last.parts, *turn.parts))
+        else:
+            joined.append(turn)
+    return tuple(joined)
 
 
 class _Written:
