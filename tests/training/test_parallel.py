@@ -107,11 +107,12 @@ def test_memory_is_forecast_for_all_and_fewer_are_taken_where_it_lacks(tiny, mon
     examples = batch(16)
     told = Silent()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    sizes = [loop.memory.forecast(tiny.model, [e.tokens for e in examples], 16, 2048, count) for count in (1, 2, 4)]
+    sequences = [e.tokens for e in examples]
+    sizes = [loop.memory.forecast(tiny.model, sequences, 16, 2048, count) for count in (1, 2, 4)]
     assert sizes[0].gradients * 4 == sizes[1].gradients * 2 == sizes[2].gradients
     plan = PLAN.model_copy(update={"batch_size": 16})
     for there, count in ((sizes[2].total, 4), (sizes[2].total - 1, 2), (sizes[0].total, 1)):
         monkeypatch.setattr(loop, "memory_of", lambda _, there=there: there)
-        assert loop._replicas(tiny.model, examples, [], plan, told, ALONE) == count
+        assert loop._replicas(tiny.model, sequences, plan, told, ALONE) == count
     with pytest.raises(InvalidInput, match=r"training\.replicas: 1"):
-        loop._replicas(tiny.model, examples, [], plan.model_copy(update={"replicas": 4}), told, ALONE)
+        loop._replicas(tiny.model, sequences, plan.model_copy(update={"replicas": 4}), told, ALONE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from limbeck.advice.notes import SMALL, Advice, Counts, ModelClass, model_class
 from limbeck.recipe import Recipe
 
-__all__ = ["hyperparameters", "total_steps"]
+__all__ = ["CUT_RATE", "WHOLE_RATE", "hyperparameters", "total_steps"]
 
 NOVA = "Amazon Nova, hyperparameters of fine-tuning"
 GUIDE = "Amazon Bedrock, guidance on hyperparameters"

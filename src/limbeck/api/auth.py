@@ -26,7 +26,7 @@ from limbeck.errors import AccessDenied
 from limbeck.storage.keys import Keys
 from limbeck.wire.exchange import Request
 
-__all__ = ["Seal", "Visitor", "admit", "check_here", "signed_for"]
+__all__ = ["Seal", "Visitor", "admit", "check_here", "is_loopback", "signed_for"]
 
 SKEW = timedelta(minutes=5)
 """How far the client's clock may be from ours: AWS's own bound for a signature's age."""
@@ -123,9 +123,17 @@ def check_here(request: Request) -> None:
 def _is_here(address: str) -> bool:
     try:
         name = urlsplit(address).hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+    return name.endswith(".localhost") or is_loopback(name)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own, that nobody else reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def signed_for(request: Request) -> str | None:

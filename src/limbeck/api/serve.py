@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from limbeck.api.app import App
+from limbeck.api.auth import is_loopback
 from limbeck.api.bedrock import Bedrock
 from limbeck.api.identity import Identity
 from limbeck.api.logs import log_to_stderr
@@ -40,7 +40,7 @@ IDLE_SECONDS = 75
 def check(host: str, port: int, auth: bool, settings: Settings, certificate: Certificate | None = None) -> list[str]:
     """What is wrong with a configuration, a sentence each; nothing is started."""
     faults = certificate.faults(host) if certificate else []
-    if not auth and not _is_loopback(host):
+    if not auth and not is_loopback(host):
         faults.append(f"--no-auth on {host}: anybody on the network could call; it is for loopback (127.0.0.1) only")
     try:
         catalog(settings)
@@ -156,10 +156,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise Conflict(f"cannot listen on {host}:{port}: {error.strerror or error}; --port names another") from None
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

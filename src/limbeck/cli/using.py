@@ -19,6 +19,7 @@ from limbeck.models.catalog import catalog, custom_models
 from limbeck.records import Quantization
 from limbeck.settings import Settings
 from limbeck.storage.workspace import job_states
+from limbeck.views.rows import job_folder
 
 __all__ = ["evaluate", "export", "invoke", "jobs", "models", "remove"]
 
@@ -152,5 +153,6 @@ def remove(
     """Delete a job and the model it made; what the teacher answered is kept, for jobs to come."""
     from limbeck.steps.job import remove as remove_job  # loads what knows patterns and phone numbers
 
-    remove_job(job, Settings.read(home))
+    settings = Settings.read(home)
+    remove_job(job_folder(job, settings), settings)
     tell.print(f"{job}: removed", markup=False, highlight=False)

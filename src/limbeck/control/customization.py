@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from limbeck import intake
+from limbeck.advice.hyperparameters import CUT_RATE, WHOLE_RATE
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
@@ -57,8 +58,8 @@ LASTING = (
 SURVEYED_BYTES = 100_000_000
 """Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
 
-CUT: Mapping[str, float] = {"learning_rate": 1.4e-3, "epochs": 4, "warmup": 0.2}
-WHOLE: Mapping[str, float] = {"learning_rate": 3e-4}
+CUT: Mapping[str, float] = {"learning_rate": CUT_RATE, "epochs": 4, "warmup": 0.2}
+WHOLE: Mapping[str, float] = {"learning_rate": WHOLE_RATE}
 """How students learned best here (lab-notes.md): those cut from a larger model, and whole ones."""
 
 ANSWER_TOKENS = 256

@@ -90,8 +90,8 @@ class Engine:
         self._check_read(sequences)
         answers: list[Answer | None] = [None] * len(sequences)
         with torch.inference_mode():
-            alone = [[i] for i in range(len(sequences))]
-            for chosen in packs_of(sequences, pack_tokens) if self.packs_well else alone:
+            packs = packs_of(sequences, pack_tokens) if self.packs_well else [[i] for i in range(len(sequences))]
+            for chosen in packs:
                 logits_RV = self._logits([sequences[i] for i in chosen])
                 start = 0
                 for i in chosen:

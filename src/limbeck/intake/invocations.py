@@ -48,7 +48,7 @@ def turns_in(system: Any, messages: Any, prompt: Any) -> list[tuple[str, str]]:
 
 def answer_in(response: Any) -> str | None:
     """The text of an answer, whole or in events; None where there is none. Raises `InvalidInput` for another form."""
-    if any(_calls_a_tool(part) for part in (response if isinstance(response, list) else [response])):
+    if any(map(_calls_a_tool, _parts(response))):
         raise InvalidInput("content that is not text alone")
     answer = _answer(response)
     if "\x00" in answer:
@@ -84,25 +84,32 @@ def _answer(response: Any) -> str:
 
 def was_cut_off(response: Any) -> bool:
     """Whether an answer, whole or in events, ended because it had become as long as was allowed."""
-    return any(_stop_reason(part) in _CUT_OFF for part in (response if isinstance(response, list) else [response]))
+    return any(_stop_reason(part) in _CUT_OFF for part in _parts(response))
+
+
+def _parts(response: Any) -> list[Any]:
+    """The events of a stream, or a whole answer as the only one."""
+    return response if isinstance(response, list) else [response]
 
 
 def _calls_a_tool(part: Any) -> bool:
-    if _stop_reason(part) in _CALLING:
-        return True
+    choice = _choice(part) or {}
+    said = choice.get("message") or choice.get("delta")
+    return _stop_reason(part) in _CALLING or (isinstance(said, dict) and bool(said.get("tool_calls")))
+
+
+def _choice(part: Any) -> dict[str, Any] | None:
+    """The first of OpenAI's choices; None in other forms of body."""
     choices = part.get("choices") if isinstance(part, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    said = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
-    return isinstance(said, dict) and bool(said.get("tool_calls"))
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
 def _stop_reason(part: Any) -> str | None:
     """Why an answer ended, as each form of body, or the event of a stream that says so, has it."""
     if not isinstance(part, dict):
         return None
-    choices = part.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        part = {"stop_reason": choices[0].get("finish_reason")}
+    if (choice := _choice(part)) is not None:
+        part = {"stop_reason": choice.get("finish_reason")}
     for event, name in (("messageStop", "stopReason"), ("delta", "stop_reason")):
         if isinstance(part.get(event), dict):
             part = {"stop_reason": part[event].get(name)}

@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
-from limbeck.recipe import Prices
+from limbeck.recipe import Prices, yaml_fault
 from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
@@ -189,8 +189,10 @@ def _own(path: Path, changed_ns: int) -> list[CatalogEntry]:
     """A home's catalog, read anew when it has changed: every request that names a model asks for it."""
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{path}: no YAML: {yaml_fault(error)}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: no YAML: byte {error.start} is not UTF-8") from None
     return _entries(rows, str(path))
 
 

@@ -94,12 +94,9 @@ def cut(model: Any, kept: Cut) -> Any:
         config.layer_types = [config.layer_types[layer] for layer in kept.layers]
     if kept.neurons is not None:
         config.intermediate_size = len(kept.neurons[0])
-    heads, sharing = config.num_attention_heads, config.num_attention_heads // config.num_key_value_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width, sharing = _width(config), config.num_attention_heads // config.num_key_value_heads
     if kept.groups is not None:
-        config.head_dim = width  # no longer what the hidden width and the heads would say
-        config.num_key_value_heads = len(kept.groups[0])
-        config.num_attention_heads = sharing * len(kept.groups[0])
+        _narrow(config, len(kept.groups[0]))
     position = {layer: place for place, layer in enumerate(kept.layers)}
     pattern = re.compile(r"^(.*\.layers\.)(\d+)\.(.*)$")
     weights = {}
@@ -151,7 +148,7 @@ def _count_of_groups(shrink: Shrink, config: Any) -> int | None:
         return None
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     sharing = heads // groups
-    fitting = [sharing * count for count in range(1, groups + 1) if _is_valid(config, sharing * count, count)]
+    fitting = [sharing * count for count in range(1, groups + 1) if _is_valid(config, count)]
     if shrink.heads not in fitting:
         expected = ", ".join(map(str, fitting))
         raise InvalidRecipe(
@@ -161,11 +158,21 @@ def _count_of_groups(shrink: Shrink, config: Any) -> int | None:
     return int(shrink.heads // sharing)
 
 
-def _is_valid(config: Any, heads: int, groups: int) -> bool:
-    """Whether transformers takes, and saves, a model of so many heads."""
+def _width(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _narrow(config: Any, groups: int) -> None:
+    """Have a model of ``config`` so many groups of heads, as wide as they are."""
+    sharing = config.num_attention_heads // config.num_key_value_heads
+    config.head_dim = _width(config)  # no longer what the hidden width and the heads would say
+    config.num_key_value_heads, config.num_attention_heads = groups, sharing * groups
+
+
+def _is_valid(config: Any, groups: int) -> bool:
+    """Whether transformers takes, and saves, a model of so many groups of heads."""
     config = copy.deepcopy(config)
-    config.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    config.num_attention_heads, config.num_key_value_heads = heads, groups
+    _narrow(config, groups)
     try:
         getattr(config, "validate", lambda: None)()
     except Exception:  # its kind is huggingface_hub's own

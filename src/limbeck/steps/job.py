@@ -1,13 +1,14 @@
-"""Whether a job may be begun, or gone on with; and how it goes. Opens without torch."""
+"""Whether a job may be begun, or gone on with; and how one is removed. Opens without torch."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from limbeck import curation, intake
-from limbeck.errors import Conflict, InvalidInput, Unknown
+from limbeck.errors import Conflict, InvalidInput
 from limbeck.models.catalog import custom_models
 from limbeck.models.catalog import remove as unregister
 from limbeck.recipe import Recipe
@@ -59,14 +60,12 @@ def check_examined(examples: Sequence[Example]) -> None:
         )
 
 
-def remove(name: str, settings: Settings) -> None:
+def remove(folder: Path, settings: Settings) -> None:
     """Delete a job's folder and the model it registered; the teacher's answers stay in the home's store.
 
-    Raises `Unknown` where there is none, and `Conflict` for one that runs, or whose model belongs to the service.
+    Raises `Conflict` for one that runs, or whose model belongs to the service.
     """
-    folder = settings.jobs / name
-    if "/" in name or not (folder / "recipe.json").exists():
-        raise Unknown(f'no job "{name}"; `limbeck jobs` lists those of {settings.home}')
+    name = folder.name
     made = custom_models(settings).get(name)
     if made is not None and "arn" in made.lineage:
         raise Conflict(f'"{name}" was made by the service, which may host it; delete {made.lineage["arn"]} there')

@@ -24,13 +24,15 @@ def begun(
     shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
     if shrink is not None and shrink.budget:
         wish = {"wish": shrink.model_dump(mode="json"), "base": base.fingerprint}
-        if not chosen.exists() or {key: read_json(chosen).get(key) for key in wish} != wish:
+        kept = read_json(chosen) if chosen.exists() else {}
+        if not wish.items() <= kept.items():
             candidates = within(base, shrink, learned)
             for one in candidates:
                 work.progress.say(f"shrink: {one}")
             told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
-            write_json(chosen, {**wish, "chosen": told[0]["shrink"], "candidates": told})
-        shrink = Shrink.model_validate(read_json(chosen)["chosen"])
+            kept = {**wish, "chosen": told[0]["shrink"], "candidates": told}
+            write_json(chosen, kept)
+        shrink = Shrink.model_validate(kept["chosen"])
     student = begin(base, shrink, recipe.name, learned)
     check_frozen(student.model, recipe.training)
     if shrink is not None and shrink.vocabulary is not None:

@@ -67,12 +67,13 @@ class Crossing:
 
 
 def _add_up(ids_K: npt.NDArray[np.int32], logprobs_K: npt.NDArray[np.float32]) -> None:
-    """Let candidates that became one token, as all that end an answer do, be one: the first has their mass together."""
+    """Let candidates that became one token, as all that end an answer do, be one: the last has their mass together."""
     order_K = np.argsort(ids_K, kind="stable")
-    for before, place in pairwise(order_K):
-        if ids_K[place] == ids_K[before] != NOBODY:
-            logprobs_K[place] = np.logaddexp(logprobs_K[before], logprobs_K[place])
-            logprobs_K[before], ids_K[before] = -np.inf, NOBODY
+    sorted_K = ids_K[order_K]
+    for at in np.flatnonzero((sorted_K[1:] == sorted_K[:-1]) & (sorted_K[1:] != NOBODY)):
+        before, place = order_K[at], order_K[at + 1]
+        logprobs_K[place] = np.logaddexp(logprobs_K[before], logprobs_K[place])
+        logprobs_K[before], ids_K[before] = -np.inf, NOBODY
 
 
 def coverage(soft: Sequence[SoftLabels], by_rank: bool) -> str:

@@ -11,7 +11,7 @@ import csv
 import math
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ def train(
     warmup_steps = min(wish, steps - 1)
     _freeze(model, plan)
     bf16 = bool(processes.least(rounds(plan, model.device)))
-    count = _replicas(model, examples, validation, plan, progress, processes)
-    _check_architecture(model, (one.tokens for some in (examples, *validation) for one in some))
+    sequences = [one.tokens for some in (examples, *validation) for one in some]
+    count = _replicas(model, sequences, plan, progress, processes)
+    _check_architecture(model, sequences)
     head.learn_in_place(model)
     if plan.shard and processes.size > 1:
         processes.shard(model)
@@ -243,8 +244,7 @@ def _machine(model: Any, processes: Processes) -> str:
 
 def _replicas(
     model: Any,
-    examples: Sequence[TrainingExample],
-    validation: Sequence[Sequence[TrainingExample]],
+    sequences: Sequence[Tokens],
     plan: Training,
     progress: Progress,
     processes: Processes,
@@ -253,7 +253,6 @@ def _replicas(
 
     One where layers are parted (they are put together once for all threads), and on a card.
     """
-    sequences = [one.tokens for some in (examples, *validation) for one in some]
     there = memory_of(model.device) // processes.here
     shard = plan.shard and processes.size > 1
     asked = 1 if shard or model.device.type != "cpu" else plan.replicas
@@ -268,7 +267,7 @@ def _replicas(
     return processes.least(count)
 
 
-def _check_architecture(model: Any, sequences: Iterable[Tokens]) -> None:
+def _check_architecture(model: Any, sequences: Sequence[Tokens]) -> None:
     """Refuse a model whose packed computation is not its own, or rows longer than it looks back."""
     model.eval()
     if not packs_well(model):

@@ -50,7 +50,11 @@ def answer_batch(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
     if batch.expired:
         return "Expired", {**counts, "failureMessage": "the job's time ran out; what was answered is published"}, None
     if counts["totalRecordCount"] and counts["errorRecordCount"] == counts["totalRecordCount"]:
-        return "Failed", {**counts, "failureMessage": f"no record was answered; the first: {batch.first_fault}"}, None
+        return (
+            "Failed",
+            {**counts, "failureMessage": f"no record was answered; the first: {batch.tally.first_fault}"},
+            None,
+        )
     return "Completed", counts, None
 
 
@@ -64,10 +68,8 @@ class Batch:
         hours = row.request.get("timeoutDurationInHours", EXPIRES_HOURS)
         self._until = row.created + timedelta(hours=hours)
         self._total = sum(1 for found in files for _ in self._lines(found))
-        self._tally = Tally()
+        self.tally = Tally()
         self.expired = False
-        self.first_fault = ""
-        """What was wrong with the first record that was not answered."""
 
     async def run(self) -> None:
         """Answer what is not answered yet. Raises `Stopped` when asked to stop."""
@@ -77,7 +79,7 @@ class Batch:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lines = self._lines(found)
                 for told in _whole_lines(path):
-                    self._add(json.loads(told))
+                    self.tally.add(json.loads(told))
                     next(lines, None)
                 with path.open("a", encoding="utf-8") as out:
                     while some := list(islice(lines, 2 * self._bench.settings.slots)):
@@ -87,22 +89,17 @@ class Batch:
                             return
                         for one in await asyncio.gather(*(self._answer(line, models) for line in some)):
                             out.write(json.dumps(one, ensure_ascii=False) + "\n")
-                            self._add(one)
+                            self.tally.add(one)
                         out.flush()
                         self._bench.ledger.change(self._row.arn, facts=self.counts())
-
-    def _add(self, told: Mapping[str, Any]) -> None:
-        self._tally.add(told)
-        if "error" in told and not self.first_fault:
-            self.first_fault = told["error"]["errorMessage"]
 
     def counts(self) -> dict[str, int]:
         """By the names of the API."""
         return {
             "totalRecordCount": self._total,
-            "processedRecordCount": self._tally.answered + self._tally.failed,
-            "successRecordCount": self._tally.answered,
-            "errorRecordCount": self._tally.failed,
+            "processedRecordCount": self.tally.answered + self.tally.failed,
+            "successRecordCount": self.tally.answered,
+            "errorRecordCount": self.tally.failed,
         }
 
     def publish(self) -> None:
@@ -112,7 +109,7 @@ class Batch:
         for found in self._files:
             if self._out(found).exists():
                 self._bench.objects.publish(self._out(found), f"{target}/{self._below(found)}.out")
-        tokens = {"inputTokenCount": self._tally.tokens_in, "outputTokenCount": self._tally.tokens_out}
+        tokens = {"inputTokenCount": self.tally.tokens_in, "outputTokenCount": self.tally.tokens_out}
         self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(self.counts() | tokens).encode())
 
     async def _answer(self, line: bytes, models: Answering) -> dict[str, Any]:
@@ -159,11 +156,14 @@ class Tally:
     failed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    first_fault: str = ""
+    """What was wrong with the first record that was not answered."""
 
     def add(self, told: Mapping[str, Any]) -> None:
         """Count a line of output."""
         if "error" in told:
             self.failed += 1
+            self.first_fault = self.first_fault or told["error"]["errorMessage"]
             return
         self.answered += 1
         usage = told["modelOutput"].get("usage", {})
