@@ -16,10 +16,10 @@ from limbeck import pipeline
 from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.inference.engine import Engine
 from limbeck.inference.parity import Parity
+from limbeck.models.catalog import system_of
 from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Evaluation, Kind, Recipe
 from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt, Quantization
-from limbeck.registry import system_of
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace
 

@@ -21,7 +21,6 @@ from limbeck.inference.engine import Engine
 from limbeck.inference.export import export, section
 from limbeck.inference.parity import Parity
 from limbeck.models import loading
-from limbeck.models.catalog import custom_models
 from limbeck.models.gguf_file import gguf_name
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Export
@@ -90,16 +89,6 @@ def registered_as(name: str, settings: Settings) -> CustomModel:
     """The model registered under ``name``. Raises `DamagedArtifact` where there is none."""
     known = read_json(settings.models / f"{name}.json")
     return CustomModel(name, Path(known["path"]), known["kind"], known["base"], known["fingerprint"], known["lineage"])
-
-
-def system_of(name: str, settings: Settings) -> str | None:
-    """The system prompt under which the registered model ``name`` learned all it learned, if there was one."""
-    known = custom_models(settings).get(name)
-    if known is None:
-        return None
-    recipe = known.lineage.get("recipe", {})
-    found = known.lineage.get("system") or recipe.get("source", {}).get("system")
-    return str(found) if found else None
 
 
 def annotate(name: str, about: Mapping[str, Any], settings: Settings) -> None:

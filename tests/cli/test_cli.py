@@ -16,7 +16,7 @@ import pytest
 from tests.factory import message, pairs, write_rows
 from tests.forks import command as forked_command
 
-HEAVY = ("distill", "invoke", "evaluate", "export")
+HEAVY = ("distill", "evaluate", "export")
 
 
 @pytest.fixture

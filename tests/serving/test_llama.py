@@ -10,15 +10,20 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
+import psutil
 import pytest
+from tests.factory import message
 from tests.serving.conftest import CONTEXT, answered, busy, start_llama, tokens_of
 
+import limbeck
 from limbeck.errors import DamagedArtifact, InvalidInput, ModelFailed, ModelTimedOut
-from limbeck.models.catalog import ModelSource
+from limbeck.models.catalog import ModelSource, find
 from limbeck.serving.base import Generate, Piece
+from limbeck.serving.chat import Conversation, Sampling, Turn
 from limbeck.serving.footprint import REFERENCE_BYTES, GGUFHeader, gguf_header, llama_bytes
-from limbeck.serving.launch import launcher
+from limbeck.serving.launch import answer_once, launcher
 from limbeck.serving.pool import ReplicaPool
+from limbeck.settings import Settings
 
 pytestmark = pytest.mark.real
 
@@ -212,6 +217,26 @@ def test_what_llama_cannot_host_goes_to_transformers(tiny_folder, source):
     assert made.memory_bytes - REFERENCE_BYTES == 4 * (layers + 48 + 48 * weights["vocab_size"])
     assert made.slots == 3
     assert launch(source).memory_bytes > source.path.stat().st_size + 3 * 8192 * 23_040
+
+
+def test_one_question_is_answered_as_by_the_loaded_weights_and_the_host_ends_with_it(run, taught_folder):
+    settings = Settings(taught_folder.parent.parent.parent, threads=1)
+    turns = (Turn("system", ("Name the intent.",)), Turn("user", (message(3)[0],)))
+    question = Conversation(turns, Sampling(max_tokens=6, temperature=0.0))
+
+    async def whole():
+        return "".join([piece async for piece in answer_once(find("taught", settings), question, settings)])
+
+    async def given_up():
+        async with aclosing(answer_once(find("taught", settings), question, settings)) as pieces:
+            return await anext(pieces), psutil.Process().children()
+
+    before = set(psutil.Process().children())
+    said = limbeck.load("taught", home=settings.home).answer(message(3)[0], max_tokens=6)
+    assert run(whole()) == said != ""
+    first, while_it_answered = run(given_up())
+    assert first and len(set(while_it_answered) - before) == 1
+    assert set(psutil.Process().children()) == before
 
 
 def test_hosting_needs_no_torch():

@@ -64,6 +64,14 @@ def test_a_reason_quotes_nothing_private_where_privacy_is_asked_for(tmp_path, re
     assert "[EMAIL-1]" in told and "example.org" not in told
 
 
+def test_where_privacy_is_asked_for_half_an_address_is_not_told_either(tmp_path, recipe):
+    role = "one who is to be reached by ada.lovelace@example.org"
+    write_rows(recipe.source.prompt_files[0], [{"messages": [{"role": role, "content": "a"}]}])
+    assert "ada.lovel" in insights(tmp_path, recipe)
+    told = insights(tmp_path, recipe.model_copy(update={"curation": Curation(privacy="mask")}))
+    assert "lovel" not in told and 'role: found ""…""' in told
+
+
 def test_documents_are_counted_by_their_own_bounds(tmp_path):
     rows = write_rows(tmp_path / "text.jsonl", [{"input": "one text"}, {"input": "another"}, {"prompt": "a"}])
     values = {"kind": "continued-pre-training", "name": "read", "student": {"model": "m"}}

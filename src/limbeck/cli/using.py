@@ -5,6 +5,7 @@ The library imports torch, which takes seconds: those that compute import it whe
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from rich.table import Table
 from limbeck.cli.bars import watcher
 from limbeck.cli.terminal import AsJson, Home, print_json, print_table, stoppable, tell
 from limbeck.errors import InvalidRecipe
-from limbeck.models.catalog import catalog, custom_models
+from limbeck.models.catalog import catalog, custom_models, find, system_of
 from limbeck.records import Quantization
 from limbeck.settings import Settings
 from limbeck.storage.workspace import job_states
@@ -70,16 +71,24 @@ def invoke(
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     home: Home = None,
 ) -> None:
-    """Ask a model; the answer is streamed."""
-    from limbeck import library
+    """Ask a model, hosted as `serve` would host it; the answer is streamed."""
+    from limbeck.serving.chat import Conversation, Sampling, Turn
+    from limbeck.serving.launch import answer_once
 
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     if not text.strip():
         raise InvalidRecipe("prompt", ["found nothing; expected text"])
-    loaded = library.load(model, home=home)
-    for piece in loaded.stream(text, system=system, max_tokens=max_tokens, temperature=temperature, seed=seed):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    settings = Settings.read(home)
+    source, told = find(model, settings), system_of(model, settings) if system is None else system
+    turns = (*((Turn("system", (told,)),) if told else ()), Turn("user", (text,)))
+    question = Conversation(turns, Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed))
+
+    async def write() -> None:
+        async for piece in answer_once(source, question, settings):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    asyncio.run(write())
     sys.stdout.write("\n")
 
 

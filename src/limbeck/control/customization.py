@@ -5,6 +5,7 @@ A job's row keeps the recipe; the worker runs exactly that.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,14 +47,6 @@ KINDS = {
 STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
 
 RESUMABLE = ("Stopped", "Failed")
-
-LASTING = (
-    "baseModelIdentifier",
-    "customizationConfig",
-    "customizationType",
-    "trainingDataConfig",
-    "validationDataConfig",
-)
 
 SURVEYED_BYTES = 100_000_000
 """Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
@@ -194,20 +187,39 @@ def _resumed(asked: Asked, desk: Desk) -> str | None:
         raise InvalidInput(f'{where}: no job "{identifier}"')
     if earlier.status not in RESUMABLE:
         raise InvalidInput(f"{where}: job {earlier.name} is {earlier.status}; expected {' or '.join(RESUMABLE)}")
-    now_asked, asked_then = _lasting(plain(asked)), _lasting(earlier.request)
-    changed = sorted(key for key in {*now_asked, *asked_then} if now_asked.get(key) != asked_then.get(key))
+    this, past = _lasting(plain(asked), desk), _lasting(earlier.request, desk)
+    changed = [
+        f"{key}: found {_told(this.get(key))}; job {earlier.name} had {_told(past.get(key))}"
+        for key in sorted({*this, *past})
+        if this.get(key) != past.get(key)
+    ]
     if changed:
-        raise InvalidInput(
-            f"{where}: job {earlier.name} had another {', '.join(changed)}; a job that goes on with it keeps them"
-        )
+        raise InvalidInput(f"{where}: a job that goes on with another asks for the same; {'; '.join(changed)}")
     return earlier.name
 
 
-def _lasting(asked: Asked) -> dict[str, Any]:
-    """What a job has in common with one that goes on with it: all that says what is learned, from whom, and how."""
-    kept = {key: asked[key] for key in LASTING if key in asked}
-    numbers = {name: text for name, text in asked.get("hyperParameters", {}).items() if name != RESUME}
-    return {**kept, "hyperParameters": numbers}
+def _lasting(asked: Asked, desk: Desk) -> dict[str, Any]:
+    """What a job has in common with one that goes on with it: all that says what is learned, from whom, and how.
+
+    Models are compared by what they are, whether an id or an ARN named them; numbers with those that go without saying.
+    """
+    kind = asked.get("customizationType", "FINE_TUNING")
+    teacher = dict(asked.get("customizationConfig", {}).get("distillationConfig", {}).get("teacherModelConfig", {}))
+    if "teacherModelIdentifier" in teacher:
+        teacher["teacherModelIdentifier"] = _known_as(teacher["teacherModelIdentifier"], "teacherModelIdentifier", desk)
+    numbers = checked(kind, asked.get("hyperParameters", {}))
+    return {
+        "customizationType": kind,
+        "baseModelIdentifier": _known_as(asked["baseModelIdentifier"], "baseModelIdentifier", desk),
+        **teacher,
+        "trainingDataConfig": asked["trainingDataConfig"],
+        "validationDataConfig": asked.get("validationDataConfig") or {"validators": []},
+        **{f"hyperParameters.{name}": text for name, text in numbers.items() if name != RESUME},
+    }
+
+
+def _told(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _stages(asked: Asked) -> tuple[str, ...]:

@@ -27,7 +27,18 @@ from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
-__all__ = ["MODEL_ID", "CatalogEntry", "Cut", "ModelSource", "Prices", "catalog", "custom_models", "find", "remove"]
+__all__ = [
+    "MODEL_ID",
+    "CatalogEntry",
+    "Cut",
+    "ModelSource",
+    "Prices",
+    "catalog",
+    "custom_models",
+    "find",
+    "remove",
+    "system_of",
+]
 
 RESTED_NS = 1_000_000_000
 """A folder that did not change for so long can be told from what it will be by its time of change."""
@@ -161,6 +172,16 @@ def find(name: str, settings: Settings) -> ModelSource:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "`limbeck models` lists what there is"
     raise UnknownModel(f'no model "{name}": it is no catalog id, no registered model and no folder; {hint}')
+
+
+def system_of(name: str, settings: Settings) -> str | None:
+    """The system prompt under which the registered model ``name`` learned all it learned, if there was one."""
+    known = custom_models(settings).get(name)
+    if known is None:
+        return None
+    recipe = known.lineage.get("recipe", {})
+    found = known.lineage.get("system") or recipe.get("source", {}).get("system")
+    return str(found) if found else None
 
 
 def remove(name: str, settings: Settings) -> None:

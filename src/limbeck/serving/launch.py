@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+import time
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from limbeck.models.catalog import ModelSource
 from limbeck.models.gguf_cache import gguf_of
+from limbeck.serving.calls import Text
+from limbeck.serving.chat import ChatModel, Question, answer
 from limbeck.serving.footprint import gguf_header, llama_bytes, reference_bytes
 from limbeck.serving.llama import LlamaReplica
 from limbeck.serving.metrics import Metrics
@@ -15,7 +19,7 @@ from limbeck.serving.pool import Launch, Launcher, ReplicaPool
 from limbeck.serving.reference import ReferenceReplica
 from limbeck.settings import Settings
 
-__all__ = ["launcher", "open_pool"]
+__all__ = ["answer_once", "launcher", "open_pool"]
 
 CONTEXT_TOKENS = 8192
 """The most of a model's context that is hosted: memory for it is taken when a model is loaded, slot by slot."""
@@ -29,14 +33,34 @@ STALL_SECONDS = 120.0
 
 def open_pool(settings: Settings, metrics: Metrics | None = None) -> ReplicaPool:
     """The pool of an installation, as its settings size it. Close it."""
-    start = launcher(
+    start = _launcher(settings, settings.slots)
+    return ReplicaPool(start, memory_bytes=settings.memory_bytes, idle_seconds=settings.idle_seconds, metrics=metrics)
+
+
+async def answer_once(source: ModelSource, question: Question, settings: Settings) -> AsyncGenerator[str, None]:
+    """The words of one answer, piece by piece, by a model that is hosted for it alone and ends with it.
+
+    Raises `InvalidInput` for a question that the model does not take, `ModelFailed` where it cannot be hosted.
+    """
+    prepared = ChatModel(source).prepare(question)
+    launch = await asyncio.to_thread(_launcher(settings, 1), source)
+    replica = await launch.start()
+    try:
+        async for event in answer(replica, prepared, time.monotonic()):
+            if isinstance(event, Text):
+                yield event.text
+    finally:
+        await replica.close()
+
+
+def _launcher(settings: Settings, slots: int) -> Launcher:
+    return launcher(
         lambda source: gguf_of(source, settings),
         home=settings.home,
-        slots=settings.slots,
+        slots=slots,
         threads=settings.threads,
         logs=settings.logs,
     )
-    return ReplicaPool(start, memory_bytes=settings.memory_bytes, idle_seconds=settings.idle_seconds, metrics=metrics)
 
 
 def launcher(
