@@ -24,7 +24,7 @@ test: $(VENV)/ready-test
 
 # The tests of one file stay together for its fixtures. Files go in their order: sorted by their number of tests, the long
 # journeys would come last, and one worker would wait.
-unit: $(VENV)/ready-test
+unit: $(VENV)/collected
 	$(BIN)/python -m slipcover -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # What takes minutes on the real model.
@@ -92,6 +92,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 $(VENV)/ready-test: $(VENV)/ready
 	$(PIP) --editable '.[gguf,test]'
 	touch $@
+
+# The tests are compiled here, and what they import, once and beside mypy: else each worker would do it, at the same time.
+# What cannot be collected is told by the run itself.
+$(VENV)/collected: $(VENV)/ready-test
+	-$(BIN)/python -m pytest --collect-only --quiet >$@
 
 # And what else the benchmarks that have peers.
 $(VENV)/ready-bench: $(VENV)/ready-test

@@ -159,7 +159,8 @@ def advise(
 def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, home: Path | None, as_json: bool) -> None:
     settings = Settings.read(home)
     recipe = _recipe(kind, file, given, resume, settings)
-    from limbeck import library
+    with tell.status("loading PyTorch"):
+        from limbeck import library
 
     verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
     verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")

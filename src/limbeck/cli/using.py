@@ -34,7 +34,8 @@ def evaluate(
     home: Home = None,
 ) -> None:
     """Measure a model on labelled rows: quality with intervals, latency, cost."""
-    from limbeck import library
+    with tell.status("loading PyTorch"):
+        from limbeck import library
 
     with stoppable("the answers so far are kept; the same command goes on") as stop:
         found = library.evaluate(
@@ -84,9 +85,11 @@ def invoke(
     question = Conversation(turns, Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed))
 
     async def write() -> None:
-        async for piece in answer_once(source, question, settings):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+        with tell.status(f"loading {model}") as loading:
+            async for piece in answer_once(source, question, settings):
+                loading.stop()
+                sys.stdout.write(piece)
+                sys.stdout.flush()
 
     asyncio.run(write())
     sys.stdout.write("\n")
@@ -103,7 +106,8 @@ def export(
     home: Home = None,
 ) -> None:
     """Write a model for other engines (llama.cpp, Ollama, LM Studio), and measure what that loses."""
-    from limbeck import library
+    with tell.status("loading PyTorch"):
+        from limbeck import library
 
     parity = library.export(model, to, quantization=quantization, prompts=prompts, home=home)
     if as_json:
