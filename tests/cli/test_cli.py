@@ -281,6 +281,21 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert 'no job "desk"' in limbeck("remove", "desk").stderr
 
 
+def test_a_job_whose_model_the_service_made_is_removed_there_whatever_the_two_are_called(limbeck, tmp_path):
+    job, models = tmp_path / "home/jobs/a-job", tmp_path / "home/models"
+    (job / "6-model").mkdir(parents=True)
+    (job / "recipe.json").write_text("{}")
+    models.mkdir()
+    facts = {"name": "a-model", "path": str(job / "6-model"), "kind": "distillation", "base": "x", "fingerprint": "0"}
+    (models / "a-model.json").write_text(json.dumps({**facts, "lineage": {"arn": "arn:aws:bedrock:one"}}))
+    done = limbeck("remove", "a-job")
+    assert done.returncode == 2 and '"a-model" was made by the service' in done.stderr
+    assert (job / "6-model").exists()
+    (models / "a-model.json").write_text(json.dumps({**facts, "lineage": {}}))
+    assert limbeck("remove", "a-job").returncode == 0
+    assert not job.exists() and not list(models.iterdir())
+
+
 def test_a_model_is_exported_with_what_that_loses(limbeck, tmp_path, taught_folder):
     home = taught_folder.parent.parent.parent
     done = limbeck("export", "taught", "--to", "out", "--quantization", "q8_0", "--json", "--home", home)

@@ -28,3 +28,27 @@ def test_a_model_is_asked_with_the_true_prompt_and_what_is_left_shows_it_masked(
     assert all("ada@example.org" in text for text in asked)
     assert [row["prompt"] for row in left] == [f"write to [EMAIL-1], number {i}" for i in range(3)]
     assert [(row["id"], row["reference"]) for row in left] == [(one.id, "[EMAIL-1]") for one in rows]
+
+
+def test_rows_without_an_answer_of_their_own_are_left_out_of_the_scores_not_the_answers_of_the_others(tmp_path, tiny):
+    said = tiny_says(tiny, tmp_path)
+    rows = [example(f"number {i}", "held-out", label=said[i] if i < 7 else "another") for i in range(8)]
+    rows += [example("number 8", "held-out"), example("number 9", "held-out")]
+    report = examined(tiny, rows, tmp_path / "mixed")
+    scored = report.models["student after"]["exact_match"]
+    assert (scored["rows"], scored["value"]) == (8, 7 / 8)
+    assert "Scores are over the 8 of 10 held-out rows that have a reference." in report.verdict
+    bare = examined(tiny, [example(f"number {i}", "held-out") for i in range(8)], tmp_path / "bare")
+    assert "agreement with the teacher" in bare.verdict and "exact_match" not in bare.models["student after"]
+
+
+def tiny_says(tiny, place):
+    examined(tiny, [example(f"number {i}", "held-out") for i in range(8)], place / "first")
+    lines = (place / "first" / "5-evaluation" / "answers.jsonl").read_text().splitlines()
+    return [json.loads(line)["student after"] for line in lines]
+
+
+def examined(tiny, rows, folder):
+    candidates = [Candidate("teacher", tiny), Candidate("student after", tiny)]
+    plan, settings = Evaluation(latency_requests=2, baseline=False), GenerationSettings(3)
+    return compare(candidates, rows, [], plan, settings, folder.parent / "answers.sqlite", Workspace(folder), {})

@@ -1,8 +1,17 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.evaluation.metrics import difference, exact_match, mean_score, token_f1
+from limbeck.evaluation.metrics import (
+    DRAWN_AT_ONCE,
+    RESAMPLES,
+    difference,
+    exact_match,
+    mean_score,
+    resamples,
+    token_f1,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,12 @@ def test_an_interval_holds_the_mean_narrows_with_rows_and_is_seeded():
     assert few.low < few.value == 0.75 < few.high
     assert many.high - many.low < (few.high - few.low) / 3
     assert mean_score([1.0, 0.0] * 9, 1) == mean_score([1.0, 0.0] * 9, 1)
+
+
+def test_rows_are_drawn_a_few_times_at_once_and_are_those_that_all_at_once_would_be():
+    drawn = list(resamples(3001, seed=4))
+    assert len(drawn) > 1 and max(part.size for part in drawn) <= DRAWN_AT_ONCE
+    assert np.array_equal(np.concatenate(drawn), np.random.default_rng(4).integers(3001, size=(RESAMPLES, 3001)))
 
 
 def test_the_interval_of_a_share_is_about_two_standard_errors_wide():

@@ -44,6 +44,9 @@ def test_it_ships_if_it_reads_better_and_forgets_little(gained, forgot, ship, sa
     general = {"student before": Knowledge(nats, tokens, []), "student after": Knowledge(after, tokens, [])}
     found, verdict = verdict_on_reading(own, general, 0.1, 0)
     assert (found, said in verdict) == (ship, True), verdict
+    few = {part: (nats[:5], tokens[:5]) for part, (nats, tokens) in own.items()}
+    found, verdict = verdict_on_reading(few, general, 0.1, 0)
+    assert not found and "5 held-out texts tell nothing from chance" in verdict
 
 
 def test_general_knowledge_is_measured_on_every_text_and_question(tiny):

@@ -54,3 +54,10 @@ def test_a_baseline_within_the_noise_is_told_not_hidden():
 def test_without_a_teacher_the_student_is_held_against_itself():
     assert verdict(student_before=0.1, student_after=0.8)[0]
     assert not verdict(student_before=0.8, student_after=0.8)[0]
+
+
+def test_on_a_handful_of_rows_nothing_ships():
+    for rows, enough in ((1, False), (5, False), (6, True)):
+        perfect = {"student before": [0.0] * rows, "student after": [1.0] * rows}
+        ship, words = decide(perfect, LATENCY, "exact_match", 0.05, 0)
+        assert ship == enough and (f"{rows} held-out rows tell nothing from chance" in words) != enough

@@ -33,6 +33,22 @@ def test_from_a_row_to_every_model(models):
     assert fate.row["line"] == row["line"]
 
 
+def test_a_model_that_was_deleted_still_leads_to_those_that_learned_from_it(models):
+    row = one(models, verdict="kept", split="train", prompt_unmasked=None)
+    recipe = json.loads((models.jobs / "first" / "recipe.json").read_text())
+    for job, changed in (("first", {"name": "student"}), ("of-pupil", {"name": "pupil"})):
+        told = {**recipe, **changed, "teacher": {"model": "student"}} if job == "of-pupil" else {**recipe, **changed}
+        (models.jobs / job / "5-evaluation").mkdir(parents=True)
+        (models.jobs / job / "recipe.json").write_text(json.dumps(told))
+        (models.models / f"{changed['name']}.json").unlink()
+    (fate,) = lineage(row["id"], models)
+    assert (fate.model, fate.heirs) == (None, ())  # neither job has come to its end
+    for job in ("first", "of-pupil"):
+        (models.jobs / job / "5-evaluation" / "manifest.json").write_text("{}")
+    (fate,) = lineage(row["id"], models)
+    assert (fate.model, fate.heirs) == ("student (deleted)", ("pupil (deleted)", "grandchild"))
+
+
 @pytest.mark.parametrize(("wanted", "use"), [({"verdict": "refusal"}, "dropped"), ({"split": "held-out"}, "examined")])
 def test_what_was_dropped_or_examined_taught_nobody(models, wanted, use):
     (fate,) = lineage(one(models, **wanted)["id"], models)

@@ -182,15 +182,16 @@ def _report(
         candidate = next((c for c in candidates if c.part == part), None)
         if candidate is not None:
             models[part] |= candidate.facts(rows, answers[part])
-    referenced = all(row.label is not None for row in rows)
-    if referenced or "teacher" in texts:
-        truth = [row.label or "" for row in rows] if referenced else texts["teacher"]
+    truth = _references(rows) or dict(enumerate(texts.get("teacher", ())))
+    if truth:
         metric = METRICS[plan.metric]
-        scores = {part: [metric(a, r) for a, r in zip(said, truth, strict=True)] for part, said in texts.items()}
+        scores = {part: [metric(said[at], truth[at]) for at in truth] for part, said in texts.items()}
         medians = {part: timed.p50 for part, timed in latency.items()}
         ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
-        if not referenced:
+        if not _references(rows):
             verdict += " The held-out rows have no references: scores are agreement with the teacher."
+        elif len(truth) < len(rows):
+            verdict += f" Scores are over the {len(truth)} of {len(rows)} held-out rows that have a reference."
         verdict += "".join(f" The {part} was timed {timed.place}." for part, timed in latency.items() if timed.place)
     else:
         ship, verdict = (
@@ -214,14 +215,19 @@ def _measures(
     plan: Evaluation,
 ) -> dict[str, Any]:
     measured: dict[str, Any] = {"latency": asdict(latency[part])}
-    if all(row.label is not None for row in rows):
+    if truth := _references(rows):
         for name, metric in METRICS.items():
-            values = [metric(said, row.label or "") for said, row in zip(texts[part], rows, strict=True)]
+            values = [metric(texts[part][at], reference) for at, reference in truth.items()]
             measured[name] = asdict(mean_score(values, plan.seed))
     if "teacher" in texts and part != "teacher":
         same = [exact_match(said, other) for said, other in zip(texts[part], texts["teacher"], strict=True)]
         measured["agreement"] = asdict(mean_score(same, plan.seed))
     return measured
+
+
+def _references(rows: Sequence[Example]) -> dict[int, str]:
+    """The answers that rows bring with them, by their places."""
+    return {at: row.label for at, row in enumerate(rows) if row.label is not None}
 
 
 def loss_curve(folder: Path) -> dict[str, list[list[float]]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from limbeck.evaluation.compare import STAGE, loss_curve
 from limbeck.evaluation.general import Knowledge, knowledge_of, likelihoods
-from limbeck.evaluation.metrics import RESAMPLES, mean_score
+from limbeck.evaluation.metrics import FEWEST, mean_score, resamples
 from limbeck.evaluation.page import page
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Evaluation
@@ -102,6 +102,8 @@ def verdict_on_reading(
         f"general perplexity {_percent(rise.value)}"
         f" (95% interval {_percent(rise.low)} to {_percent(rise.high)}; {_percent(forgetting)} are allowed)"
     )
+    if (texts := len(own["student after"][0])) < FEWEST:
+        return False, f"do not ship: {texts} held-out texts tell nothing from chance ({read}); hold out more; {kept}."
     if fell.high >= 0:
         return False, f"do not ship: {read}, which is no clear gain; {kept}."
     if rise.value > forgetting:
@@ -117,10 +119,10 @@ def _ratio(before: Measured, after: Measured, seed: int) -> Score:
 
 
 def _bootstrap(measured: Measured, seed: int) -> tuple[float, np.ndarray[Any, Any]]:
-    """Mean nats a token, and the same of as many texts drawn with replacement, `RESAMPLES` times."""
+    """Mean nats a token, and the same of as many texts drawn with replacement, again and again."""
     nats, tokens = (np.asarray(part, dtype=np.float64) for part in measured)
-    chosen = np.random.default_rng(seed).integers(len(nats), size=(RESAMPLES, len(nats)))
-    return float(nats.sum() / tokens.sum()), nats[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
+    drawn = [nats[chosen].sum(axis=1) / tokens[chosen].sum(axis=1) for chosen in resamples(len(nats), seed)]
+    return float(nats.sum() / tokens.sum()), np.concatenate(drawn)
 
 
 def _percent(share: float) -> str:

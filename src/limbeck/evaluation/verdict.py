@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck.evaluation.metrics import difference
+from limbeck.evaluation.metrics import FEWEST, difference
 
 __all__ = ["decide"]
 
@@ -22,7 +22,7 @@ def decide(
     """The verdict from per-row ``scores`` and median ``latency`` (seconds), both by part played.
 
     The student ships if it is within ``tolerance`` of the teacher (or, without one, better than it was before),
-    beats its untouched self, and no classical baseline is clearly better than it.
+    beats its untouched self, and no classical baseline is clearly better than it, on `FEWEST` rows or more.
     """
     name = NAMES[metric]
     mean = {part: sum(values) / len(values) for part, values in scores.items()}
@@ -30,6 +30,8 @@ def decide(
     against: list[str] = []
     reasons: list[str] = []
 
+    if (rows := len(scores["student after"])) < FEWEST:
+        against.append(f"{rows} held-out rows tell nothing from chance; hold out {FEWEST} at least, better a hundred")
     if "teacher" in scores:
         gap = difference(scores["student after"], scores["teacher"], seed)
         told = f"{_percent(after)} {name} against the teacher's {_percent(mean['teacher'])}"

@@ -65,13 +65,14 @@ def remove(folder: Path, settings: Settings) -> None:
 
     Raises `Conflict` for one that runs, or whose model belongs to the service.
     """
-    name = folder.name
-    made = custom_models(settings).get(name)
-    if made is not None and "arn" in made.lineage:
-        raise Conflict(f'"{name}" was made by the service, which may host it; delete {made.lineage["arn"]} there')
+    made = [model for model in custom_models(settings).values() if model.path.is_relative_to(folder)]
+    for model in made:
+        if "arn" in model.lineage:
+            told = f'"{model.name}" was made by the service, which may host it'
+            raise Conflict(f"{told}; delete {model.lineage['arn']} there")
     with Workspace(folder).locked():
-        if made is not None and made.path.is_relative_to(folder):
-            unregister(name, settings)
+        for model in made:
+            unregister(model.name, settings)
         shutil.rmtree(folder)
 
 

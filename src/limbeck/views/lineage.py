@@ -1,24 +1,27 @@
 """From an example to every model that learned from it, over all jobs of a home.
 
 A model learned from an example if its job kept the example's answer among those it trains on. Models that such a model
-taught, or that started from its weights, learned from it at second hand, and so on. Nothing is deleted here: what must
-be forgotten is listed, with the files it lies in, so that a person can decide.
+taught, or that started from its weights, learned from it at second hand, and so on: through models, too, that were
+deleted since. Nothing is deleted here: what must be forgotten is listed, with the files it lies in, so that a person
+can decide.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from limbeck.errors import InvalidInput, Unknown
 from limbeck.settings import Settings
-from limbeck.storage.workspace import read_json
+from limbeck.storage.workspace import MANIFEST, read_json
 from limbeck.views.rows import Row, rows, senders
 
 __all__ = ["Fate", "fates", "lineage", "matching"]
+
+EXAMINED = "5-evaluation"
+"""The last stage before there is a model."""
 
 SHORTEST = 8
 """Digits of an id that are enough to name it: among a million examples two share them once in 9,000 cases."""
@@ -61,17 +64,19 @@ def matching(what: str) -> Callable[[Row], bool]:
 
 def fates(meant: Callable[[Row], bool], settings: Settings) -> Iterator[Fate]:
     """What became of the rows that are meant, and of the prompts written from them, job by job."""
-    models = _models(settings)
+    models = [*_registered(settings), *_deleted(settings)]
     for path in sorted(settings.jobs.glob("*/recipe.json")):
         job = path.parent
-        model = next((name for name, facts in models.items() if Path(facts["path"]).parent == job), None)
+        model = next((one for one in models if one.job == job), None)
         named = _as_sent(meant, job)
         seeds = {one for row in rows(job) if named(row) for one in (row["id"], row["prompt_unmasked"]) if one}
         for row in rows(job):
             if named(row) or row["prompt_parent"] in seeds:
                 use = _use(row)
-                learned = model if use == "trained" else None
-                yield Fate(job.name, row, use, learned, tuple(_heirs(learned, models)) if learned else ())
+                if model is not None and use == "trained":
+                    yield Fate(job.name, row, use, model.name, _heirs(model, models))
+                else:
+                    yield Fate(job.name, row, use, None, ())
 
 
 def _as_sent(meant: Callable[[Row], bool], job: Path) -> Callable[[Row], bool]:
@@ -95,19 +100,43 @@ def _use(row: Row) -> str:
     return "trained" if row["split"] == "train" else "watched"
 
 
-def _models(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-    return {path.stem: read_json(path) for path in sorted(settings.models.glob("*.json"))}
+@dataclass(frozen=True)
+class _Made:
+    """A model that a job made."""
+
+    name: str
+    job: Path
+    known_as: frozenset[str]
+    """What jobs that it taught, or that began with it, call it by."""
+    parents: frozenset[str]
+    """What taught it or was its beginning."""
 
 
-def _heirs(model: str, models: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+def _registered(settings: Settings) -> Iterator[_Made]:
+    for path in sorted(settings.models.glob("*.json")):
+        facts = read_json(path)
+        parents = {str(facts.get("base")), str(facts["lineage"].get("taught_by"))}
+        place = Path(facts["path"])
+        yield _Made(path.stem, place.parent, frozenset({path.stem, str(place)}), frozenset(parents))
+
+
+def _deleted(settings: Settings) -> Iterator[_Made]:
+    """Models of finished jobs whose folder is gone. Their recipes tell who taught them: of a trial, all who might."""
+    for path in sorted(settings.jobs.glob("*/recipe.json")):
+        job, recipe = path.parent, read_json(path)
+        place = job / "6-model"
+        if place.exists() or not (job / EXAMINED / MANIFEST).exists():
+            continue
+        teachers = [recipe.get("teacher"), *((recipe.get("trial") or {}).get("teachers") or ())]
+        writer = (recipe["synthesis"].get("augment") or {}).get("writer")
+        parents = {str(one["model"]) for one in (*teachers, writer, recipe["student"]) if one}
+        name = recipe["name"]
+        yield _Made(f"{name} (deleted)", job, frozenset({name, str(place)}), frozenset(parents))
+
+
+def _heirs(model: _Made, models: Sequence[_Made]) -> tuple[str, ...]:
     """Models taught by ``model`` or made from it, by those, and so on, nearest first."""
-    found: list[str] = []
-    line = [model]
-    while line:
-        parent = line.pop(0)
-        names = {parent, str(models[parent].get("path"))}
-        for name, facts in models.items():
-            if name not in (model, *found) and {facts.get("base"), facts["lineage"].get("taught_by")} & names:
-                found.append(name)
-                line.append(name)
-    return found
+    found = [model]
+    for parent in found:  # which grows meanwhile
+        found += [one for one in models if one not in found and one.parents & parent.known_as]
+    return tuple(one.name for one in found[1:])
