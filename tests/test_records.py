@@ -1,4 +1,6 @@
-from limbeck.records import GenerationSettings, Message, Prompt, Question, digest
+import pytest
+
+from limbeck.records import GenerationSettings, Message, Prompt, Question, digest, normalize
 
 
 def prompt(*texts: str) -> Prompt:
@@ -19,6 +21,24 @@ def test_normalization_folds_spelling_and_leaves_words():
     assert prompt("Café, now!").normalized_id == prompt("cafe\u0301 NOW").normalized_id
     assert prompt("a b").normalized_id != prompt("ab").normalized_id
     assert prompt("?!").normalized_id != prompt("...").normalized_id
+
+
+@pytest.mark.parametrize("apart", [
+    "5, -5", "1.2, 1/2, 12", "12%, 12", "C, C++, C#", "What is 7 + 5?, What is 7 - 5?, What is 7 * 5?, What is 7 / 5?",
+    "$5, €5", "दिन, दान", "मेरी, मेरा", "ไก่, ไก", "10:30, 1030", "3 < 4, 3 > 4",
+])  # fmt: skip
+def test_what_makes_another_number_or_word_of_one_is_no_punctuation(apart):
+    said = [normalize(text) for text in apart.split(", ")]
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize(("text", "plain"), [
+    ("**Hello**, *World* -- it's - well - \"fine\"!", "hello world it s well fine"), ("I ❤️ it 😊", "i it"),
+    ("Costs 5. 7 of them, (see #3)", "costs 5 7 of them see 3"), ("a/b, and/or <b>x</b> = y", "a b and or b x b y"),
+    ("मेरी किताब दीजिए।", "मेरी किताब दीजिए"), ("step-by-step: 1) do_it", "step by step 1 do it"), (" 你好。", "你好"),
+])  # fmt: skip
+def test_punctuation_is_dropped(text, plain):
+    assert normalize(text) == plain
 
 
 def test_demonstrations_stand_between_the_system_prompt_and_the_question():

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 __all__ = [
     "Answer",
@@ -99,7 +100,7 @@ class Prompt:
 
     @cached_property
     def normalized_id(self) -> str:
-        """Content hash of the turns after Unicode NFKC, case folding, and dropping punctuation and extra spaces.
+        """Content hash of the turns, each normalized: cases, punctuation and extra spaces do not matter.
 
         The system prompt is left out: the same question under another instruction is still the same question,
         and must not be trained on in one form and examined in the other.
@@ -111,11 +112,24 @@ class Prompt:
         return self if self.system is not None else Prompt((Message("system", text), *self.messages))
 
 
+_WORD = regex.compile(
+    r"""(?:
+      [\p{L}\p{N}] [\p{L}\p{N}\p{M}]*                          # letters with their marks, numbers
+    | (?<=\d) [.,:/-] (?=\d) | [-+$€£¥] (?=\d) | (?<=\d\s?) [%€$£¥°]  # 1.2, 1/2, -5, $5, 5 %
+    | (?<=\d\s?) [-+*/^×÷=<>≤≥≠±] (?=\s?[-+]?\d)              # 7 - 5
+    | (?<=\p{L}\+?) [+\#] (?!\w)                              # C++, C#
+    )+""",
+    regex.VERBOSE,
+)
+
+
 def normalize(text: str) -> str:
-    """Its words after Unicode NFKC and case folding, without punctuation; of a text without words, the text."""
+    """Its words after Unicode NFKC and case folding, without punctuation; of a text without words, the text.
+
+    Signs that make another number or name of one (1.2 and 1/2, 5 and -5, C++ and C#) are no punctuation.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(c if c.isalnum() else " " for c in folded).split()
-    return " ".join(words) or folded.strip()
+    return " ".join(_WORD.findall(folded)) or folded.strip()
 
 
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
