@@ -15,6 +15,7 @@ teacher: {model: ../teacher}
 student: {shrink: {layers: 6}}
 training: {learning_rate: 1e-3}
 """
+WHOLE = GOOD.replace("{shrink: {layers: 6}}", "{model: m}")
 
 
 @pytest.fixture
@@ -38,6 +39,19 @@ def test_paths_start_from_the_recipes_folder(write, tmp_path):
     assert recipe.source.prompts == (tmp_path / "data" / "prompts.jsonl").resolve()
     assert recipe.teacher.model == str((tmp_path.parent / "teacher").resolve())
     assert recipe.training.learning_rate == 0.001
+
+
+def test_a_models_path_starts_from_the_recipes_folder_wherever_it_is_named(write, tmp_path):
+    trial = "trial: {teachers: [./one, {model: ./two, endpoint: http://h/v1, tokenizer: ./three}, four]}"
+    first, second, third = Recipe.read(write(WHOLE.replace("teacher: {model: ../teacher}", trial))).trial.teachers
+    assert (first.model, third.model) == (str(tmp_path / "one"), "four")
+    assert (second.model, second.tokenizer) == (str(tmp_path / "two"), str(tmp_path / "three"))
+
+
+def test_what_changes_no_answer_may_change_while_a_job_lasts(write):
+    asked = WHOLE.replace("{model: ../teacher}", "{model: gpt, endpoint: http://h/v1%s}")
+    first, second = (Recipe.read(write(asked % more)) for more in ("", ", answers_as: gpt-2026, key: KEY, attempts: 2"))
+    assert first.lasting() == second.lasting()
 
 
 def test_flags_win_over_the_file(write):
@@ -65,6 +79,12 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
         ("- a", "found a list at the top"),
         ("kind: [", "expected the node content"),
         (GOOD + "kind: distillation", 'the key "kind" is said twice'),
+        (GOOD.replace("name: desk", "name: {{desk}}"), "column 8: a key that is no word"),
+        (GOOD.replace("1e-3", "1e-3, seed: -1"), 'training.seed: found "-1"; input should be greater'),
+        (
+            GOOD.replace("../teacher", "m, endpoint: http://h/v1, options: {since: 2026-01-01}"),
+            "teacher.options: Object of type date is not JSON serializable; expected what JSON has, text in quotes",
+        ),
         (GOOD.replace("teacher: {model: ../teacher}", ""), "teacher: missing; a distillation needs one"),
         (GOOD.replace("distillation", "fine-tuning"), "teacher: fine-tuning learns from labels and has none"),
         (GOOD.replace("name: desk", "name: a b"), 'name: found "a b"; string should match pattern'),

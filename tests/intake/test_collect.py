@@ -50,6 +50,16 @@ def test_several_files_are_one_source(tmp_path):
     assert [row["status"] for row in fates(work) if row["file"] == "b.jsonl"] == ["folded"] * 5 + ["accepted"] * 45
 
 
+def test_a_prompt_that_thousands_sent_keeps_who_did_each_once(tmp_path):
+    def sent(at):
+        return {"messages": [{"role": "user", "content": "ping"}], "metadata": {"request": str(at % 9000)}}
+
+    rows = [sent(at) for at in range(10_000)] + [{"prompt": "another"}]
+    ping, _ = collect(recipe(write_rows(tmp_path / "p.jsonl", rows), minimum=1), Workspace(tmp_path / "job"))
+    assert ping.copies == 10_000
+    assert [dict(one) for one in (ping.metadata, *ping.others)] == [{"request": str(at)} for at in range(9000)]
+
+
 def test_a_contradicting_label_is_told_and_the_first_kept(tmp_path):
     rows = [{"prompt": "a?", "completion": "yes"}, {"prompt": "a?", "completion": "no"}]
     work = Workspace(tmp_path / "job")

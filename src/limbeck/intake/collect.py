@@ -49,6 +49,10 @@ ANOTHER = "with another answer"
 """Said in the report of a row that repeats a prompt and answers it differently."""
 
 
+Fate = tuple[str, int, str, str]
+"""What became of a row: file, line, a word, the reason."""
+
+
 @dataclass
 class Census:
     """What a file holds: counts and every fault, without keeping the rows."""
@@ -159,20 +163,19 @@ def golden_pairs(source: Source) -> list[tuple[str, str]]:
 def held_out_rows(path: Path, system: str | None) -> list[Example]:
     """The valid rows of a file, folded, as examples to examine a model on. Raises `InvalidDataset` if there is none."""
     source = Source(prompts=path, system=system)
-    fates: list[tuple[str, int, str, str]] = []
+    fates: list[Fate] = []
     faults: list[Fault] = []
-    rows: dict[str, Example] = {}
+    folded = _Folded(fates)
     for row in _valid(read_rows(path), fates, faults):
-        _fold(rows, _example(row, source, "held-out"), fates)
-    if not rows:
+        folded.add(_example(row, source, "held-out"))
+    if not (rows := list(folded.examples().values())):
         raise InvalidDataset(f"{path.name}: no valid row", [str(fault) for fault in faults])
-    return list(rows.values())
+    return rows
 
 
 def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     source = recipe.source
-    held_out: dict[str, Example] = {}
-    fates: list[tuple[str, int, str, str]] = []
+    fates: list[Fate] = []
     faults: list[Fault] = []
 
     names = names_of(source.files)
@@ -180,12 +183,14 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     def rows_of(path: Path) -> Iterator[Row]:
         return _valid(read_rows(path, source.droppable, source.named_columns, names[path]), fates, faults)
 
+    examined = _Folded(fates)
     if source.held_out is not None:
         for row in rows_of(source.held_out):
-            _fold(held_out, _example(row, source, "held-out"), fates)
+            examined.add(_example(row, source, "held-out"))
+    held_out = examined.examples()
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
-    examples: dict[str, Example] = {}
+    given = _Folded(fates)
     golden: set[str] = set()
     if source.golden is not None and source.learn_golden:
         for row in rows_of(source.golden):
@@ -193,7 +198,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
                 fates.append((row.file, row.line, "guarded", "the same as a held-out prompt"))
             else:
                 golden.add(row.prompt.normalized_id)
-                _fold(examples, _example(row, source, "train"), fates)
+                given.add(_example(row, source, "train"))
     watched = [(path, True) for path in source.validation]
     for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
         for row in rows_of(path):
@@ -208,8 +213,9 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
                 fates.append((row.file, row.line, "refused", "no answer to learn from"))
                 faults.append(Fault(row.file, row.line, "messages", "no assistant turn", "an answer to learn from"))
             else:
-                _fold(examples, _example(row, source, split), fates)
+                given.add(_example(row, source, split))
 
+    examples = given.examples()
     if not held_out:
         _hold_one_out(examples, golden)
     if not any(example.split == "train" for example in examples.values()):
@@ -229,8 +235,8 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
     contradictions = sum(status == "folded" and ANOTHER in reason for _, _, status, reason in fates)
-    given = {names[path] for path in source.prompt_files}
-    counts = count([*held_out.values(), *examples.values()], given, contradictions, len(golden_pairs(source)))
+    prompt_files = {names[path] for path in source.prompt_files}
+    counts = count([*held_out.values(), *examples.values()], prompt_files, contradictions, len(golden_pairs(source)))
     write_counts(folder, counts)
     logged = {example.file for example in examples.values() if example.origin == "log"}
     told_as = {file: "the logs" if file in logged else file for file, *_ in fates}
@@ -251,9 +257,7 @@ def _hold_one_out(examples: dict[str, Example], golden: Collection[str]) -> None
                 examples[key] = replace(one, split="held-out")
 
 
-def _valid(
-    rows: Iterable[Row | list[Fault]], fates: list[tuple[str, int, str, str]], faults: list[Fault]
-) -> Iterator[Row]:
+def _valid(rows: Iterable[Row | list[Fault]], fates: list[Fate], faults: list[Fault]) -> Iterator[Row]:
     for row in rows:
         if isinstance(row, Row):
             yield row
@@ -272,29 +276,41 @@ def _example(row: Row, source: Source, split: Split) -> Example:
     return Example(prompt, row.label, split, *place, metadata=dict(first), whole=whole, others=tuple(others))
 
 
-def _fold(examples: dict[str, Example], new: Example, fates: list[tuple[str, int, str, str]]) -> None:
-    """Keep one example a prompt. The first label given wins; a different one later is told in the report."""
-    known = examples.get(new.id)
-    if known is None:
-        examples[new.id] = new
-        fates.append((new.file, new.line, "accepted", new.split))
-        return
-    place = f"line {known.line}" if known.file == new.file else f"{known.file} line {known.line}"
-    reason = f"the same prompt as {place}"
-    if new.label is not None and known.label is not None and new.label != known.label:
-        reason += f', {ANOTHER} ("{new.label}"); that of {place} is kept'
-    if new.whole != known.whole:
-        reason += f", with another droppable part; that of {place} is kept"
-    sent = [one for one in (known.metadata, *known.others, new.metadata, *new.others) if one]
-    different = [one for at, one in enumerate(sent) if one not in sent[:at]]
-    examples[new.id] = replace(
-        known,
-        metadata=different[0] if different else {},
-        others=tuple(different[1:]),
-        copies=known.copies + new.copies,
-        label=known.label if known.label is not None else new.label,
-    )
-    fates.append((new.file, new.line, "folded", reason))
+class _Folded:
+    """One example a prompt. The first label given wins; a different one later is told in the report."""
+
+    def __init__(self, fates: list[Fate]) -> None:
+        self._fates = fates
+        self._kept: dict[str, Example] = {}
+        self._sent: dict[str, dict[frozenset[tuple[str, str]], Mapping[str, str]]] = {}
+        """What came with the copies of each, the same once: thousands may have sent one prompt."""
+
+    def add(self, new: Example) -> None:
+        """The next row's."""
+        sent = self._sent.setdefault(new.id, {})
+        for one in filter(None, (new.metadata, *new.others)):
+            sent.setdefault(frozenset(one.items()), one)
+        known = self._kept.setdefault(new.id, new)
+        if known is new:
+            self._fates.append((new.file, new.line, "accepted", new.split))
+            return
+        place = f"line {known.line}" if known.file == new.file else f"{known.file} line {known.line}"
+        reason = f"the same prompt as {place}"
+        if new.label is not None and known.label is not None and new.label != known.label:
+            reason += f', {ANOTHER} ("{new.label}"); that of {place} is kept'
+        if new.whole != known.whole:
+            reason += f", with another droppable part; that of {place} is kept"
+        label = known.label if known.label is not None else new.label
+        self._kept[new.id] = replace(known, copies=known.copies + new.copies, label=label)
+        self._fates.append((new.file, new.line, "folded", reason))
+
+    def examples(self) -> dict[str, Example]:
+        """All that were added, by their ids, in the order of their first rows."""
+        made = {}
+        for key, one in self._kept.items():
+            first, *others = self._sent[key].values() or ({},)
+            made[key] = replace(one, metadata=first, others=tuple(others))
+        return made
 
 
 def _to_json(example: Example) -> dict[str, Any]:

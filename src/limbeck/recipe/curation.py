@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.recipe.section import Section
+from limbeck.recipe.section import Section, Seed
 from limbeck.recipe.teacher import Teacher
 
 __all__ = ["Curation", "Inside", "Judge", "Private", "Votes", "Weight"]
@@ -103,7 +103,7 @@ class Curation(Section):
     """The most that one answer may be of all that is trained on."""
     votes: Votes | None = None
     judge: Judge | None = None
-    seed: int = 0
+    seed: Seed = 0
     """Of what is drawn: samples of the votes, permutations, who goes where a label has too many."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from limbeck.recipe.section import Section
+from limbeck.recipe.section import Section, Seed
 from limbeck.records import Quantization
 
 __all__ = ["Evaluation", "Export"]
@@ -32,7 +32,7 @@ class Evaluation(Section):
     latter where it has instructions or droppable parts of its own."""
     baseline: bool = True
     """Compare with TF-IDF and logistic regression where the answers are labels."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Export(Section):

@@ -37,8 +37,10 @@ class StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """The mapping, if every key in it is said once."""
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key that is no word", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f'the key "{key.value}" is said twice', problem_mark=key.start_mark)
             seen.add(key.value)
@@ -67,8 +69,12 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> None:
     if isinstance(curation, dict) and isinstance(curation.get("json_schema"), str):
         curation["json_schema"] = _anchored(curation["json_schema"], folder)
     for chosen in sections(values, (*TEACHERS, "curation.judge", "student")):
-        if str(chosen.get("model", "")).startswith(("./", "../")):
-            chosen["model"] = str((folder / chosen["model"]).resolve())
+        for key in ("model", "tokenizer"):
+            if key in chosen:
+                chosen[key] = _model(chosen[key], folder)
+    trial = values.get("trial")
+    if isinstance(trial, dict) and isinstance(trial.get("teachers"), list):
+        trial["teachers"] = [_model(one, folder) for one in trial["teachers"]]
 
 
 def sections(values: Any, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -82,6 +88,11 @@ def sections(values: Any, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _anchored(path: str, folder: Path) -> str:
     return str((folder / Path(path).expanduser()).resolve())
+
+
+def _model(name: Any, folder: Path) -> Any:
+    """A model's name, which may be a path: one that begins with a dot starts from ``folder``."""
+    return str((folder / name).resolve()) if isinstance(name, str) and name.startswith(("./", "../")) else name
 
 
 def kind_of(value: Any) -> str:

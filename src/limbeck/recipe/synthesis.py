@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from limbeck.recipe.section import Section
+from limbeck.recipe.section import Section, Seed
 from limbeck.recipe.teacher import Teacher
 
 __all__ = ["Attribute", "Augment", "Method", "Refine", "Synthesis"]
@@ -54,7 +54,7 @@ class Synthesis(Section):
     max_response_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    seed: int = 0
+    seed: Seed = 0
     top_k: Annotated[int, Field(ge=1, le=1024)] = 32
     """Candidates kept at each position of an answer, with their log-probabilities."""
     draws: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from limbeck.recipe.section import Section
 __all__ = ["INCIDENTAL", "REMOTE", "Budget", "Prices", "Teacher", "Timeouts", "Trial", "Via"]
 
 
-INCIDENTAL = ("key", "concurrency", "attempts", "timeout", "prices", "budget")
+INCIDENTAL = ("key", "concurrency", "attempts", "timeout", "prices", "budget", "answers_as")
 """Keys of a teacher that change no answer."""
 
 
@@ -101,6 +102,15 @@ class Teacher(Section):
             raise ValueError(
                 "expected the name of an environment variable that holds the key, for example OPENAI_API_KEY"
             )
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _sent_as_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value)
+        except TypeError as error:  # YAML has dates, for one
+            raise ValueError(f"{error}; expected what JSON has, text in quotes") from None
         return value
 
     @field_validator("endpoint", mode="before")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from limbeck.recipe.objective import Objective
-from limbeck.recipe.section import Section, Share
+from limbeck.recipe.section import Section, Seed, Share
 
 __all__ = ["Training"]
 
@@ -50,7 +50,7 @@ class Training(Section):
     each of them costs; a student cut from its teacher has them from the teacher already."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_gradient_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    seed: int = 0
+    seed: Seed = 0
     validate_every: Annotated[int, Field(ge=1)] | None = None
     """Steps after which the validation loss is measured, and at the last; by default at the end of each epoch."""
     patience: Annotated[int, Field(ge=1)] | None = None
