@@ -68,6 +68,15 @@ def test_a_warm_up_that_reaches_the_total_steps_is_told(warmup):
     ]
 
 
+def test_prompts_that_the_teacher_is_to_write_are_reckoned_with():
+    plan = recipe(training={"warmup_steps": 20}, synthesis={"augment": {"to": 5000}})
+    found = advise(plan, counts(103, validation=40))
+    assert "20 of 465 steps" in by_rule(found, "T6").text
+    assert "4,960 samples" in by_rule(found, "T4").text
+    assert "prompts are few" in by_rule(advise(recipe(), counts(103)), "T15").text
+    assert "few" not in by_rule(found, "T15").text
+
+
 def test_a_smaller_student_is_advised_a_larger_rate_and_told_what_was_measured_here():
     rates = {size: by_rule(advise(recipe(), counts(student=size)), "T8") for size in SIZES}
     assert rates["micro"].value > rates["lite"].value == rates["pro"].value == 1e-5

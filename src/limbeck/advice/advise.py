@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from limbeck.advice.afterwards import afterwards
 from limbeck.advice.data import data
 from limbeck.advice.hyperparameters import hyperparameters
@@ -16,5 +18,12 @@ def advise(recipe: Recipe, counts: Counts, outcome: Outcome | None = None) -> li
 
     Reads nothing and changes nothing: equal arguments give equal advice.
     """
+    counts = _with_those_to_come(recipe, counts)
     found = [*hyperparameters(recipe, counts), *data(recipe, counts)]
     return found if outcome is None else [*found, *afterwards(outcome)]
+
+
+def _with_those_to_come(recipe: Recipe, counts: Counts) -> Counts:
+    """The counts with the prompts that the teacher is to write, all of which are trained on."""
+    augment = recipe.synthesis.augment
+    return counts if augment is None else replace(counts, training=max(counts.training, augment.to - counts.validation))

@@ -94,7 +94,7 @@ def _epochs(recipe: Recipe, counts: Counts) -> Advice:
             "training.epochs",
             "fine" if enough else "consider",
             f"{counts.training:,} samples and {given}; about 10 are advised, as 5 epochs over every row twice"
-            " (rows given twice count twice with training.copies: learned, which jobs through the API have)",
+            " (rows given twice count twice with training.copies: learned, which fine-tuning through the API has)",
             "the smaller the set the more often it must be seen, and 5 epochs are the most a request may ask for;"
             " effective epochs are epochs times copies",
             GUIDE,
