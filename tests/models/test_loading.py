@@ -3,12 +3,17 @@
 import shutil
 
 import pytest
+from tests.factory import message, pairs, write_rows
 from tests.models.test_gguf_vocabulary import SAMPLES, TOKENIZERS, save
 from tests.models.test_gguf_vocabulary import model_folder as model_folder  # a fixture
 
+import limbeck
 from limbeck.models import loading
+from limbeck.models.chat import Renderer
 from limbeck.models.gguf_file import write_gguf
 from limbeck.models.loading import fingerprint, load
+from limbeck.models.tokenizer import Tokenizer
+from limbeck.records import Message, Prompt
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
@@ -34,3 +39,30 @@ def test_a_converted_file_is_read_through_once_and_a_changed_one_again(model_fol
     write_gguf(folder, path, "f16")
     assert load(str(path), settings).fingerprint != first.fingerprint and len(read) == 2
     assert load(str(folder), settings).fingerprint and load(str(folder), settings) and read[2:] == [folder, folder]
+
+
+def test_a_base_model_is_given_a_plain_template_which_its_student_keeps(tiny_folder, tmp_path, settings):
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    renderer = load(str(base), settings).renderer
+    asked = Prompt((Message("system", "Be short."), Message("user", "leak?")))
+    assert renderer.tokenizer.decode(renderer.prompt(asked)) == "System:\nBe short.\n\nUser:\nleak?\n\nAssistant:\n"
+    assert renderer.end_id == renderer.tokenizer.eos_token_id
+
+    text = write_rows(tmp_path / "text.jsonl", [{"input": " ".join(message(i))} for i in range(30)])
+    usual = {"student": {"model": str(base)}, "training": {"epochs": 1}, "evaluation": {"latency_requests": 2}}
+    read = limbeck.pretrain({**usual, "name": "read", "source": {"prompts": str(text)}}, home=settings.home)
+    taught = {"prompts": str(pairs(tmp_path / "pairs.jsonl", 30))}
+    tuned = limbeck.fine_tune(
+        {
+            **usual,
+            "name": "tuned",
+            "source": taught,
+            "synthesis": {"max_response_tokens": 6},
+            "student": {"model": "read"},
+        },
+        home=settings.home,
+    )
+    for made in (read, tuned):
+        kept = Renderer(Tokenizer.open(made.path))  # as it is hosted
+        assert kept.prompt(asked) == renderer.prompt(asked) and kept.response("x") == renderer.response("x")

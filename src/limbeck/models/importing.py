@@ -152,7 +152,7 @@ def _inspect_folder(folder: Path) -> Imported:
     if faults:
         raise InvalidInput("\n".join(faults))
     assert weights is not None, "missing weights are a fault"
-    notes = () if template else (f"{folder}: no chat template; it can go on with a text, not learn or converse",)
+    notes = () if template else (f"{folder}: no chat template; it can be trained, not asked in conversations",)
     return Imported(folder, architecture, context, weights.parameters, bool(template), notes)
 
 
@@ -185,7 +185,7 @@ def _inspect_gguf(path: Path) -> Imported:
     if "tokenizer.ggml.tokens" not in reader.fields:
         raise InvalidInput(f"{path}: no tokenizer in it; expected tokenizer.ggml.tokens")
     template = fields.get("tokenizer.chat_template")
-    notes = () if template else (f"{path}: no chat template; it can go on with a text, not learn or converse",)
+    notes = () if template else (f"{path}: no chat template; it can be trained, not asked in conversations",)
     context = fields.get(f"{architecture}.context_length")
     return Imported(path, architecture, context, parameters, bool(template), notes)
 

@@ -37,6 +37,7 @@ from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
+from limbeck.models.template import PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest, writing
 
@@ -73,7 +74,10 @@ class LoadedModel:
 
 
 def load(name: str, settings: Settings) -> LoadedModel:
-    """Load the model called ``name`` (see `catalog.find`) in fp32. Raises `UnknownModel` or `DamagedArtifact`."""
+    """Load the model called ``name`` (see `catalog.find`) in fp32. Raises `UnknownModel` or `DamagedArtifact`.
+
+    One without a chat template is given a plain one, which stays with what is made of it.
+    """
     torch.set_num_threads(settings.threads)
     device = device_called(settings.device)
     source = find(name, settings)
@@ -98,6 +102,9 @@ def load(name: str, settings: Settings) -> LoadedModel:
     # Nothing is ever padded here, and where the padding token is also the end of a turn, as in SmolLM2, a padding
     # index would keep that token's embedding from being learned.
     model.get_input_embeddings().padding_idx = None
+    if not tokenizer.chat_template and tokenizer.eos_token:
+        begins = tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN
     return LoadedModel(
         source.id,
         moved(model.eval(), device),

@@ -16,7 +16,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from limbeck.storage.workspace import read_json
 
-__all__ = ["chat_template", "render", "turn_end"]
+__all__ = ["PLAIN", "chat_template", "render", "turn_end"]
+
+PLAIN = (
+    r"{% for message in messages %}{{ message['role'] | capitalize }}{{ ':\n' }}{{ message['content'] }}"
+    r"{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    r"{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
+)
+"""For a model that has none, as base models: what is made of it keeps this one."""
 
 MARK = "\ue000end\ue001"
 """Stands for an assistant's words; from Unicode's private use area, so no template writes it itself."""
