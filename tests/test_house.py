@@ -39,7 +39,17 @@ def test_the_readmes_tree_is_the_disks():
 
 
 def test_the_public_names_are_these_few():
-    assert limbeck.__all__ == ["Model", "Recipe", "__version__", "distill", "evaluate", "fine_tune", "load", "pretrain"]
+    assert limbeck.__all__ == [
+        "Model",
+        "Recipe",
+        "__version__",
+        "distill",
+        "evaluate",
+        "export",
+        "fine_tune",
+        "load",
+        "pretrain",
+    ]
     assert all(getattr(limbeck, name) is not None for name in limbeck.__all__)
 
 

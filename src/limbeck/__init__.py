@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Model", "Recipe", "__version__", "distill", "evaluate", "fine_tune", "load", "pretrain"]
+__all__ = ["Model", "Recipe", "__version__", "distill", "evaluate", "export", "fine_tune", "load", "pretrain"]
 
 if TYPE_CHECKING:
-    from limbeck.library import Model, distill, evaluate, fine_tune, load, pretrain
+    from limbeck.library import Model, distill, evaluate, export, fine_tune, load, pretrain
     from limbeck.recipe import Recipe
 
 
