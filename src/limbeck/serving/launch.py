@@ -33,7 +33,7 @@ STALL_SECONDS = 120.0
 
 def open_pool(settings: Settings, metrics: Metrics | None = None) -> ReplicaPool:
     """The pool of an installation, as its settings size it. Close it."""
-    start = _launcher(settings, settings.slots)
+    start = _launcher(settings, settings.slots, settings.logs)
     return ReplicaPool(start, memory_bytes=settings.memory_bytes, idle_seconds=settings.idle_seconds, metrics=metrics)
 
 
@@ -43,7 +43,7 @@ async def answer_once(source: ModelSource, question: Question, settings: Setting
     Raises `InvalidInput` for a question that the model does not take, `ModelFailed` where it cannot be hosted.
     """
     prepared = ChatModel(source).prepare(question)
-    launch = await asyncio.to_thread(_launcher(settings, 1), source)
+    launch = await asyncio.to_thread(_launcher(settings, 1, None), source)
     replica = await launch.start()
     try:
         async for event in answer(replica, prepared, time.monotonic()):
@@ -53,13 +53,13 @@ async def answer_once(source: ModelSource, question: Question, settings: Setting
         await replica.close()
 
 
-def _launcher(settings: Settings, slots: int) -> Launcher:
+def _launcher(settings: Settings, slots: int, logs: Path | None) -> Launcher:
     return launcher(
         lambda source: gguf_of(source, settings),
         home=settings.home,
         slots=slots,
         threads=settings.threads,
-        logs=settings.logs,
+        logs=logs,
     )
 
 
