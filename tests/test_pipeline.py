@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.factory import INTENTS, pairs, write_rows
+from tests.factory import INTENTS, message, pairs, write_rows
 from tests.forks import distill_until_killed, forked
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -17,7 +17,7 @@ from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe
 from limbeck.intake import collect
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Recipe
-from limbeck.storage.workspace import Workspace, file_digest
+from limbeck.storage.workspace import Workspace, file_digest, read_json
 
 STAGES = ["1-intake", "2-synthesis", "3-curation", "4-training", "5-evaluation", "6-model"]
 
@@ -318,6 +318,25 @@ class StopAfter(Silent):
         if name == self.name:
             self.stop.set()
         return super().task(name, total, unit, done)
+
+
+@pytest.mark.parametrize(("plan", "most"), [({}, 2), ({"max_response_tokens": 40}, None)])
+def test_after_fine_tuning_answers_are_at_most_twice_the_longest_that_was_given(tmp_path, tiny_folder, plan, most):
+    made = limbeck.fine_tune(
+        {
+            "kind": "fine-tuning",
+            "name": "tuned",
+            "source": {"prompts": str(pairs(tmp_path / "pairs.jsonl", 40)), "held_out_share": 0.2},
+            "student": {"model": str(tiny_folder)},
+            "training": {"epochs": 1, "learning_rate": 1e-6},
+            "evaluation": {"latency_requests": 2, **plan},
+        },
+        home=tmp_path / "home",
+    )
+    asked = read_json(made.path.parent / "5-evaluation" / "manifest.json")["inputs"]["settings"]["max_tokens"]
+    tokenizer = AutoTokenizer.from_pretrained(made.path)
+    longest = max(len(tokenizer.encode(message(at)[1], add_special_tokens=False)) + 1 for at in range(40))
+    assert asked == (most * longest if most else 40)
 
 
 @pytest.mark.parametrize("where", ["teacher answers", "training", "examining the student after", "timing"])

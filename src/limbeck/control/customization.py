@@ -56,7 +56,10 @@ WHOLE: Mapping[str, float] = {"learning_rate": WHOLE_RATE}
 """How students learned best here (lab-notes.md): those cut from a larger model, and whole ones."""
 
 ANSWER_TOKENS = 256
-"""The longest answer where nobody says how long."""
+"""The longest answer of a teacher where nobody says how long."""
+
+LEARNED_TOKENS = 2048
+"""The longest answer of a model that learned from labelled rows; theirs bound it further."""
 
 
 def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
@@ -277,7 +280,7 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
     if wanted != "DISTILLATION":
         values["student"] = {"model": base}
         values["training"]["copies"] = "learned"  # a set given twice is how more than five epochs are asked for
-        values["synthesis"] = {"max_response_tokens": ANSWER_TOKENS}
+        values["synthesis"] = {"max_response_tokens": LEARNED_TOKENS}
     else:
         config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
         teacher = _known_as(config["teacherModelIdentifier"], "teacherModelIdentifier", desk)

@@ -12,7 +12,7 @@ from limbeck.evaluation import compare as evaluation
 from limbeck.evaluation.candidates import Candidate
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Recipe
-from limbeck.records import AnsweredExample, Example, Report
+from limbeck.records import AnsweredExample, Example, GenerationSettings, Report
 from limbeck.settings import Settings
 from limbeck.steps.student import begun, trained, weights_digest
 from limbeck.storage.workspace import Workspace, write_json
@@ -47,7 +47,7 @@ def compare(
         examples,
         kept,
         recipe.evaluation,
-        recipe.examining,
+        _asked(recipe, student, examples),
         settings.answers,
         work,
         inputs,
@@ -55,6 +55,18 @@ def compare(
         reckoned,
         curation.cover(recipe.curation),
     )
+
+
+def _asked(recipe: Recipe, student: LoadedModel, examples: Sequence[Example]) -> GenerationSettings:
+    """How all are asked. After fine-tuning answers are at most twice as long as the longest that the rows bring.
+
+    The untouched model ends none as the rows do: it would go on up to the limit, for every row.
+    """
+    asked = recipe.examining
+    if recipe.kind != "fine-tuning" or recipe.evaluation.max_response_tokens is not None:
+        return asked
+    longest = max((example.label or "" for example in examples), key=len)
+    return replace(asked, max_tokens=min(asked.max_tokens, 2 * len(student.renderer.response(longest))))
 
 
 def advise(
