@@ -9,12 +9,17 @@ from tests.factory import pairs
 from tests.teachers.hostile import Hostile
 
 import limbeck
+from limbeck import intake
 from limbeck.errors import BudgetReached, InvalidInput
 from limbeck.models.chat import Renderer
 from limbeck.models.loading import load
 from limbeck.models.token_bytes import TokenBytes
 from limbeck.progress import Silent
+from limbeck.recipe import Recipe
 from limbeck.settings import Settings
+from limbeck.steps.teacher import chosen
+from limbeck.storage.workspace import Workspace
+from limbeck.synthesis import Framing
 from limbeck.teachers import remote
 
 
@@ -119,6 +124,19 @@ def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, se
     assert [json.loads(row)["scores"] for row in kept] == [{"judge": 1.0}] * 14
     assert len(server.seen) == 14 + 14 + 3  # answers, marks, the examination
     assert "secret" not in "".join(path.read_text() for path in (tmp_path / "home" / "jobs").rglob("*.json*"))
+
+
+def test_a_judge_of_a_trial_is_asked_for_marks_and_not_as_the_teachers_are(tmp_path, recipe, server, tiny_folder):
+    server.script = lambda text: "I would say 4" if "How good is the answer?" in text else intent(text)
+    settings, work = Settings(tmp_path / "home", threads=1), Workspace(tmp_path / "job")
+    other = make_model(tmp_path / "other", seed=9)
+    recipe["trial"] = {"teachers": [str(tiny_folder), str(other)], "rows": 3, "judge": recipe.pop("teacher")}
+    recipe["synthesis"] |= {"max_response_tokens": 4, "temperature": 0.7, "draws": 5}
+    made = Recipe.build(recipe)
+    assert chosen(made, intake.collect(made, work), Framing(), settings, work) in made.trial.teachers
+    assert len(server.seen) == 6
+    for *_, body in server.seen:
+        assert (body["temperature"], body["max_tokens"], body.get("logprobs")) == (0.0, 256, None)
 
 
 def test_a_student_learns_from_a_services_distributions(tmp_path, recipe, server, tiny_folder):

@@ -30,13 +30,17 @@ def chosen(
         assert recipe.teacher is not None, "the recipe's own check sees to this"
         return recipe.teacher
 
-    def session(teacher: Teacher, framing: synthesis.Framing = framing) -> synthesis.Session:
+    def session(teacher: Teacher) -> synthesis.Session:
         answering = opened(teacher, recipe, settings, work)
         return synthesis.Session(answering, recipe.asking, framing, settings.answers, work)
 
+    def judging(judge: Teacher) -> synthesis.Session:
+        marking = opened(judge, recipe, settings, work, "trial.judge")
+        return synthesis.Session(marking, synthesis.judging(judge.remote), synthesis.Framing(), settings.answers, work)
+
     candidates = {teacher.model: teacher for teacher in recipe.trial.teachers}
     sessions = {name: partial(session, teacher) for name, teacher in candidates.items()}
-    judge = partial(session, recipe.trial.judge, synthesis.Framing()) if recipe.trial.judge else None
+    judge = None if recipe.trial.judge is None else partial(judging, recipe.trial.judge)
     plan = (recipe.trial.rows, recipe.synthesis.seed, token_f1, work)
     return candidates[synthesis.choose_teacher(sessions, judge, examples, *plan)]
 

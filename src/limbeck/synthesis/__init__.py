@@ -13,6 +13,7 @@ from limbeck.synthesis.augment import augment
 from limbeck.synthesis.earlier import read_earlier
 from limbeck.synthesis.framing import Framing
 from limbeck.synthesis.golden import Golden
+from limbeck.synthesis.marks import judging
 from limbeck.synthesis.refine import mend
 from limbeck.synthesis.respond import answer, labels, read_answers, remarks
 from limbeck.synthesis.session import Session
@@ -25,6 +26,7 @@ __all__ = [
     "answer",
     "augment",
     "choose_teacher",
+    "judging",
     "labels",
     "mend",
     "read_answers",

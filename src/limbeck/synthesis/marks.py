@@ -12,13 +12,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from limbeck.records import Example, Question
+from limbeck.records import Example, GenerationSettings, Question
+from limbeck.rubrics import MARK_TOKENS
 from limbeck.synthesis.instructions import marking
 from limbeck.synthesis.session import Session, likelihood
 
-__all__ = ["marks"]
+__all__ = ["judging", "marks"]
 
 SCALE = ("1", "2", "3", "4", "5")
+CANDIDATES = 32
+"""The likeliest tokens among which a mark is looked up; what is none of them is as good as never given."""
+
+
+def judging(remote: bool) -> GenerationSettings:
+    """How a judge is asked: greedily, with room to say its mark, and for distributions only where it can be read."""
+    return GenerationSettings(MARK_TOKENS, top_k_captured=0 if remote else CANDIDATES)
 
 
 def marks(judge: Session, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:

@@ -29,6 +29,7 @@ from limbeck.models.chat import Renderer
 from limbeck.models.tokenizer import Tokenizer
 from limbeck.recipe import Recipe, Teacher
 from limbeck.records import Example, Message, Prompt, Question
+from limbeck.rubrics import MARK_TOKENS
 from limbeck.settings import Settings
 
 __all__ = ["Asked", "Foresight", "Range", "counter", "mean"]
@@ -47,6 +48,8 @@ MEASURED = 50
 """Labels that `auto` looks at."""
 MARKS = 5
 """Of which a judge that is here reads each, for every answer of a trial."""
+LEAST_MARK = 2
+"""Tokens of a trial's mark: a number and the end."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Foresight:
                 yield Asked("trial", model, count, seen.times(count), self.answer.times(count))
         if trial.judge is not None and not labelled:
             marks = count * len(trial.teachers) * (1 if trial.judge.remote else MARKS)
-            said = self.answer if trial.judge.remote else Range()
+            said = Range(LEAST_MARK, MARK_TOKENS) if trial.judge.remote else Range()
             read = (self._plain(rows) + self.answer).times(marks)
             yield Asked("trial", trial.judge, marks, read, said.times(marks))
 
