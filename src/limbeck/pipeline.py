@@ -88,7 +88,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Proc
     known = taught_by if isinstance(taught_by, LoadedModel) else None
     base = known if known and not recipe.student.model else load(recipe.student.model or named.model, settings)
     student = begun(base, recipe, examples, work)
-    check_tokens(teacher, student, recipe)
+    check_tokens(teacher, student, examples, framing, recipe)
     advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
     asking = asking_of(recipe, teacher, framing, settings, work)

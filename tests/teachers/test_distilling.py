@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from tests.conftest import make_model, make_tokenizer
-from tests.factory import pairs
+from tests.factory import message, pairs, write_rows
 from tests.teachers.hostile import Hostile
 
 import limbeck
@@ -177,6 +177,30 @@ def test_another_tokenizer_is_refused_before_anything_is_asked(tmp_path, recipe,
     make_tokenizer(300).save_pretrained(other)
     recipe["teacher"]["tokenizer"] = str(other)
     with pytest.raises(InvalidInput, match=r"not known to be the student's.*cross_entropy: 1"):
+        limbeck.distill(recipe, home=tmp_path / "home")
+    assert not server.seen
+
+
+@pytest.mark.parametrize(
+    ("labelled", "synthesis", "told"),
+    [
+        (
+            0,
+            {"refine": {"instruction": "Be brief."}},
+            r"synthesis\.refine: .*cross_entropy: 1.*or drop synthesis\.refine",
+        ),
+        (1, {"labels": "improve"}, r"synthesis\.labels: .*cross_entropy: 1.*synthesis\.labels: ignore"),
+        (8, {}, r"8 of 14 rows bring their own answers.*cross_entropy: 1.*synthesis\.labels: ignore"),
+        (8, {"labels": "auto"}, r"8 of 14 rows bring their own answers"),
+    ],
+)
+def test_texts_that_a_service_would_have_to_read_are_refused_before_anything_is_asked(
+    tmp_path, recipe, server, labelled, synthesis, told
+):
+    rows = [{"prompt": message(i)[0], **({"completion": "leak"} if i < labelled else {})} for i in range(14)]
+    write_rows(tmp_path / "prompts.jsonl", rows)
+    recipe["synthesis"] |= synthesis
+    with pytest.raises(InvalidInput, match=told):
         limbeck.distill(recipe, home=tmp_path / "home")
     assert not server.seen
 

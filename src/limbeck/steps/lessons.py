@@ -13,8 +13,8 @@ from limbeck.intake import names_of
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens
-from limbeck.recipe import Objective, Recipe
-from limbeck.records import AnsweredExample, Document
+from limbeck.recipe import Objective, Recipe, Synthesis
+from limbeck.records import AnsweredExample, Document, Example
 from limbeck.settings import Settings
 from limbeck.steps.student import trimmed
 from limbeck.steps.together import lead
@@ -25,8 +25,14 @@ from limbeck.teachers.remote import RemoteTeacher
 __all__ = ["answers_learned", "check_tokens", "read", "train"]
 
 
-def check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, recipe: Recipe) -> None:
-    """Refuse, before anything is paid for, an objective that the two models do not bear."""
+def check_tokens(
+    teacher: LocalTeacher | RemoteTeacher,
+    student: LoadedModel,
+    examples: Sequence[Example],
+    framing: synthesis.Framing,
+    recipe: Recipe,
+) -> None:
+    """Refuse, before anything is paid for, an objective that the two models or the rows do not bear."""
     if isinstance(teacher, LocalTeacher) or recipe.auto:
         _choose(recipe, student, None if recipe.synthesis.use_responses else teacher)
         if isinstance(teacher, LocalTeacher) and recipe.objective.hidden is not None:
@@ -56,6 +62,29 @@ def check_tokens(teacher: LocalTeacher | RemoteTeacher, student: LoadedModel, re
             " distributions cannot be learned; use training.objective: {cross_entropy: 1}, or name the model whose"
             " tokenizer it has in teacher.tokenizer"
         )
+    unread = None if teacher.endpoint.reads else _unread(examples, framing, recipe.synthesis)
+    if unread is not None:
+        found, way_out = unread
+        raise InvalidInput(
+            f"{found}, and {teacher.id} reads no text, so they come without the distributions that"
+            f" training.objective.{objective} learns from; use training.objective: {{cross_entropy: 1}}, or {way_out}"
+        )
+
+
+def _unread(examples: Sequence[Example], framing: synthesis.Framing, plan: Synthesis) -> tuple[str, str] | None:
+    """What of the recipe or the rows wants a teacher that reads, and the way out; None where enough else is learned."""
+    if plan.refine is not None:
+        return "synthesis.refine: answers are written anew", "drop synthesis.refine"
+    learned = [example for example in examples if example.split != "held-out"]
+    labelled = [example for example in learned if example.label is not None]
+    if plan.labels == "improve" and not all(framing.is_golden(example) for example in labelled):
+        return "synthesis.labels: labels are written anew", "say synthesis.labels: ignore"
+    taken = [example for example in labelled if plan.labels != "ignore" or framing.is_golden(example)]
+    rows = max(len(learned), 0 if plan.augment is None else plan.augment.to)
+    if 2 * len(taken) > rows:
+        way_out = "source.learn_golden: false" if plan.labels == "ignore" else "synthesis.labels: ignore"
+        return f"{len(taken)} of {rows} rows bring their own answers", f"say {way_out}"
+    return None
 
 
 def train(
