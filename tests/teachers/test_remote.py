@@ -98,6 +98,18 @@ def test_whatever_goes_wrong_it_finishes_or_stops_and_goes_on_and_never_pays_twi
         assert again.spent.usd == pytest.approx(teacher.purse.spent.usd)
 
 
+def test_answers_that_come_as_text_alone_are_kept_and_fewer_than_are_asked_alone_end_no_job(server, tmp_path):
+    captured, store = GenerationSettings(12, top_k_captured=5), tmp_path / "a.sqlite"
+    server.faults.extend([None, (400, ())])
+    with pytest.raises(InvalidInput, match="status 400"):
+        ask(teacher_at(server), QUESTIONS, captured, store)
+    with pytest.raises(InvalidInput, match=r"come without distributions.*cross_entropy: 1"):
+        ask(teacher_at(server), QUESTIONS, captured, store)
+    assert len(server.seen) == 2 + 4
+    assert [answer.text for answer in ask(teacher_at(server), QUESTIONS[:8], captured, store)] == RIGHT[:8]
+    assert set(server.delivered.values()) == {1}
+
+
 def test_a_cap_stops_before_it_is_exceeded_and_the_job_goes_on_when_it_is_raised(server, tmp_path):
     with pytest.raises(BudgetReached, match=r"teacher\.budget\.tokens is 800: .* raise teacher\.budget\.tokens"):
         answered(server, tmp_path, folder=tmp_path, budget=Budget(tokens=800))

@@ -191,25 +191,20 @@ class _Work:
                 worker.cancel()
 
     async def _go_ahead(self, waiting: Iterator[int]) -> None:
-        """Ask alone until an answer is what it should be. Raises `InvalidInput` where distributions do not come."""
-        held = []
-        for index in islice(waiting, ALONE):
+        """Ask alone until an answer is what it should be. Raises `InvalidInput` where none of `ALONE` is."""
+        for number, index in enumerate(islice(waiting, ALONE), 1):
             reply = await self._answer(index)
             if reply is None:
                 return
-            held.append((index, reply))
+            self._hand_over(index, reply)
             if self._is_whole(reply):
-                break
-        else:
-            if held:
+                return
+            if number == ALONE:
                 self._end()
                 raise InvalidInput(
                     f"{self._endpoint.id}: its answers come without distributions that could be learned from:"
-                    f" {held[-1][1].text_only}; use training.objective: {{cross_entropy: 1}}, which learns from their"
-                    " text"
+                    f" {reply.text_only}; use training.objective: {{cross_entropy: 1}}, which learns from their text"
                 )
-        for index, reply in held:
-            self._hand_over(index, reply)
 
     async def _ask_on(self, waiting: Iterator[int]) -> None:
         for index in waiting:
