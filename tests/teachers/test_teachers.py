@@ -143,6 +143,14 @@ def test_no_question_is_asked_twice_over_breaks_jobs_and_orders(tmp_path):
     assert set(teacher.asked.values()) == {1}
 
 
+def test_of_equal_questions_one_is_asked_and_all_are_answered(tmp_path):
+    teacher = ScriptedTeacher(lambda text: text.split()[-1])
+    answers = ask(teacher, [*QUESTIONS[:4], *QUESTIONS[:6]], SETTINGS, tmp_path / "a.sqlite")
+    assert set(teacher.asked.values()) == {1} and len(teacher.asked) == 6
+    alone = ask(teacher, QUESTIONS[:6], SETTINGS, tmp_path / "a.sqlite")
+    assert [answer.text for answer in answers] == [answer.text for answer in (*alone[:4], *alone)]
+
+
 def test_an_answer_that_arrived_is_kept_when_the_teacher_fails(tmp_path):
     def script(text):
         if "number 5" in text:

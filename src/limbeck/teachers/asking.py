@@ -1,7 +1,7 @@
 """Ask each question once, ever.
 
 An answer is stored under the hash of the model, the question and the settings as soon as it arrives. Whatever is
-stored is not asked again: not after a crash, not by another job.
+stored is not asked again: not after a crash, not by another job. Of equal questions the first is asked for all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def ask(
     keys = [question.key(teacher.stored_as(settings), settings) for question in questions]
     with AnswerStore(store) as answers:
         known = answers.known(keys)
-        skip = {index for index, key in enumerate(keys) if key in known}
+        first: dict[str, int] = {}
+        skip = {at for at, key in enumerate(keys) if key in known or first.setdefault(key, at) != at}
         with progress.task(name, len(questions), "answers", done=len(skip)) as task:
             stop.check()
             if len(skip) < len(questions):
