@@ -148,6 +148,13 @@ def test_auto_is_a_word_and_reads_back_the_same(write):
         Recipe.build({**recipe.dump(), "training": {"objective": {"auto": True, "forward_kl": 1}}})
 
 
+@pytest.mark.parametrize(("via", "captured"), [("anthropic", 0), ("bedrock", 0), ("transformers", 32)])
+def test_auto_asks_for_no_distributions_where_none_are_ever_told(via, captured):
+    values = {"kind": "distillation", "name": "n", "source": {"prompts": "p"}, "training": {"objective": "auto"}}
+    recipe = Recipe.build({**values, "teacher": {"model": "t", "via": via}, "student": {"model": "s"}})
+    assert recipe.asking.top_k_captured == captured
+
+
 def test_a_dotted_key_through_a_value_is_refused():
     with pytest.raises(InvalidRecipe, match="name is text; expected a section"):
         assign({"name": "a"}, "name.first", 1)

@@ -172,6 +172,23 @@ def test_distributions_that_do_not_come_are_refused_after_four_requests_with_the
     assert len(server.seen) == 4
 
 
+@pytest.mark.parametrize(("told", "objective"), [(False, "cross_entropy"), (True, "forward_kl")])
+def test_auto_learns_from_a_services_distributions_if_they_come_and_else_from_its_text(
+    tmp_path, recipe, server, tiny_folder, told, objective
+):
+    recipe["training"]["objective"] = "auto"
+    server.logprobs = Telling(tiny_folder, tmp_path) if told else None
+    said = []
+
+    class Listening(Silent):
+        def say(self, text):
+            said.append(text)
+
+    limbeck.distill(recipe, home=tmp_path / "home", progress=Listening())
+    assert any(text.startswith(f"objective: {{{objective}: 1}}, because") for text in said)
+    assert len(server.seen) == 14 + 3
+
+
 def test_another_tokenizer_is_refused_before_anything_is_asked(tmp_path, recipe, server, tiny_folder):
     other = make_model(tmp_path / "other")
     make_tokenizer(300).save_pretrained(other)

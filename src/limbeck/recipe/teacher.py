@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from limbeck.recipe.section import Section
 
-__all__ = ["INCIDENTAL", "REMOTE", "Budget", "Prices", "Teacher", "Timeouts", "Trial", "Via"]
+__all__ = ["INCIDENTAL", "REMOTE", "TEXT_ALONE", "Budget", "Prices", "Teacher", "Timeouts", "Trial", "Via"]
 
 
 INCIDENTAL = ("key", "concurrency", "attempts", "timeout", "prices", "budget", "answers_as")
@@ -54,6 +54,10 @@ Via = Literal["transformers", "llama.cpp", "openai", "anthropic", "bedrock"]
 
 REMOTE: tuple[Via, ...] = ("openai", "anthropic", "bedrock")
 """Teachers that are asked over the network."""
+
+
+TEXT_ALONE: tuple[Via, ...] = ("anthropic", "bedrock")
+"""Those among them that never tell distributions."""
 
 
 class Teacher(Section):

@@ -27,7 +27,7 @@ from limbeck.recipe.section import Name, Section
 from limbeck.recipe.source import Source
 from limbeck.recipe.student import Student
 from limbeck.recipe.synthesis import Synthesis
-from limbeck.recipe.teacher import INCIDENTAL, REMOTE, Teacher, Trial
+from limbeck.recipe.teacher import INCIDENTAL, REMOTE, TEXT_ALONE, Teacher, Trial
 from limbeck.recipe.training import Training
 from limbeck.records import GenerationSettings
 
@@ -223,6 +223,8 @@ class Recipe(Section):
         softened = self.objective.temperature
         # Over the network distributions are asked for only where they are learned from: not every service tells them.
         captured = s.top_k if self.objective.signalled or not any(one.remote for one in self.tried) else 0
+        if self.auto and all(one.via in TEXT_ALONE for one in self.tried):
+            captured = 0
         drawn = s.draws or 0
         return GenerationSettings(s.max_response_tokens, s.temperature, s.top_p, s.seed, captured, softened, drawn)
 

@@ -50,7 +50,8 @@ def opened(
 ) -> LocalTeacher | RemoteTeacher:
     """A teacher ready to answer, in this process or over the network; the recipe has it under ``key``."""
     if teacher.remote:
-        return remote_teacher(teacher, recipe.student.model, settings, work.folder, work.progress.say, key)
+        student, say = recipe.student.model, work.progress.say
+        return remote_teacher(teacher, student, settings, work.folder, say, key, text_will_do=recipe.auto)
     if teacher.via == "llama.cpp":
         return llama_teacher(teacher, settings, work.progress.say)
     return LocalTeacher(load(teacher.model, settings))

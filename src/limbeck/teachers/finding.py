@@ -37,12 +37,13 @@ def remote_teacher(
     folder: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     key: str = "teacher",
+    text_will_do: bool = False,
 ) -> RemoteTeacher:
     """A teacher over the network, as the recipe has it under ``key``.
 
     ``student`` names the model whose tokenizer reads the teacher's log-probabilities, where the recipe names no
-    other. ``folder``: the job's, where its spending is written down. Raises `InvalidInput` for a key that is not set,
-    a package that is not there, a cap on money without prices.
+    other. ``folder``: the job's, where its spending is written down. ``text_will_do``: see `RemoteTeacher`. Raises
+    `InvalidInput` for a key that is not set, a package that is not there, a cap on money without prices.
     """
     renderer = _renderer(teacher.tokenizer or student, settings, must=teacher.tokenizer is not None)
     made = RemoteTeacher(
@@ -51,6 +52,7 @@ def remote_teacher(
         teacher.concurrency,
         Patience(attempts=teacher.attempts),
         say=say,
+        text_will_do=text_will_do,
     )
     made.renderer = renderer
     return made

@@ -56,12 +56,16 @@ class RemoteTeacher:
         patience: Patience | None = None,
         loop: Loop = asyncio.new_event_loop,
         say: Callable[[str], None] = lambda _: None,
+        text_will_do: bool = False,
     ) -> None:
-        """``say`` is told what a user should hear of while the work goes on."""
+        """``say`` is told what a user should hear of while the work goes on.
+
+        ``text_will_do``: distributions are learned from if they come, and need not.
+        """
         self.endpoint, self.purse = endpoint, purse
         self.id, self.fingerprint = endpoint.id, endpoint.fingerprint
         self._concurrency, self._patience = concurrency, patience or Patience()
-        self._loop, self._say = loop, say
+        self._loop, self._say, self._text_will_do = loop, say, text_will_do
 
     @property
     def prices(self) -> Prices | None:
@@ -89,7 +93,8 @@ class RemoteTeacher:
                 yield kept
             wanted = [i for i, text in given if text is None]
         if wanted:
-            work = _Work(self.endpoint, self.purse, self._patience, self._concurrency, questions, settings, self._say)
+            how = (self._patience, self._concurrency, questions, settings, self._say, self._text_will_do)
+            work = _Work(self.endpoint, self.purse, *how)
             yield from work.done(wanted, self._loop, check)
 
 
@@ -105,6 +110,7 @@ class _Work:
         questions: Sequence[Question],
         settings: GenerationSettings,
         say: Callable[[str], None],
+        text_will_do: bool,
     ) -> None:
         self._endpoint, self._purse, self._patience = endpoint, purse, patience
         self._concurrency, self._questions, self._settings, self._say = concurrency, questions, settings, say
@@ -114,6 +120,7 @@ class _Work:
         self._asking: set[asyncio.Task[Any] | None] = set()
         self._ending = False
         self._error: BaseException | None = None
+        self._text_will_do = text_will_do
         self._text_only = 0
 
     def done(self, wanted: Sequence[int], loop: Loop, check: Callable[[], None]) -> Iterator[list[tuple[int, Answer]]]:
@@ -197,7 +204,7 @@ class _Work:
             if reply is None:
                 return
             self._hand_over(index, reply)
-            if self._is_whole(reply):
+            if self._text_will_do or self._is_whole(reply):
                 return
             if number == ALONE:
                 self._end()
