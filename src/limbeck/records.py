@@ -191,6 +191,11 @@ class Example:
         """The prompt's content hash."""
         return self.prompt.id
 
+    @property
+    def place(self) -> str:
+        """Where it stood, as a message says it."""
+        return f"{self.file} line {self.line}"
+
 
 @dataclass(frozen=True)
 class Document:
@@ -241,6 +246,8 @@ class Question:
     """Golden pairs (user text, assistant text) put before the prompt as turns of the conversation."""
     completion: str | None = None
     """When given, the model does not generate: it reads this answer, and its distributions are captured."""
+    place: str = field(default="", compare=False)
+    """Where what it is about stands, by which a message names it: its words may be private."""
 
     def key(self, model: str, settings: GenerationSettings) -> str:
         """The hash under which the answer is stored: of the model, the question and the settings."""

@@ -116,7 +116,9 @@ def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, se
     assert not server.seen  # told before the teacher was asked
     monkeypatch.setenv("JUDGE_KEY", "secret")
     recipe["curation"]["judge"]["model"] = {**judge, "budget": {"request_tokens": 20}}
-    with pytest.raises(InvalidInput, match=r"curation\.judge\.model\.budget\.request_tokens is 20"):
+    with pytest.raises(
+        InvalidInput, match=r"prompts\.jsonl line \d+: .*curation\.judge\.model\.budget\.request_tokens is 20"
+    ):
         limbeck.distill(recipe, home=tmp_path / "home", resume=True)
     recipe["curation"]["judge"]["model"] = judge
     limbeck.distill(recipe, home=tmp_path / "home", resume=True)

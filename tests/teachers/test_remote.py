@@ -210,6 +210,20 @@ def test_one_question_that_is_refused_loses_no_answer_that_was_under_way(server,
     assert all(server.delivered[text] == 1 for text in delivered)
 
 
+def test_what_a_service_cannot_take_is_named_by_its_place_and_not_by_its_words(server, tmp_path):
+    private = [question("call me on 555", place="prompts.jsonl line 41")]
+    told = []
+    for fault, kind in ((400, ()), InvalidInput), ("no text", TeacherFailed):
+        server.faults.extend([fault] * 3)
+        with pytest.raises(kind, match=r"prompts\.jsonl line 41") as refused:
+            ask(teacher_at(server), private, SETTINGS, tmp_path / "a.sqlite")
+        server.faults.clear()
+        told.append(str(refused.value))
+    with pytest.raises(InvalidInput, match=r"^prompts\.jsonl line 41: a request may take"):
+        ask(teacher_at(server, budget=Budget(request_tokens=100)), private, SETTINGS, tmp_path / "a.sqlite")
+    assert not any("555" in text for text in told)
+
+
 def test_the_key_comes_from_the_environment_and_is_in_no_message_and_no_file(server, tmp_path, monkeypatch):
     with pytest.raises(InvalidInput, match="WISE_KEY is not set"):
         teacher_at(server, key="WISE_KEY")

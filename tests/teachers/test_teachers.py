@@ -103,6 +103,13 @@ def test_llama_cpp_says_and_reads_what_the_weights_say(tiny, tiny_gguf, settings
         assert found.tail_logprob_T == pytest.approx(expected.tail_logprob_T, abs=5e-3)
 
 
+@pytest.mark.parametrize("completion", [None, "leak? " * 300])
+def test_what_is_too_long_for_a_local_teacher_is_named_by_its_place(tiny, completion):
+    one = question("leak? " * (900 if completion is None else 1), completion=completion, place="prompts.jsonl line 41")
+    with pytest.raises(InvalidInput, match=r"^prompts\.jsonl line 41: a prompt .* reads at most 51\d"):
+        gather(LocalTeacher(tiny), [*QUESTIONS[:3], question("noise?", completion="noise"), one])
+
+
 def test_demonstrations_reach_a_local_teacher(tiny):
     shown = Question(QUESTIONS[0].prompt, (("a kettle", "leak"),))
     found = gather(LocalTeacher(tiny), [QUESTIONS[0], shown])

@@ -18,7 +18,10 @@ def marks(items: Sequence[AnsweredExample], rubric: Rubric, asking: Asking) -> l
     """How good each answer is, from 0 to 1, and what the judge said; None where it came to no mark."""
     assert asking.judge is not None, "the pipeline hands one in where the recipe has one"
     asked = [
-        Question(Prompt((Message("user", question(rubric, _request(one), _reference(one), one.answer.text)),)))
+        Question(
+            Prompt((Message("user", question(rubric, _request(one), _reference(one), one.answer.text)),)),
+            place=one.example.place,
+        )
         for one in items
     ]
     found = [read_mark(rubric, answer.text) for answer in asking.judge(asked, SETTINGS, "marks")]

@@ -25,7 +25,7 @@ __all__ = ["Candidate"]
 
 
 def _plainly(example: Example) -> Question:
-    return Question(example.prompt)
+    return Question(example.prompt, place=example.place)
 
 
 @dataclass(frozen=True)

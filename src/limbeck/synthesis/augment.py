@@ -106,7 +106,8 @@ class _Writing:
             number = len(self._rounds)
             asked = self._questions(number)
             session = replace(self._session, settings=self._settings(number))
-            answers = session.put([Question(one.prompt) for one in asked], f"similar prompts, round {number + 1}")
+            questions = [Question(one.prompt, place=one.parent.place) for one in asked]
+            answers = session.put(questions, f"similar prompts, round {number + 1}")
             before = len(self._all)
             for one, answer in zip(asked, answers, strict=True):
                 texts, lost = read(answer, one)

@@ -37,7 +37,8 @@ class Framing:
         prompt = example.whole or example.prompt
         if self.system is not None:
             prompt = Prompt((Message("system", self.system), *prompt.turns))
-        return Question(prompt, self.golden.shown_before(example.prompt.messages[-1].text), completion)
+        shown = self.golden.shown_before(example.prompt.messages[-1].text)
+        return Question(prompt, shown, completion, example.place)
 
     def examined(self, examples: Sequence[Example], sees: Sees | None) -> Callable[[Example], Question]:
         """How the teacher is asked on held-out rows.
@@ -48,7 +49,7 @@ class Framing:
         if sees is None:
             has_context = self.system is not None or any(example.whole is not None for example in examples)
             sees = "context" if has_context else "prompt"
-        return self.question if sees == "context" else lambda example: Question(example.prompt)
+        return self.question if sees == "context" else lambda example: Question(example.prompt, place=example.place)
 
     def is_golden(self, example: Example) -> bool:
         """Whether ``example`` is one of the golden pairs: its answer is what the user wants, whatever the policy."""

@@ -32,13 +32,15 @@ def judging(remote: bool) -> GenerationSettings:
 def marks(judge: Session, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
     """The mark of each of ``texts`` as an answer to the example beside it: 0 is the worst, 1 the best."""
     asked = [marking(example.whole or example.prompt, text) for example, text in zip(examples, texts, strict=True)]
-    read = judge.put([Question(prompt, completion=mark) for prompt in asked for mark in SCALE], "judging")
+    places = [example.place for example in examples]
+    readings = [Question(p, (), mark, place) for p, place in zip(asked, places, strict=True) for mark in SCALE]
+    read = judge.put(readings, "judging")
     found = [likelihood(answer) for answer in read]
     if all(value is not None for value in found):
         logprobs_EM = np.array(found, np.float64).reshape(len(texts), len(SCALE))
         weights_EM = np.exp(logprobs_EM - logprobs_EM.max(axis=1, keepdims=True))
         weights_EM /= weights_EM.sum(axis=1, keepdims=True)
         return [float(mark) for mark in weights_EM @ np.linspace(0.0, 1.0, len(SCALE))]
-    written = judge.put([Question(prompt) for prompt in asked], "judging")
+    written = judge.put([Question(p, place=place) for p, place in zip(asked, places, strict=True)], "judging")
     numbers = [re.search(r"[1-5]", answer.text) for answer in written]
     return [(int(number[0]) - 1) / (len(SCALE) - 1) if number else 0.0 for number in numbers]

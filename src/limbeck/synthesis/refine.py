@@ -49,7 +49,8 @@ def mend(
 
 
 def _question(one: AnsweredExample, instruction: str) -> Question:
-    return Question(mending(instruction, one.example.whole or one.example.prompt, one.answer.text))
+    asked = mending(instruction, one.example.whole or one.example.prompt, one.answer.text)
+    return Question(asked, place=one.example.place)
 
 
 def _fault(new: Answer, old: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
+from limbeck.errors import InvalidInput
 from limbeck.records import Answer, GenerationSettings, Question
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "refused"]
 
 
 class Teacher(Protocol):
@@ -35,3 +36,8 @@ class Teacher(Protocol):
         to stop. Skipping questions changes no other answer beyond the last bits of its log-probabilities, and
         skipping whole groups changes nothing at all.
         """
+
+
+def refused(question: Question, why: InvalidInput) -> InvalidInput:
+    """Why ``question`` cannot be asked, with the place where that stands."""
+    return InvalidInput(f"{question.place}: {why}") if question.place else why

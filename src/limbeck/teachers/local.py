@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
+from limbeck.errors import InvalidInput
 from limbeck.inference.engine import Engine, common_prefix
 from limbeck.models.loading import LoadedModel
 from limbeck.records import Answer, GenerationSettings, Question
+from limbeck.teachers.base import refused
 
 __all__ = ["LocalTeacher"]
 
@@ -54,22 +57,36 @@ class LocalTeacher:
             wanted = [i for i in batch if i not in skip]
             if wanted:
                 keys = [questions[i].prompt.id for i in wanted]
-                found = self.engine.generate([prompts[i] for i in wanted], settings, keys, prefix, check)
+                with _naming(questions[wanted[0]]):  # the longest
+                    found = self.engine.generate([prompts[i] for i in wanted], settings, keys, prefix, check)
                 yield list(zip(wanted, found, strict=True))
         for batch in _batches(to_read, prompts, settings.max_tokens):
             wanted = [i for i in batch if i not in skip]
             if wanted:
                 check()
                 responses = [render.response(questions[i].completion or "") for i in wanted]
-                found = self.engine.read(
-                    [prompts[i] for i in wanted],
-                    responses,
-                    settings.top_k_captured,
-                    temperature=settings.captured_temperature,
-                    draws=settings.draws_captured,
-                    seed=settings.seed,
-                )
+                longest = max(zip(wanted, responses, strict=True), key=lambda one: len(prompts[one[0]]) + len(one[1]))[
+                    0
+                ]
+                with _naming(questions[longest]):
+                    found = self.engine.read(
+                        [prompts[i] for i in wanted],
+                        responses,
+                        settings.top_k_captured,
+                        temperature=settings.captured_temperature,
+                        draws=settings.draws_captured,
+                        seed=settings.seed,
+                    )
                 yield list(zip(wanted, found, strict=True))
+
+
+@contextmanager
+def _naming(longest: Question) -> Iterator[None]:
+    """What the engine refuses of a batch is too long, and so is the longest of it."""
+    try:
+        yield
+    except InvalidInput as why:
+        raise refused(longest, why) from None
 
 
 def _batches(chosen: Sequence[int], prompts: Sequence[Sequence[int]], new_tokens: int) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ from limbeck.errors import InvalidInput, LimbeckError, Stopped, TeacherFailed
 from limbeck.models.chat import Renderer
 from limbeck.recipe import Prices
 from limbeck.records import Answer, GenerationSettings, Question, digest
+from limbeck.teachers.base import refused
 from limbeck.teachers.budget import Purse
 from limbeck.teachers.endpoint import NOTHING, Endpoint, Failure, Reply, Usage
 from limbeck.teachers.patience import Gate, Patience
@@ -238,11 +239,16 @@ class _Work:
                     attempts += 1
                     bad_replies += failure.bad_reply
                     if attempts == self._patience.attempts or bad_replies == self._patience.bad_replies:
+                        where = self._questions[index].place
                         raise TeacherFailed(
-                            f"{self._endpoint.id}: {failure} ({attempts} attempts); what is answered is kept"
+                            f"{self._endpoint.id}: {failure} ({attempts} attempts{where and f' at {where}'}); what is"
+                            " answered is kept"
                         ) from None
                 if not self._ending:
                     await asyncio.sleep(self._patience.wait(attempts))
+        except InvalidInput as why:
+            self._end()
+            raise refused(self._questions[index], why) from None
         except LimbeckError:
             self._end()
             raise
