@@ -1,6 +1,7 @@
 """The stage as its tests run it: examples that stand nowhere on disk, a teacher, and what the folder then says."""
 
 import json
+from dataclasses import replace
 
 from limbeck import synthesis
 from limbeck.evaluation.metrics import token_f1
@@ -52,3 +53,11 @@ class Editor(LocalTeacher):
             ids = self.loaded.renderer.response(text)
             cut = len(ids) > settings.max_tokens
             yield [(at, Answer(text, tuple(ids[: settings.max_tokens]), "length" if cut else "stop", 9))]
+
+
+class Ending(Editor):
+    """One that says of every answer that it came to an end: a model that knows nothing goes on for ever."""
+
+    def answers(self, *asked):
+        for group in super().answers(*asked):
+            yield [(at, replace(answer, finish_reason="stop")) for at, answer in group]

@@ -3,7 +3,7 @@ are the teacher's with everything before its eyes."""
 
 import numpy as np
 import pytest
-from tests.synthesis.sessions import SETTINGS, Editor, answer, example, workspace
+from tests.synthesis.sessions import SETTINGS, Ending, answer, example, workspace
 
 from limbeck.inference.engine import Engine
 from limbeck.intake.droppable import with_context
@@ -40,7 +40,7 @@ def test_the_teacher_sees_instructions_demonstrations_and_the_rows_own_part():
 
 @pytest.mark.parametrize("labels", ["keep", "improve"])
 def test_the_students_tokens_hold_nothing_of_the_context_and_signals_are_those_with_it(tmp_path, tiny, labels):
-    teacher = Editor(tiny, lambda text: "leak" if CONTEXT in text else "billing")
+    teacher = Ending(tiny, lambda text: "leak" if CONTEXT in text else "billing")
     plan = {"teacher_system": SYSTEM, "labels": labels, "refine": {"instruction": "One word."}}
     made = answer(EXAMPLES, teacher, workspace(tmp_path / "job"), GOLDEN, **plan)
     assert [one.answer.text for one in made] == (

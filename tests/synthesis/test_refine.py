@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.synthesis.sessions import SETTINGS, Editor, answer, example, rows, workspace
+from tests.synthesis.sessions import SETTINGS, Editor, Ending, answer, example, rows, workspace
 
 from limbeck.inference.engine import Engine
 from limbeck.records import Example, GenerationSettings, Message, Prompt
@@ -38,8 +38,21 @@ def test_what_cannot_be_mended_stays_and_says_why(work, new, reason):
     assert said == [f"answers refined: 0 of 1, 1 {reason}"]
 
 
+def test_an_answer_that_was_cut_off_or_empty_is_not_mended_into_one_that_passes(work):
+    said = []
+    work.progress.say = said.append
+    teacher = ScriptedTeacher(lambda t: "leak" if "Use one word." in t else {"drips": "a very long leak"}.get(t, " "))
+    made = answer([example("drips"), example("hums")], teacher, work, refine=REFINE)
+    assert [(one.origin, one.note) for one in made] == [
+        ("teacher", "not mended: was cut off"),
+        ("teacher", "not mended: was empty"),
+    ]
+    assert [one.answer.finish_reason for one in made] == ["length", "stop"] and teacher.asked.total() == 2
+    assert said == ["answers refined: 0 of 2, 1 was cut off, 1 was empty"]
+
+
 def test_soft_labels_of_a_mended_answer_belong_to_the_original_prompt_and_the_new_tokens(work, tiny):
-    teacher = Editor(tiny, lambda text: "leak" if "Correct it" in text else "noise")
+    teacher = Ending(tiny, lambda text: "leak" if "Correct it" in text else "noise")
     examples = [example("it drips", "Leakage", "Name the intent."), example("it hums", system="Name the intent.")]
     made = answer(examples, teacher, work, labels="improve", refine=REFINE)
     assert [one.answer.text for one in made] == ["leak", "noise"]

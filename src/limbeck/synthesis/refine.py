@@ -2,7 +2,8 @@
 
 Each text is asked for anew (`instructions` has the words), then the teacher reads the new one under the question that
 stands before the answer for good, so the soft labels belong to the tokens that the student will see. A text stays as it
-was, and says why, where the teacher wrote nothing, did not come to an end, or had nothing to correct.
+was, and says why, where the teacher wrote nothing, did not come to an end, or had nothing to correct; and where its own
+answer was of that kind already, which is no more to be learned in other words.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ def mend(
         at for at, one in enumerate(answered) if one.origin == origin and not session.framing.is_golden(one.example)
     ]
     chosen = [answered[at] for at in places]
-    written = session.put([_question(one, instruction) for one in chosen], name)
-    notes = [_fault(new, one.answer.text) for new, one in zip(written, chosen, strict=True)]
+    notes = [_unfit(one) for one in chosen]
+    fit = [at for at, note in enumerate(notes) if not note]
+    asked = [_question(chosen[at], instruction) for at in fit]
+    written = dict(zip(fit, session.put(asked, name), strict=True))
+    for at, new in written.items():
+        notes[at] = _fault(new, chosen[at].answer.text)
     readable = [at for at, note in enumerate(notes) if not note]
     reading = [session.framing.question(chosen[at].example, written[at].text.strip()) for at in readable]
     read = dict(zip(readable, session.put(reading, f"{name}: reading"), strict=True))
@@ -51,6 +56,15 @@ def mend(
 def _question(one: AnsweredExample, instruction: str) -> Question:
     asked = mending(instruction, one.example.whole or one.example.prompt, one.answer.text)
     return Question(asked, place=one.example.place)
+
+
+def _unfit(one: AnsweredExample) -> str:
+    """Why an answer of the teacher's is left for curation to drop; empty if it can be mended, as any label can."""
+    if one.origin != "teacher":
+        return ""
+    if one.answer.finish_reason == "length":
+        return "was cut off"
+    return "" if one.answer.text.strip() else "was empty"
 
 
 def _fault(new: Answer, old: str) -> str:
