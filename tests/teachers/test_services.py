@@ -73,6 +73,14 @@ def test_an_answer_of_anthropics_that_cannot_be_used_is_not_paid_for_ever(claude
     assert len(server.seen) == 2
 
 
+def test_another_model_of_anthropics_is_told_with_the_way_out(claude):
+    teacher, server = claude
+    good = server.message
+    server.message = lambda body: {**good(body), "model": "other"}
+    with pytest.raises(TeacherFailed, match=r'"other" answered; expected "claude"; .* teacher\.answers_as'):
+        answers(teacher)
+
+
 def test_a_key_that_anthropic_refuses_ends_the_job_and_is_not_shown(claude):
     teacher, server = claude
     server.faults = [(401, {}, {"error": {"message": "invalid sk-ant-secret"}})]
@@ -94,6 +102,43 @@ def test_bedrock_is_asked_through_converse_and_its_failures_are_told_apart(bedro
         stage.pool.refusal = InvalidInput("too long")
         with pytest.raises(InvalidInput, match="too long"):
             answers(teacher)
+
+
+def test_a_null_option_takes_a_field_out_of_what_bedrock_is_asked(bedrock_service, settings):
+    with bedrock_service as teacher:
+        options = {"temperature": None, "maxTokens": 9, "top_k": 5, "thinking": None}
+        recipe = Teacher(model=MODEL, via="bedrock", endpoint=teacher.stage.url, region="us-east-1", options=options)
+        body = remote_teacher(recipe, None, settings).endpoint._body(QUESTIONS[0], SETTINGS)
+        assert body["inferenceConfig"] == {"maxTokens": 9} and body["additionalModelRequestFields"] == {"top_k": 5}
+        plain = teacher.endpoint._body(QUESTIONS[0], SETTINGS)
+        assert plain["inferenceConfig"] == {"maxTokens": 20, "temperature": 0.0}
+
+
+def test_bedrock_takes_no_address_and_no_proxy_from_the_environment(bedrock_service, settings, monkeypatch):
+    with bedrock_service as teacher:
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        asked = {"model": MODEL, "via": "bedrock", "region": "us-east-1"}
+        own = remote_teacher(Teacher(**asked, endpoint=teacher.stage.url), None, settings)
+        assert [answer.text for answer in answers(own)] == ["There is a leak."] * 3
+        amazons = remote_teacher(Teacher(**asked), None, settings)
+        assert amazons.endpoint._client.meta.endpoint_url == "https://bedrock-runtime.us-east-1.amazonaws.com"
+
+
+def test_each_service_is_refused_with_its_own_way_out(claude, bedrock_service):
+    teacher, server = claude
+    for status, kind, way_out in (
+        (403, AccessDenied, "teacher.key names"),
+        (404, TeacherFailed, "before /v1/messages"),
+    ):
+        server.faults = [(status, {}, {})]
+        with pytest.raises(kind, match=way_out):
+            answers(teacher)
+    with bedrock_service as teacher:
+        teacher.stage.pool.refusal = AccessDenied("not you")
+        with pytest.raises(AccessDenied, match=r"not you.*AWS_ACCESS_KEY_ID and its like") as refused:
+            answers(teacher)
+        assert "teacher.key" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

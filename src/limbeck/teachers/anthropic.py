@@ -14,8 +14,8 @@ from limbeck.errors import InvalidInput
 from limbeck.recipe import Teacher
 from limbeck.records import Answer, GenerationSettings, Question, digest
 from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
-from limbeck.teachers.openai import is_model
-from limbeck.teachers.post import Received, checked, key_from, shown
+from limbeck.teachers.openai import check_model
+from limbeck.teachers.post import KEY_NAMED, Received, checked, key_from
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -24,6 +24,11 @@ __all__ = ["AnthropicEndpoint"]
 
 ADDRESS = "https://api.anthropic.com"
 KEY = "ANTHROPIC_API_KEY"
+WAYS_OUT: Mapping[int, str] = {
+    401: KEY_NAMED,
+    403: KEY_NAMED,
+    404: "expected a model it has, and the address before /v1/messages",
+}
 TEXT_ONLY = "Anthropic's API tells no log-probabilities"
 ENDS: Mapping[str, Literal["stop", "length"]] = {
     "end_turn": "stop",
@@ -87,7 +92,7 @@ class AnthropicEndpoint:
             raise Failure("no answer within the time-out", used=None) from None
         except self._sdk.APIStatusError as error:
             received = Received(error.status_code, dict(error.response.headers), error.response.content)
-            checked(received, self._address, self._key)
+            checked(received, self._address, self._key, WAYS_OUT)
             raise Failure(f"status {error.status_code}", used=None) from None
         except self._sdk.APIConnectionError as error:
             raise Failure(f"the connection broke ({error.__cause__ or error})", used=None) from None
@@ -123,8 +128,7 @@ class AnthropicEndpoint:
             end, model = ENDS[value["stop_reason"]], value["model"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Failure(f"its answer lacks or spoils something: {error!r}", usage, bad_reply=True) from None
-        if not is_model(model, self._teacher.answers_as or self._teacher.model):
-            raise Failure(f'"{shown(str(model), self._key)}" answered', usage, bad_reply=True)
+        check_model(model, self._teacher, self._key, usage)
         if usage.response_tokens > settings.max_tokens:
             raise Failure(f"it wrote {usage.response_tokens} tokens of {settings.max_tokens}", usage, bad_reply=True)
         answer = Answer(text, (), end, usage.prompt_tokens, None, usage.response_tokens)

@@ -25,6 +25,12 @@ from limbeck.teachers.post import Received, checked
 
 __all__ = ["BedrockEndpoint"]
 
+WAYS_OUT: Mapping[int, str] = {
+    403: "AWS_ACCESS_KEY_ID and its like say who asks; they need leave to invoke the model",
+    404: "expected a model of that region, or what else Converse takes as modelId",
+}
+LIMITS = ("maxTokens", "temperature", "topP")
+"""What an option is called that stands in `inferenceConfig`."""
 TEXT_ONLY = "Amazon Bedrock tells no log-probabilities"
 ENDS: Mapping[str, Literal["stop", "length"]] = {
     "end_turn": "stop",
@@ -58,6 +64,8 @@ class BedrockEndpoint:
             read_timeout=times.first_byte or times.whole,
             retries={"total_max_attempts": 1},
             max_pool_connections=teacher.concurrency,
+            proxies={},
+            ignore_configured_endpoint_urls=True,
         )
         try:
             self._client: Any = boto3.client(
@@ -123,15 +131,18 @@ class BedrockEndpoint:
         limits: dict[str, Any] = {"maxTokens": settings.max_tokens, "temperature": settings.temperature}
         if settings.temperature > 0 and settings.top_p < 1:
             limits["topP"] = settings.top_p
+        options = self._teacher.options
+        limits |= {name: options[name] for name in LIMITS if name in options}
+        more = {name: value for name, value in options.items() if name not in LIMITS and value is not None}
         body: dict[str, Any] = {
             "modelId": self._teacher.model,
             "messages": [{"role": m.role, "content": [{"text": m.text}]} for m in conversation.turns],
-            "inferenceConfig": limits,
+            "inferenceConfig": {name: value for name, value in limits.items() if value is not None},
         }
         if conversation.system is not None:
             body["system"] = [{"text": conversation.system}]
-        if self._teacher.options:
-            body["additionalModelRequestFields"] = self._teacher.options
+        if more:
+            body["additionalModelRequestFields"] = more
         return body
 
     def _failure(self, error: botocore.exceptions.ClientError) -> Exception:
@@ -141,7 +152,7 @@ class BedrockEndpoint:
         if status in (200, MODEL_ERROR):
             return Failure(str(error), used=None)
         try:
-            checked(Received(status, headers, str(error).encode()), self.id, None)
+            checked(Received(status, headers, str(error).encode()), self.id, None, WAYS_OUT)
         except Exception as found:
             return found
         raise AssertionError("only status 200 is none of these")

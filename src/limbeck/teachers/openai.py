@@ -20,12 +20,17 @@ from limbeck.recipe import Teacher
 from limbeck.records import Answer, GenerationSettings, Question, SoftLabels, digest
 from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
 from limbeck.teachers.labels import Labels, Unmatched
-from limbeck.teachers.post import checked, key_from, post, session, shown
+from limbeck.teachers.post import KEY_NAMED, checked, key_from, post, session, shown
 
-__all__ = ["OpenAIEndpoint", "is_model"]
+__all__ = ["OpenAIEndpoint", "check_model"]
 
 MOST_COUNTED = 1 << 31
 """No answer has so many tokens; a service that says so does not know."""
+WAYS_OUT: Mapping[int, str] = {
+    401: KEY_NAMED,
+    403: KEY_NAMED,
+    404: "expected the address before /chat/completions, and a model it has",
+}
 
 
 class OpenAIEndpoint:
@@ -67,7 +72,7 @@ class OpenAIEndpoint:
         assert self._session is not None, "open comes first"
         try:
             received = await post(self._session, self._url, self._body(question, settings))
-            value = checked(received, self._url, self._key)
+            value = checked(received, self._url, self._key, WAYS_OUT)
         except InvalidInput as refusal:
             # OpenAI's newer models know the limit by another name only, and say so.
             if self._length_field == "max_tokens" and "max_completion_tokens" in str(refusal):
@@ -103,7 +108,7 @@ class OpenAIEndpoint:
             unusable("its answer is no JSON object")
         if "error" in value and not value.get("choices"):
             unusable(f"its answer is an error: {shown(str(value['error']), self._key)}")
-        self._check_model(value.get("model"), usage)
+        check_model(value.get("model"), self._teacher, self._key, usage)
         choices = value.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
             unusable("its answer has no choices")
@@ -145,20 +150,24 @@ class OpenAIEndpoint:
             return (), None, str(why)
         return token_ids, soft, ""
 
-    def _check_model(self, found: Any, usage: Usage | None) -> None:
-        """Refuse the answer of another model: a server that hosts one may give it to whatever name it is asked by."""
-        asked = self._teacher.answers_as or self._teacher.model
-        if found is None or (isinstance(found, str) and is_model(found, asked)):
-            return
-        raise Failure(
-            f'"{shown(str(found), self._key)}" answered; expected "{asked}"; if that is the one you mean, say'
-            " teacher.answers_as",
-            usage,
-            bad_reply=True,
-        )
+
+def check_model(found: Any, teacher: Teacher, secret: str | None, usage: Usage | None) -> None:
+    """Refuse the answer of another model: a server that hosts one may give it to whatever name it is asked by.
+
+    Raises `Failure`. A service that does not say who answered is believed.
+    """
+    asked = teacher.answers_as or teacher.model
+    if found is None or (isinstance(found, str) and _is_model(found, asked)):
+        return
+    raise Failure(
+        f'"{shown(str(found), secret)}" answered; expected "{asked}"; if that is the one you mean, say'
+        " teacher.answers_as",
+        usage,
+        bad_reply=True,
+    )
 
 
-def is_model(found: str, asked: str) -> bool:
+def _is_model(found: str, asked: str) -> bool:
     """Whether a name is the one asked for, a dated version of it, or the path of its file."""
     dated = re.fullmatch(rf"{re.escape(asked)}(?:[-@:]\d{{4,}}[\d-]*|:latest)", found)
     return found == asked or dated is not None or PurePath(found).name == asked

@@ -22,7 +22,7 @@ from limbeck.recipe import Timeouts
 from limbeck.teachers.endpoint import Failure
 from limbeck.teachers.patience import retry_after
 
-__all__ = ["Received", "checked", "key_from", "post", "session", "shown"]
+__all__ = ["KEY_NAMED", "Received", "checked", "key_from", "post", "session", "shown"]
 
 MOST_BYTES = 32 << 20
 """The longest answer read: 8,192 tokens with 20 candidates each are a tenth of it."""
@@ -32,6 +32,9 @@ SHOWN = 300
 """Characters of a service's own words in a message."""
 PASSING = (408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529)
 """Statuses that may pass; those above 504 are Cloudflare's and Anthropic's (overloaded)."""
+
+NO_WAY_OUT: Mapping[int, str] = {}
+KEY_NAMED = "teacher.key names the environment variable with the key"
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ async def post(open_session: aiohttp.ClientSession, url: str, body: Mapping[str,
         raise Failure(f"the answer broke off ({type(error).__name__}: {error})"[:SHOWN], used=None) from None
 
 
-def checked(received: Received, where: str, secret: str | None) -> Any:
-    """The JSON of an answer. Raises `Failure` for a status that may pass and for no JSON, else `LimbeckError`."""
+def checked(received: Received, where: str, secret: str | None, ways_out: Mapping[int, str] = NO_WAY_OUT) -> Any:
+    """The JSON of an answer. Raises `Failure` for a status that may pass and for no JSON, else `LimbeckError`.
+
+    ``ways_out`` says, by status, what a user of this service can do about one that will not pass.
+    """
     said = shown(received.body, secret)
     status = received.status
     if status == 200:
@@ -108,18 +114,17 @@ def checked(received: Received, where: str, secret: str | None) -> Any:
         raise Failure(f"too many requests (429): {said}", wait=retry_after(received.headers), busy=True)
     if status in PASSING:
         raise Failure(f"status {status}: {said}", wait=retry_after(received.headers))
-    raise _refusal(status, f"{where}: status {status}: {said}")
+    way_out = f"; {ways_out[status]}" if status in ways_out else ""
+    raise _refusal(status, f"{where}: status {status}: {said}{way_out}")
 
 
 def _refusal(status: int, message: str) -> LimbeckError:
     if status in (401, 403):
-        return AccessDenied(f"{message}; teacher.key names the environment variable with the key")
+        return AccessDenied(message)
     if status in (400, 413, 422):
         return InvalidInput(message)
     if 300 <= status < 400:
         return TeacherFailed(f"{message}; it sends us elsewhere, which is not followed: say that address as endpoint")
-    if status == 404:
-        return TeacherFailed(f"{message}; expected the address before /chat/completions, and a model it has")
     return TeacherFailed(message)
 
 
