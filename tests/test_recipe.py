@@ -140,6 +140,13 @@ def test_draws_are_for_what_is_linear_in_the_teacher(write):
     assert any("draws: training.objective.reverse_kl cannot be told from tokens drawn" in fault for fault in told)
 
 
+@pytest.mark.parametrize("via", ["llama.cpp", "anthropic"])
+def test_draws_are_refused_of_a_teacher_that_tells_its_likeliest_tokens_alone(write, via):
+    recipe = GOOD.replace("{model: ../teacher}", f"{{model: t, via: {via}}}").replace("{shrink", "{model: s, shrink")
+    told = faults(recipe + "synthesis: {draws: 50}", write)
+    assert any("draws: only a teacher in this process" in fault for fault in told)
+
+
 def test_auto_is_a_word_and_reads_back_the_same(write):
     recipe = Recipe.read(write(GOOD.replace("{learning_rate: 1e-3}", "{objective: auto}")))
     assert recipe.training.objective.auto and recipe.objective.forward_kl == 1.0

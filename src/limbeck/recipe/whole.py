@@ -168,8 +168,11 @@ class Recipe(Section):
                 f"synthesis.draws: training.objective.{other[0]} cannot be told from tokens drawn, only forward_kl can;"
                 " drop synthesis.draws"
             )
-        if any(one.remote for one in self.tried):
-            raise ValueError("synthesis.draws: a teacher over the network tells its likeliest tokens alone; drop it")
+        if any(one.via != "transformers" for one in self.tried):
+            raise ValueError(
+                "synthesis.draws: only a teacher in this process (via: transformers) has its whole distribution to draw"
+                " from, others tell their likeliest tokens alone; drop it"
+            )
         if self.synthesis.labels == "auto":
             raise ValueError(
                 "synthesis.draws: labels are judged by their likelihood, which draws do not tell; drop one"
