@@ -11,6 +11,7 @@ from limbeck.models.loading import load
 from limbeck.records import Answer, GenerationSettings, SoftLabels
 from limbeck.synthesis.instructions import IMPROVE
 from limbeck.synthesis.policy import SAMPLE, _gain, _judged, _shape
+from limbeck.synthesis.session import likelihood
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -138,6 +139,8 @@ def test_a_token_that_is_likely_in_neither_place_says_nothing():
         return Answer("x y", (7, 5), "stop", 1, SoftLabels(ids, top, np.array([-9.0, tail], np.float32)))
 
     assert _gain(read(-0.1, -1.0, -2.0), read(-5.0, -3.0, -2.0)) == pytest.approx(2.0)
+    nothing = read(-np.inf, -1.0, -2.0)
+    assert _gain(nothing, nothing) == 0.0 and likelihood(nothing) == pytest.approx(-1.0 + np.log(1e-6))
     assert _gain(read(-0.1, -1.0, -2.0), Answer("x y", (7, 5), "stop", 1)) is None
 
 

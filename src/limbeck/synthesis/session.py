@@ -13,6 +13,7 @@ from limbeck.records import Answer, Example, GenerationSettings, Question
 from limbeck.storage.workspace import Workspace
 from limbeck.synthesis.framing import Framing
 from limbeck.teachers import Teacher, ask
+from limbeck.teachers.labels import LEAST_MASS
 
 __all__ = ["Session", "likelihood", "token_logprobs"]
 
@@ -47,7 +48,8 @@ def likelihood(answer: Answer) -> float | None:
 def token_logprobs(answer: Answer) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
     """The log-probability of each token, and whether it is among the likeliest.
 
-    For one that is not, that of all those outside together: more than its own.
+    For one that is not, that of all those outside together: more than its own. Where that is told as none, the last
+    candidate's or `LEAST_MASS`, whichever is less: not -inf, which cannot be compared.
     """
     soft = answer.soft_labels
     if soft is None:
@@ -55,4 +57,6 @@ def token_logprobs(answer: Answer) -> tuple[npt.NDArray[np.float32], npt.NDArray
     found_TK = soft.top_ids_TK == np.asarray(answer.token_ids)[:, None]
     seen_T = found_TK.any(axis=1)
     inside_T = np.where(found_TK, soft.top_logprobs_TK, -np.inf).max(axis=1)
-    return np.where(seen_T, inside_T, soft.tail_logprob_T), seen_T
+    most_T = np.minimum(soft.top_logprobs_TK.min(axis=1), np.float32(np.log(LEAST_MASS)))
+    outside_T = np.where(np.isneginf(soft.tail_logprob_T), most_T, soft.tail_logprob_T)
+    return np.where(seen_T, inside_T, outside_T), seen_T

@@ -22,7 +22,10 @@ import numpy as np
 from limbeck.models.token_bytes import TokenBytes
 from limbeck.records import SoftLabels, digest
 
-__all__ = ["Labels", "Unmatched", "tail"]
+__all__ = ["LEAST_MASS", "Labels", "Unmatched", "tail"]
+
+LEAST_MASS = 1e-6
+"""What the candidates leave is rounding error below this, and told as none."""
 
 _NUMBERED = re.compile(r"token_id:(\d{1,9})")
 
@@ -101,11 +104,11 @@ def tail(top_logprobs_TK: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[A
     """log of the mass outside the candidates, which nobody tells: what is missing from 1.
 
     Less exact than a log-sum-exp over the rest where the candidates hold nearly everything: there it is the rounding
-    error of the sum, at most 1e-6, and no mass at all below that.
+    error of the sum, and no mass at all below `LEAST_MASS`.
     """
     rest_T = 1.0 - np.exp(top_logprobs_TK.astype(np.float64)).sum(axis=1)
     with np.errstate(divide="ignore"):
-        logarithm_T: np.ndarray[Any, np.dtype[np.float32]] = np.log(np.where(rest_T > 1e-6, rest_T, 0.0)).astype(
+        logarithm_T: np.ndarray[Any, np.dtype[np.float32]] = np.log(np.where(rest_T > LEAST_MASS, rest_T, 0.0)).astype(
             np.float32
         )
     return logarithm_T
