@@ -8,8 +8,8 @@ from tests.factory import message
 from tests.synthesis.sessions import answer, example, rows, workspace
 
 from limbeck.models.loading import load
-from limbeck.records import Answer, GenerationSettings, SoftLabels
-from limbeck.synthesis.instructions import IMPROVE
+from limbeck.records import Answer, GenerationSettings, Message, Prompt, SoftLabels
+from limbeck.synthesis.instructions import FRAME, IMPROVE, mending
 from limbeck.synthesis.policy import SAMPLE, _gain, _judged, _shape
 from limbeck.synthesis.session import likelihood
 from limbeck.teachers.local import LocalTeacher
@@ -75,6 +75,17 @@ def test_the_instruction_is_the_users_own_if_there_is_one(work):
     other = workspace(work.folder.parent / "other")
     answer([example("why {answer}?", "a {prompt}")], teacher, other, settings=GenerationSettings(99), **settings)
     assert rows(other)[0]["text"] == 'Fix a {prompt} for why {answer}?: {"json": 1}'
+
+
+def test_wherever_an_instruction_or_its_frame_has_a_place_it_is_filled():
+    prompt = Prompt((Message("user", "why {answer}?"),))
+    framed = mending("Say again what {prompt} asks.", prompt, "so").messages[0].text
+    assert framed == FRAME.replace("{instruction}", "Say again what {prompt} asks.").replace("{answer}", "so").replace(
+        "{prompt}", "why {answer}?"
+    )
+    assert mending("{prompt} {answer} {prompt}", prompt, "{prompt}").messages[0].text == (
+        "why {answer}? {prompt} why {answer}?"
+    )
 
 
 def labelled(change):

@@ -7,6 +7,7 @@ new prompts, `ANOTHER` for one made from one, by an instruction of `REWRITING`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from limbeck.records import Message, Prompt
@@ -131,10 +132,9 @@ def _asking(text: str, place: str, shown: str, task: str | None) -> Prompt:
 
 
 def _filled(text: str, prompt: Prompt, answer: str) -> Prompt:
-    # The parts are joined, not replaced one after another: a request may hold the word {answer} itself.
-    before, _, after = text.partition("{prompt}")
-    filled = before.replace("{answer}", answer) + _told(prompt) + after.replace("{answer}", answer)
-    return Prompt((Message("user", filled),))
+    # All in one pass, not one after another: a request may hold the word {answer} itself.
+    told = {"{prompt}": _told(prompt), "{answer}": answer}
+    return Prompt((Message("user", re.sub(r"\{prompt\}|\{answer\}", lambda place: told[place[0]], text)),))
 
 
 def _told(prompt: Prompt) -> str:
