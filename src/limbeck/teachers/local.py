@@ -65,9 +65,8 @@ class LocalTeacher:
             if wanted:
                 check()
                 responses = [render.response(questions[i].completion or "") for i in wanted]
-                longest = max(zip(wanted, responses, strict=True), key=lambda one: len(prompts[one[0]]) + len(one[1]))[
-                    0
-                ]
+                sizes = [len(prompts[i]) + len(response) for i, response in zip(wanted, responses, strict=True)]
+                longest = wanted[sizes.index(max(sizes))]
                 with _naming(questions[longest]):
                     found = self.engine.read(
                         [prompts[i] for i in wanted],
