@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -108,6 +109,29 @@ def test_a_name_is_taken_once_within_its_kind(ledger):
     with pytest.raises(Conflict, match='"a" is taken by arn:a'):
         ledger.create(Resource(**{**vars_of(row("a")), "arn": "arn:other"}))
     ledger.create(Resource(**{**vars_of(row("a")), "arn": "arn:third", "kind": "deployment"}))
+
+
+def test_what_is_checked_before_a_row_is_made_holds_until_it_is_there(ledger):
+    refused = []
+
+    def check(session):
+        if ledger.some(1, within=session, kind="job"):
+            raise Conflict("one is enough")
+        time.sleep(0.3)  # long enough for another to look
+
+    def create(name):
+        try:
+            ledger.create(row(name), check=check)
+        except Conflict:
+            refused.append(name)
+
+    threads = [threading.Thread(target=create, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (made,) = ledger.some(9, kind="job")
+    assert {made.name, *refused} == {"a", "b"}
 
 
 def vars_of(resource):

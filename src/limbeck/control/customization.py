@@ -100,6 +100,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         facts=facts,
         recipe=recipe.dump(),
         tags="jobTags",
+        check=lambda session: check_model_name(model, desk, session),
         most_at_once=desk.settings.most_jobs,
         working=("InProgress", "Stopping"),
     )

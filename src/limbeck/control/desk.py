@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from limbeck.arns import Arns
 from limbeck.control.shelf import Shelf
@@ -82,12 +83,14 @@ class Desk:
         recipe: Mapping[str, Any] | None = None,
         tags: str = "tags",
         queue: str = "jobs",
+        check: Callable[[Session], None] = lambda _: None,
         most_at_once: int | None = None,
         working: Sequence[str] = (),
     ) -> str:
-        """Make a row and enqueue its work, in one transaction; gives its ARN.
+        """Make a row and enqueue its work, in one transaction; gives its ARN, or that of the request this one repeats.
 
-        ``most_at_once`` rows of the kind may be in the states ``working`` at a time, else `QuotaExceeded`.
+        ``check`` may look at the database in that transaction, and raise. ``most_at_once`` rows of the kind may be in
+        the states ``working`` at a time, else `QuotaExceeded`.
         """
         id12 = new_id()
         arn = self.arns.resource(kind, id12, base)
@@ -105,11 +108,12 @@ class Desk:
             recipe=None if recipe is None else dict(recipe),
         )
 
-        def check(session: Any) -> None:
+        def check_all(session: Session) -> None:
+            check(session)
             if most_at_once is None:
                 return
             busy = sa.select(sa.func.count()).where(Resource.kind == kind, Resource.status.in_(working))
-            if session.scalar(busy) >= most_at_once:
+            if session.execute(busy).scalar_one() >= most_at_once:
                 raise QuotaExceeded(
                     f"{most_at_once} of {kind} are under way, as many as may be at once; try again later"
                 )
@@ -118,7 +122,7 @@ class Desk:
             row,
             asking(operation, asked),
             tags_of(asked.get(tags)),
-            check,
+            check_all,
             lambda connection: self.queue.put(connection, queue, id12, arn),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.control.desk import Answered, Asked, Desk, page, page_of, present
+from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present
 from limbeck.control.models import check_model_name
 from limbeck.errors import InvalidInput, UnknownModel
 from limbeck.models.catalog import custom_models, remove
@@ -26,13 +26,24 @@ JOB = "model-import-job"
 
 def create_model_import_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue the import of a folder in Hugging Face layout, or of a GGUF file."""
+    earlier = desk.ledger.repeated(asking("CreateModelImportJob", asked))
+    if earlier is not None:
+        return {"jobArn": earlier}
     source = asked["modelDataSource"].get("s3DataSource")
     if source is None:
         raise InvalidInput("modelDataSource.s3DataSource: missing; expected the s3:// URI of a folder of weights")
     desk.check_place(source["s3Uri"])
-    check_model_name(asked["importedModelName"], desk)
-    facts = {"source": source["s3Uri"], "model": asked["importedModelName"]}
-    arn = desk.order(JOB, asked["jobName"], "InProgress", asked, "CreateModelImportJob", facts=facts, tags="jobTags")
+    name = asked["importedModelName"]
+    arn = desk.order(
+        JOB,
+        asked["jobName"],
+        "InProgress",
+        asked,
+        "CreateModelImportJob",
+        facts={"source": source["s3Uri"], "model": name},
+        tags="jobTags",
+        check=lambda session: check_model_name(name, desk, session),
+    )
     return {"jobArn": arn}
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from limbeck.control.desk import Answered, Asked, Desk, page_of
 from limbeck.control.shelf import Registered
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
@@ -70,17 +72,17 @@ def create_custom_model(asked: Asked, desk: Desk) -> Answered:
     source = (asked.get("modelSourceConfig") or {}).get("s3DataSource")
     if source is None:
         raise InvalidInput("modelSourceConfig.s3DataSource: missing; expected the s3:// URI of a folder of weights")
-    check_model_name(asked["modelName"], desk)
-    facts = {"source": source["s3Uri"], "model": asked["modelName"]}
+    name = asked["modelName"]
     arn = desk.order(
         "custom-model",
-        asked["modelName"],
+        name,
         "Creating",
         asked,
         "CreateCustomModel",
         base="imported",
-        facts=facts,
+        facts={"source": source["s3Uri"], "model": name},
         tags="modelTags",
+        check=lambda session: check_model_name(name, desk, session),
     )
     return {"modelArn": arn}
 
@@ -189,12 +191,16 @@ def usable_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
 GEOGRAPHIES = ("us", "eu", "apac", "us-gov", "global")
 
 
-def check_model_name(name: str, desk: Desk) -> None:
-    """Refuse a name that a model has, or a job under way will give. Raises `Conflict`."""
+def check_model_name(name: str, desk: Desk, within: Session | None = None) -> None:
+    """Refuse a name that a model has, or a job under way will give; ``within`` the transaction that makes another.
+
+    Raises `Conflict`.
+    """
     if (desk.settings.models / f"{name}.json").exists():
         raise Conflict(f'a model named "{name}" is there already; choose another name')
     ongoing = desk.ledger.some(
         1000,
+        within=within,
         kinds=("model-customization-job", "model-import-job", "custom-model"),
         statuses=("InProgress", "Stopping", "Creating"),
     )

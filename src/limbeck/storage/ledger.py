@@ -65,10 +65,12 @@ class Ledger:
         """Add a row with its tags, and do ``then`` (enqueue it), all in one transaction; gives its ARN.
 
         A request repeated with its token gets the ARN of the first. ``check`` may look at the database and raise, for
-        a limit. Raises `Conflict` for a name that is taken.
+        a limit: nobody else creates meanwhile. Raises `Conflict` for a name that is taken.
         """
         arn, name, kind = resource.arn, resource.name, resource.kind
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if self.engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+                session.execute(sa.text("select pg_advisory_xact_lock(8463)"))
             if asking is not None and (earlier := _repeated(session, asking)) is not None:
                 return earlier
             taken = sa.select(Resource.arn).where(Resource.kind == kind, Resource.name == name)
@@ -108,9 +110,11 @@ class Ledger:
             raise Unknown(f'no {kind} "{identifier}"')
         return found
 
-    def some(self, most: int, newest_first: bool = True, **filters: Unpack[Filters]) -> list[Row]:
-        """At most ``most`` rows that fit, by time of creation and ARN."""
-        return read(self._reading, most, newest_first, **filters)
+    def some(
+        self, most: int, newest_first: bool = True, within: Session | None = None, **filters: Unpack[Filters]
+    ) -> list[Row]:
+        """At most ``most`` rows that fit, by time of creation and ARN; ``within`` a transaction, as that sees them."""
+        return read(self._reading if within is None else within.connection(), most, newest_first, **filters)
 
     def _one(self, **filters: Unpack[Filters]) -> Row | None:
         return next(iter(read(self._reading, 1, **filters)), None)

@@ -7,12 +7,13 @@ for a page of twenty rows that took several times as long as SQLite itself. Rows
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -56,12 +57,12 @@ class Filters(TypedDict, total=False):
     """When the row was created that the page before ended with, and its ARN."""
 
 
-def read(engine: Engine, most: int, newest_first: bool = True, **filters: Unpack[Filters]) -> list[Row]:
-    """At most ``most`` rows that fit, by time of creation and ARN."""
+def read(source: Engine | Connection, most: int, newest_first: bool = True, **filters: Unpack[Filters]) -> list[Row]:
+    """At most ``most`` rows that fit, by time of creation and ARN; a connection reads what its transaction sees."""
     values: dict[str, Any] = {**filters, "most": most}
     if "past" in filters:
         values["past_created"], values["past_arn"] = values.pop("past")
-    with engine.connect() as connection:
+    with source.connect() if isinstance(source, Engine) else nullcontext(source) as connection:
         found = connection.execute(_statement(frozenset(filters), newest_first), values)
         return [Row(*one) for one in found.all()]
 
