@@ -2,10 +2,12 @@
 
 import pytest
 from tests.api.server import Server
+from tests.api.test_service import register
 
 from limbeck.jobs.queue import open_database
 from limbeck.settings import Settings
 from limbeck.storage.ledger import Ledger
+from limbeck.worker.ending import fail
 
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 SOURCE = {"s3DataSource": {"s3Uri": "s3://desk/weights/"}}
@@ -51,3 +53,30 @@ def test_a_request_repeated_with_its_token_gets_the_first_answer(client):
         assert first == again
         with pytest.raises(client.exceptions.ConflictException, match="choose another"):
             create(**asked)
+
+
+def test_a_model_that_could_not_be_made_is_deleted_and_its_name_is_free(client, ledger):
+    arn = client.create_custom_model(**brought("broken"))["modelArn"]
+    with pytest.raises(client.exceptions.ConflictException, match="Creating"):
+        client.delete_custom_model(modelIdentifier="broken")
+    fail(arn, "no weights", ledger)
+    assert client.get_custom_model(modelIdentifier="broken")["failureMessage"] == "no weights"
+    client.delete_custom_model(modelIdentifier="broken")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.delete_custom_model(modelIdentifier="broken")
+    assert client.create_custom_model(**brought("broken"))["modelArn"] != arn
+
+
+def test_a_model_that_a_deployment_is_moving_to_cannot_be_deleted(client, settings, ledger):
+    for name in ("old", "new"):
+        register(settings, name)
+    old, new = (client.get_custom_model(modelIdentifier=name)["modelArn"] for name in ("old", "new"))
+    made = client.create_custom_model_deployment(modelDeploymentName="moving", modelArn=old)
+    arn = made["customModelDeploymentArn"]
+    ledger.change(arn, "Active")
+    client.update_custom_model_deployment(customModelDeploymentIdentifier=arn, modelArn=new)
+    for model in (old, new):
+        with pytest.raises(client.exceptions.ConflictException, match="in use by custom-model-deployment moving"):
+            client.delete_custom_model(modelIdentifier=model)
+    client.delete_custom_model_deployment(customModelDeploymentIdentifier=arn)
+    client.delete_custom_model(modelIdentifier=new)

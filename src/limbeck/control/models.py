@@ -12,6 +12,7 @@ from limbeck.control.desk import Answered, Asked, Desk, page_of
 from limbeck.control.shelf import Registered
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
+from limbeck.storage.reading import Row
 
 __all__ = [
     "base_entry",
@@ -146,11 +147,27 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
-    """Unregister a model and delete its weights. Raises `Conflict` while something stands on it."""
-    one = custom_model(asked["modelIdentifier"], desk)
-    holders = desk.ledger.some(3, kinds=HOLDERS, model=one.arn)
+    """Unregister a model and delete its weights, or forget one that could not be made.
+
+    Raises `Conflict` while something stands on it, or is being moved to it.
+    """
+    identifier = asked["modelIdentifier"]
+    one = find_custom_model(identifier, desk)
+    if one is None:
+        row = _row_in_the_making(identifier, desk)
+        if row.status != "Failed":
+            raise Conflict(
+                f'model "{row.name}" is {row.status}, and its files are not there; only a Failed one has none'
+            )
+        desk.ledger.remove(row.arn)
+        return {}
+    holders = [
+        holder
+        for holder in desk.ledger.some(1000, kinds=HOLDERS)
+        if one.arn in (holder.model, holder.facts.get("next", {}).get("model"))
+    ]
     if holders:
-        names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders)
+        names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders[:3])
         raise Conflict(f'model "{one.model.name}" is in use by {names}; delete that first')
     remove(one.model.name, desk.settings)
     row = desk.ledger.find("custom-model", one.arn)
@@ -210,9 +227,7 @@ def check_model_name(name: str, desk: Desk, within: Session | None = None) -> No
 
 
 def _in_the_making(identifier: str, desk: Desk) -> Answered:
-    row = desk.ledger.find("custom-model", identifier)
-    if row is None:
-        raise UnknownModel(f'no custom model "{identifier}"; ListCustomModels says which there are')
+    row = _row_in_the_making(identifier, desk)
     return {
         "modelArn": row.arn,
         "modelName": row.name,
@@ -221,6 +236,13 @@ def _in_the_making(identifier: str, desk: Desk) -> Answered:
         "modelStatus": row.status,
         "failureMessage": row.facts.get("failureMessage"),
     }
+
+
+def _row_in_the_making(identifier: str, desk: Desk) -> Row:
+    row = desk.ledger.find("custom-model", identifier)
+    if row is None:
+        raise UnknownModel(f'no custom model "{identifier}"; ListCustomModels says which there are')
+    return row
 
 
 def _entry(identifier: str, desk: Desk) -> CatalogEntry:
