@@ -65,9 +65,11 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     for at, part in enumerate(automated["datasetMetricConfigs"]):
         where = f"evaluationConfig.automated.datasetMetricConfigs[{at}]"
         for name in part["metricNames"]:
+            if name in own_metrics:
+                continue
             if name in JUDGED:
                 judged = True
-            elif name not in PROGRAMMATIC and name not in own_metrics:
+            elif name not in PROGRAMMATIC:
                 faults.append(
                     f'{where}.metricNames: unknown metric "{name}"; expected {", ".join((*PROGRAMMATIC, *JUDGED))}'
                 )
@@ -79,7 +81,7 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
             _try(lambda uri=uri: desk.objects.head(*parse_uri(uri)), f"{where}.dataset.datasetLocation.s3Uri", faults)
     configs = (automated.get("evaluatorModelConfig", {}), custom.get("evaluatorModelConfig", {}))
     judges = [judge for config in configs for judge in config.get("bedrockEvaluatorModels", [])]
-    if (judged or own_metrics) and not judges:
+    if judged and not configs[0]:
         faults.append("evaluationConfig.automated.evaluatorModelConfig: missing; these metrics need a judge")
     for judge in judges:
         identifier = judge["modelIdentifier"]

@@ -84,7 +84,6 @@ async def _evaluate(row: Row, bench: Bench) -> None:
         one["customMetricDefinition"]["name"]: rubric_of(one["customMetricDefinition"]) for one in _custom(automated)
     }
     rubrics: dict[str, Rubric] = {**RUBRICS, **own}
-    judge = next(iter(row.facts["judges"].items()), None)
     async with answering(bench.settings) as models:
         for part in automated["datasetMetricConfigs"]:
             items = _items(part["dataset"], bench, brought)
@@ -93,10 +92,11 @@ async def _evaluate(row: Row, bench: Bench) -> None:
             for metric in part["metricNames"]:
                 bench.stop.check()
                 if metric in rubrics:
-                    assert judge is not None, "the request's check sees to this"
-                    marks = await Judge(judge[1], models, bench.stop.check).marks(rubrics[metric], items, said)
+                    judge = _judge(automated["customMetricConfig"] if metric in own else automated)
+                    hosts = row.facts["judges"][judge]
+                    marks = await Judge(hosts, models, bench.stop.check).marks(rubrics[metric], items, said)
                     for place, (mark, why) in enumerate(marks):
-                        details = [{"modelIdentifier": judge[0], "explanation": why}]
+                        details = [{"modelIdentifier": judge, "explanation": why}]
                         scored[place].append({"metricName": metric, "result": mark, "evaluatorDetails": details})
                 else:
                     values = await _programmatic(metric, part["taskType"], items, said, row, models, bench)
@@ -108,6 +108,11 @@ async def _evaluate(row: Row, bench: Bench) -> None:
 def _custom(automated: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] = (automated.get("customMetricConfig") or {}).get("customMetrics", [])
     return found
+
+
+def _judge(config: Mapping[str, Any]) -> str:
+    """The identifier of the one judge of Bedrock's metrics, or of the user's own: each part of a request names its."""
+    return str(config["evaluatorModelConfig"]["bedrockEvaluatorModels"][0]["modelIdentifier"])
 
 
 def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> list[Item]:
