@@ -84,3 +84,8 @@ def test_a_metric_of_ones_own_has_a_judge_of_its_own(desk, builtin, own):
     del request["evaluationConfig"]["automated"]["evaluatorModelConfig"]
     with pytest.raises(InvalidInput, match=r"automated\.evaluatorModelConfig: missing"):
         create_evaluation_job({**request, "jobName": "unjudged"}, desk)
+
+
+def test_datasets_of_one_name_keep_their_own_records(desk):
+    found = evaluated(desk, asked(part(desk, "one", "Builtin.Accuracy"), part(desk, "two", "Builtin.Toxicity")))
+    assert sorted(record["inputRecord"]["prompt"] for (record,) in found) == ["one", "two"]

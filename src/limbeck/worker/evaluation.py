@@ -85,7 +85,7 @@ async def _evaluate(row: Row, bench: Bench) -> None:
     }
     rubrics: dict[str, Rubric] = {**RUBRICS, **own}
     async with answering(bench.settings) as models:
-        for part in automated["datasetMetricConfigs"]:
+        for number, part in enumerate(automated["datasetMetricConfigs"]):
             items = _items(part["dataset"], bench, brought)
             said = await _answers(items, row, subject, models, bench)
             scored: list[list[dict[str, Any]]] = [[] for _ in items]
@@ -102,7 +102,7 @@ async def _evaluate(row: Row, bench: Bench) -> None:
                     values = await _programmatic(metric, part["taskType"], items, said, row, models, bench)
                     for place, value in enumerate(values):
                         scored[place].append({"metricName": metric, "result": value})
-            _publish(row, bench, part, name, items, said, scored)
+            _publish(row, bench, number, part, name, items, said, scored)
 
 
 def _custom(automated: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -226,6 +226,7 @@ def _toxicity(text: str) -> float:
 def _publish(
     row: Row,
     bench: Bench,
+    number: int,
     part: Mapping[str, Any],
     model: str,
     items: Sequence[Item],
@@ -244,5 +245,6 @@ def _publish(
         for item, text, scores in zip(items, said, scored, strict=True)
     )
     body = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    key = f"{job}/{where}/{uuid.uuid5(uuid.NAMESPACE_URL, row.arn)}_output.jsonl"
+    told_apart = f"{row.arn}/{number}" if number else row.arn  # parts may name one task and one dataset
+    key = f"{job}/{where}/{uuid.uuid5(uuid.NAMESPACE_URL, told_apart)}_output.jsonl"
     bench.objects.put(*parse_uri(key), body.encode())
