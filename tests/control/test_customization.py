@@ -3,8 +3,8 @@
 import pytest
 from tests.homes import ENTRY, STUDENT, TEACHER, tiny_home
 
-from limbeck.control.customization import _recipe
-from limbeck.control.desk import Desk
+from limbeck.control.customization import JOB, _recipe, _resumed
+from limbeck.control.desk import Desk, open_desk
 from limbeck.errors import InvalidInput
 from limbeck.settings import Settings
 
@@ -68,3 +68,25 @@ def test_a_student_is_taught_as_its_like_learned_best_but_where_the_request_says
 def test_data_are_read_as_what_their_name_says(asked, desk, name, kept):
     recipe = _recipe({**asked, "trainingDataConfig": {"s3Uri": f"s3://desk/{name}"}}, desk)
     assert recipe.source.prompts.suffix == kept
+
+
+def test_a_job_goes_on_where_the_last_that_had_begun_stood(asked, desk):
+    desk = open_desk(desk.settings)
+
+    def stopped(name, resumes=None):
+        request = {
+            **asked,
+            "hyperParameters": {**asked["hyperParameters"], **({"resumeFrom": resumes} if resumes else {})},
+        }
+        resumed = _resumed(request, desk)
+        facts = {"model": name} if resumed is None else {"model": name, "resumes": resumed}
+        desk.order(JOB, name, "Stopped", request, "CreateModelCustomizationJob", base=STUDENT, facts=facts)
+        return resumed
+
+    stopped("first")
+    (desk.settings.jobs / "first").mkdir(parents=True)
+    stopped("second", "first")
+    assert stopped("third", "second") == "first"
+    (desk.settings.jobs / "third").mkdir()
+    assert stopped("fourth", "third") == "third"
+    desk.ledger.engine.dispose()

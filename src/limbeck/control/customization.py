@@ -181,7 +181,9 @@ def _summary(row: Row) -> Answered:
 
 
 def _resumed(asked: Asked, desk: Desk) -> str | None:
-    """The name of the job this one goes on with. Raises `InvalidInput` if that cannot be gone on with, or not so."""
+    """The name of the job whose folder this one begins with: the one it resumes, or where that was stopped before it
+    began, the one which that resumed. Raises `InvalidInput` if a job cannot be gone on with, or not so.
+    """
     identifier = asked.get("hyperParameters", {}).get(RESUME)
     if identifier is None:
         return None
@@ -199,6 +201,8 @@ def _resumed(asked: Asked, desk: Desk) -> str | None:
     ]
     if changed:
         raise InvalidInput(f"{where}: a job that goes on with another asks for the same; {'; '.join(changed)}")
+    while not (desk.settings.jobs / earlier.name).exists() and "resumes" in earlier.facts:
+        earlier = desk.ledger.get(JOB, earlier.facts["resumes"])
     return earlier.name
 
 
