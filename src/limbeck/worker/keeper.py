@@ -49,11 +49,15 @@ class Keeper:
     async def _keep(self) -> None:
         command = (sys.executable, "-m", "limbeck.worker.shift", str(os.getpid()), str(self._settings.home))
         while True:
-            self._settings.logs.mkdir(parents=True, exist_ok=True)
-            with (self._settings.logs / "worker.log").open("ab") as out:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out
-                )
-            status = await self._process.wait()
-            log.error("the worker ended with status %d; begun again, see logs/worker.log", status)
+            try:
+                self._settings.logs.mkdir(parents=True, exist_ok=True)
+                with (self._settings.logs / "worker.log").open("ab") as out:
+                    self._process = await asyncio.create_subprocess_exec(
+                        *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out
+                    )
+            except OSError as error:  # no memory, no room on the disk, too many files: it may pass
+                log.error("the worker could not be begun (%s); again in %g s", error, PAUSE_SECONDS)
+            else:
+                status = await self._process.wait()
+                log.error("the worker ended with status %d; begun again, see logs/worker.log", status)
             await asyncio.sleep(PAUSE_SECONDS)
