@@ -46,6 +46,19 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path, monkeypatch):
     assert child.supervise(child.spawn(script(text), tmp_path / "log"), lambda: False, lambda: None) in (-15, -9)
 
 
+def test_a_child_that_is_wanted_again_is_not_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "GRACE_SECONDS", 0.5)
+    log, asked = tmp_path / "log", []
+    text = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(2)"
+
+    def wanted():
+        if log.exists() and log.read_text() and not asked:
+            asked.append(time.monotonic())
+        return not asked or time.monotonic() - asked[0] > 0.4
+
+    assert child.supervise(child.spawn(script(text), log), wanted, lambda: None) == 0
+
+
 def test_a_fault_while_watching_leaves_no_child_behind(tmp_path):
     pid = tmp_path / "pid"
     text = f"import os, time, pathlib; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"

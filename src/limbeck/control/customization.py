@@ -155,8 +155,10 @@ def stop_model_customization_job(asked: Asked, desk: Desk) -> Answered:
 def stop(kind: str, identifier: str, working: tuple[str, ...], desk: Desk) -> Answered:
     """Ask any job to stop: the worker that has it sees this within a second; one that waits is stopped at once."""
     row = desk.ledger.get(kind, identifier)
-    if desk.ledger.change(row.arn, "Stopping", working) is None:
+    if desk.ledger.change(row.arn, "Stopping", working, lacking=("registered",)) is None:
         current = desk.ledger.get(kind, row.arn)
+        if current.status in working:
+            raise Conflict(f"job {current.name} has made its model, and publishes it; it can no longer be stopped")
         raise Conflict(
             f"job {current.name} is {current.status}; only a job that is {' or '.join(working)} can be stopped"
         )

@@ -92,7 +92,8 @@ def fork(target: Callable[..., int], arguments: Sequence[str], log: Path, needs:
 def supervise(child: Child, wanted: Callable[[], bool], tick: Callable[[], None]) -> int:
     """Watch ``child`` to its end; gives its exit status (negative: the signal that killed it).
 
-    ``tick`` is called while it runs. Once ``wanted`` is false it is asked to stop (SIGTERM), and killed if it does not.
+    ``tick`` is called while it runs. Once ``wanted`` is false it is asked to stop (SIGTERM), and killed if it does not
+    and is not wanted again.
     """
     asked_at: float | None = None
     try:
@@ -100,10 +101,12 @@ def supervise(child: Child, wanted: Callable[[], bool], tick: Callable[[], None]
             if (status := child.wait(LOOK_SECONDS)) is not None:
                 return status
             tick()
-            if asked_at is None and not wanted():
+            if wanted():
+                asked_at = None
+            elif asked_at is None:
                 child.terminate()
                 asked_at = time.monotonic()
-            elif asked_at is not None and time.monotonic() - asked_at > GRACE_SECONDS:
+            elif time.monotonic() - asked_at > GRACE_SECONDS:
                 child.kill()
     except BaseException:
         child.kill()

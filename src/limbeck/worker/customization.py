@@ -21,6 +21,7 @@ from limbeck.errors import InvalidInput
 from limbeck.models.importing import making
 from limbeck.progress import Lines, Task
 from limbeck.recipe import Recipe
+from limbeck.records import CustomModel
 from limbeck.storage.ledger import Ledger, now
 from limbeck.storage.reading import Row
 from limbeck.storage.workspace import Workspace, read_json
@@ -55,14 +56,21 @@ def customize(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
     with outputs.kept_up_to_date(PUBLISH_SECONDS):
         try:
             model = pipeline.run(recipe, work, bench.settings, resume=True)
+            arn = _make_known(model, row, bench)
         finally:
             outputs.publish_report(recipe)
+    outputs.publish_all(recipe)
+    return "Completed", _metrics(work.folder), arn
+
+
+def _make_known(model: CustomModel, row: Row, bench: Bench) -> str:
+    """Give the registered model its ARN. From here on the job is not stopped any more, and a wish to stop is void."""
     base_id = row.arn.split("/")[1]
     arn = Arns(bench.settings.region, bench.settings.account).custom_model(base_id, model.name, model.fingerprint)
     about = {"arn": arn, "base_id": base_id, "base_arn": row.facts["baseModelArn"], "job_arn": row.arn}
     registry.annotate(model.name, about, bench.settings)
-    outputs.publish_all(recipe)
-    return "Completed", _metrics(work.folder), arn
+    bench.ledger.change(row.arn, "InProgress", ("InProgress", "Stopping"), {"registered": arn})
+    return arn
 
 
 def _inherit(earlier: Path, folder: Path) -> None:

@@ -1,0 +1,76 @@
+"""A customization job after its training: what it made is known, and then published."""
+
+from types import SimpleNamespace
+
+import pytest
+from tests.factory import pairs
+from tests.homes import STUDENT, tiny_home
+
+from limbeck import pipeline
+from limbeck.control.customization import JOB, create_model_customization_job, stop_model_customization_job
+from limbeck.control.desk import open_desk
+from limbeck.errors import Conflict
+from limbeck.progress import StopSignal
+from limbeck.settings import Settings
+from limbeck.storage.workspace import write_json
+from limbeck.worker.customization import customize
+from limbeck.worker.labor import Bench
+from limbeck.worker.outputs import Outputs
+
+
+@pytest.fixture
+def desk(tmp_path, tiny_folder):
+    settings = Settings(tiny_home(tmp_path / "home", tiny_folder), threads=1)
+    made = open_desk(settings)
+    made.objects.make_bucket("desk")
+    pairs(settings.buckets / "desk" / "pairs.jsonl", 60)
+    yield made
+    made.ledger.engine.dispose()
+
+
+@pytest.fixture
+def row(desk):
+    asked = {
+        "jobName": "tuned",
+        "customModelName": "model-tuned",
+        "roleArn": "arn:aws:iam::000000000000:role/Limbeck",
+        "baseModelIdentifier": STUDENT,
+        "trainingDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"},
+        "outputDataConfig": {"s3Uri": "s3://desk/out/"},
+    }
+    return desk.ledger.get(JOB, create_model_customization_job(asked, desk)["jobArn"])
+
+
+@pytest.fixture
+def trained(desk, monkeypatch):
+    """Training that takes no time, and whatever else is to happen while it runs."""
+    meanwhile = []
+
+    def run(recipe, work, settings, resume):
+        for happens in meanwhile:
+            happens()
+        write_json(work.folder / "4-training" / "losses.json", {"training_loss": 0.5})
+        known = {"name": recipe.name, "path": "", "kind": "fine-tuning", "base": STUDENT, "fingerprint": "f" * 64}
+        write_json(settings.models / f"{recipe.name}.json", {**known, "lineage": {}})
+        return SimpleNamespace(name=recipe.name, fingerprint="f" * 64)
+
+    monkeypatch.setattr(pipeline, "run", run)
+    return meanwhile
+
+
+def test_a_job_whose_model_is_registered_is_not_stopped_any_more(desk, row, trained, monkeypatch):
+    def stop():
+        stop_model_customization_job({"jobIdentifier": row.arn}, desk)
+
+    seen = []
+
+    def publish(outputs, recipe):
+        with pytest.raises(Conflict, match="can no longer be stopped"):
+            stop()
+        seen.append(desk.ledger.row(row.arn).status)
+
+    trained.append(lambda: desk.ledger.change(row.arn, "Stopping"))  # too late for the training to see
+    monkeypatch.setattr(Outputs, "publish_all", publish)
+    status, _, arn = customize(row, Bench(desk.settings, desk.ledger, desk.objects, StopSignal()))
+    assert (status, seen) == ("Completed", ["InProgress"])
+    assert arn == desk.ledger.row(row.arn).facts["registered"]
