@@ -39,7 +39,7 @@ def bench(settings, tmp_path, monkeypatch):
     ledger.engine.dispose()
 
 
-def answered(bench, uri):
+def answered(bench, uri, imported=False):
     """What became of a job over ``uri``: its status, its counts, and what lies in its folder, by name."""
     moment = now()
     request = {
@@ -47,7 +47,7 @@ def answered(bench, uri):
         "inputDataConfig": {"s3InputDataConfig": {"s3Uri": uri}},
         "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://desk/out/"}},
     }
-    facts = {"hosts": MODEL, "imported": False}
+    facts = {"hosts": MODEL, "imported": imported}
     kind = "model-invocation-job"
     bench.ledger.create(
         Resource(
@@ -97,6 +97,21 @@ def test_a_line_that_nobody_can_read_is_told_so_and_the_others_are_answered(benc
     bad, fine = map(json.loads, left["data.jsonl.out"].splitlines())
     assert bad["error"]["errorCode"] == 400 and "the request's body is" in bad["error"]["errorMessage"]
     assert fine["recordId"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("asked", "imported"),
+    [
+        ({"messages": [{"role": "user", "content": [{"text": "a leak"}]}], "inferenceConfig": {"maxTokens": 4}}, False),
+        (ASKED, False),
+        (ASKED, True),
+        ({"prompt": "a leak", "max_tokens": 4}, True),
+    ],
+)
+def test_tokens_are_counted_whatever_form_they_were_asked_in(bench, asked, imported):
+    bench.objects.put("desk", "in/data.jsonl", json.dumps({"modelInput": asked}).encode())
+    manifest = json.loads(answered(bench, "s3://desk/in/data.jsonl", imported)[2]["manifest.json.out"])
+    assert manifest["inputTokenCount"] > 0 and manifest["outputTokenCount"] == 4
 
 
 def test_a_model_is_read_once_however_many_ask_it(bench, monkeypatch):

@@ -32,6 +32,13 @@ __all__ = ["answer_batch"]
 EXPIRES_HOURS = 24
 """Where the request does not say."""
 
+TOKENS = (
+    ("inputTokens", "outputTokens"),
+    ("prompt_token_count", "generation_token_count"),
+    ("prompt_tokens", "completion_tokens"),
+)
+"""Tokens read and written, as an answer of each form names them: Converse and Nova, Llama, OpenAI."""
+
 
 def answer_batch(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
     """Answer the job's files; gives the status and the counts."""
@@ -166,9 +173,10 @@ class Tally:
             self.first_fault = self.first_fault or told["error"]["errorMessage"]
             return
         self.answered += 1
-        usage = told["modelOutput"].get("usage", {})
-        self.tokens_in += usage.get("inputTokens", 0)
-        self.tokens_out += usage.get("outputTokens", 0)
+        counts = {**told["modelOutput"], **told["modelOutput"].get("usage", {})}
+        for tokens_in, tokens_out in TOKENS:
+            self.tokens_in += counts.get(tokens_in, 0)
+            self.tokens_out += counts.get(tokens_out, 0)
 
 
 def _whole_lines(path: Path) -> list[bytes]:
