@@ -1,13 +1,19 @@
 """Models brought along, as their users meet them: plain boto3 against a server whose worker the tests are."""
 
+import shutil
+
 import pytest
 from tests.api.server import Server
 from tests.api.test_service import register
 
 from limbeck.jobs.queue import open_database
+from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.ledger import Ledger
+from limbeck.storage.objects import Buckets
+from limbeck.worker import labor
 from limbeck.worker.ending import fail
+from limbeck.worker.labor import Bench
 
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 SOURCE = {"s3DataSource": {"s3Uri": "s3://desk/weights/"}}
@@ -80,3 +86,21 @@ def test_a_model_that_a_deployment_is_moving_to_cannot_be_deleted(client, settin
             client.delete_custom_model(modelIdentifier=model)
     client.delete_custom_model_deployment(customModelDeploymentIdentifier=arn)
     client.delete_custom_model(modelIdentifier=new)
+
+
+def test_an_imported_model_has_the_tags_it_was_asked_with_and_takes_others(client, settings, ledger, tiny_folder):
+    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights")
+    tags = [{"key": "team", "value": "desk"}]
+    with pytest.raises(client.exceptions.ValidationException, match="the same key twice"):
+        client.create_model_import_job(**import_job("tagged"), importedModelTags=tags * 2)
+    job = client.create_model_import_job(**import_job("tagged"), importedModelTags=tags)["jobArn"]
+    labor._do(ledger.row(job), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
+    arn = client.get_imported_model(modelIdentifier="tagged")["modelArn"]
+    assert client.list_tags_for_resource(resourceARN=arn)["tags"] == tags
+    client.tag_resource(resourceARN=arn, tags=[{"key": "cost", "value": "42"}])
+    client.untag_resource(resourceARN=arn, tagKeys=["team"])
+    assert client.list_tags_for_resource(resourceARN=arn)["tags"] == [{"key": "cost", "value": "42"}]
+    client.delete_imported_model(modelIdentifier="tagged")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.list_tags_for_resource(resourceARN=arn)
+    assert ledger.tags(arn) == {}

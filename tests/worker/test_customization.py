@@ -13,6 +13,7 @@ from limbeck.errors import Conflict
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.workspace import write_json
+from limbeck.worker import labor
 from limbeck.worker.customization import customize
 from limbeck.worker.labor import Bench
 from limbeck.worker.outputs import Outputs
@@ -29,8 +30,8 @@ def desk(tmp_path, tiny_folder):
 
 
 @pytest.fixture
-def row(desk):
-    asked = {
+def asked():
+    return {
         "jobName": "tuned",
         "customModelName": "model-tuned",
         "roleArn": "arn:aws:iam::000000000000:role/Limbeck",
@@ -38,7 +39,6 @@ def row(desk):
         "trainingDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"},
         "outputDataConfig": {"s3Uri": "s3://desk/out/"},
     }
-    return desk.ledger.get(JOB, create_model_customization_job(asked, desk)["jobArn"])
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def trained(desk, monkeypatch):
     return meanwhile
 
 
-def test_a_job_whose_model_is_registered_is_not_stopped_any_more(desk, row, trained, monkeypatch):
+def test_a_job_whose_model_is_registered_is_not_stopped_any_more(desk, asked, trained, monkeypatch):
+    row = desk.ledger.get(JOB, create_model_customization_job(asked, desk)["jobArn"])
+
     def stop():
         stop_model_customization_job({"jobIdentifier": row.arn}, desk)
 
@@ -74,3 +76,11 @@ def test_a_job_whose_model_is_registered_is_not_stopped_any_more(desk, row, trai
     status, _, arn = customize(row, Bench(desk.settings, desk.ledger, desk.objects, StopSignal()))
     assert (status, seen) == ("Completed", ["InProgress"])
     assert arn == desk.ledger.row(row.arn).facts["registered"]
+
+
+def test_the_model_gets_the_tags_that_were_asked_for_it(desk, asked, trained):
+    tagged = {**asked, "customModelTags": [{"key": "team", "value": "desk"}]}
+    arn = create_model_customization_job(tagged, desk)["jobArn"]
+    labor._do(desk.ledger.row(arn), Bench(desk.settings, desk.ledger, desk.objects, StopSignal()))
+    done = desk.ledger.row(arn)
+    assert (done.status, desk.ledger.tags(done.model)) == ("Completed", {"team": "desk"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from limbeck.control.desk import Answered, Asked, Desk, tags_of
+from limbeck.control.hosting import find_imported
 from limbeck.control.models import base_entry, find_custom_model
 from limbeck.errors import InvalidInput, TooManyTags, Unknown
 from limbeck.serving.logbook import log_root
@@ -76,6 +77,7 @@ def _known(arn: str, desk: Desk) -> str:
     if (
         desk.ledger.row(arn) is not None
         or find_custom_model(arn, desk) is not None
+        or find_imported(arn, desk) is not None
         or base_entry(arn, desk) is not None
     ):
         return arn

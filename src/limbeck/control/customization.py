@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck import intake
 from limbeck.advice.hyperparameters import CUT_RATE, WHOLE_RATE
-from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present
+from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present, tags_of
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
@@ -77,6 +77,7 @@ def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
     if desk.ledger.find(JOB, name) is not None or (desk.settings.jobs / name).exists():
         raise Conflict(f'there is a job named "{name}" already; choose another jobName')
     check_model_name(model, desk)
+    tags_of(asked.get("customModelTags"))  # the worker puts them on the model
     resumed = _resumed(asked, desk)
     _survey(asked, recipe, desk, DRY_RUN in asked.get("hyperParameters", {}))
     moment = now().isoformat()

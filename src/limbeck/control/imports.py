@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present
+from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present, tags_of
 from limbeck.control.models import check_model_name
 from limbeck.errors import InvalidInput, UnknownModel
 from limbeck.models.catalog import custom_models, remove
@@ -33,6 +33,7 @@ def create_model_import_job(asked: Asked, desk: Desk) -> Answered:
     if source is None:
         raise InvalidInput("modelDataSource.s3DataSource: missing; expected the s3:// URI of a folder of weights")
     desk.check_place(source["s3Uri"])
+    tags_of(asked.get("importedModelTags"))  # the worker puts them on the model
     name = asked["importedModelName"]
     arn = desk.order(
         JOB,
@@ -95,7 +96,9 @@ def get_imported_model(asked: Asked, desk: Desk) -> Answered:
 
 def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
     """Unregister an imported model and delete its weights."""
-    remove(_find(asked["modelIdentifier"], desk).name, desk.settings)
+    model = _find(asked["modelIdentifier"], desk)
+    remove(model.name, desk.settings)
+    desk.ledger.remove(model.lineage["arn"])  # its tags; a row it has not
     return {}
 
 

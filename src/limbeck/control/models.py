@@ -170,9 +170,7 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
         names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders[:3])
         raise Conflict(f'model "{one.model.name}" is in use by {names}; delete that first')
     remove(one.model.name, desk.settings)
-    row = desk.ledger.find("custom-model", one.arn)
-    if row is not None:
-        desk.ledger.remove(row.arn)
+    desk.ledger.remove(one.arn)
     return {}
 
 

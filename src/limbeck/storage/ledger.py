@@ -173,11 +173,11 @@ class Ledger:
             rows = session.scalars(sa.select(Tag).where(Tag.arn == arn).order_by(Tag.key))
             return {row.key: row.value for row in rows}
 
-    def tag(self, arn: str, tags: Mapping[str, str], most: int) -> bool:
+    def tag(self, arn: str, tags: Mapping[str, str], most: int | None = None) -> bool:
         """Add or replace tags; False, and nothing changed, if the resource would then have more than ``most``."""
         with Session(self.engine) as session, session.begin():
             known = set(session.scalars(sa.select(Tag.key).where(Tag.arn == arn)))
-            if len(known | tags.keys()) > most:
+            if most is not None and len(known | tags.keys()) > most:
                 return False
             for key, value in tags.items():
                 session.merge(Tag(arn=arn, key=key, value=value))

@@ -75,6 +75,8 @@ def main(parent: int, arn: str, home: str) -> int:
 def _do(row: Row, bench: Bench) -> int:
     try:
         status, facts, model = _work(row.kind)(row, bench)
+        if model is not None:
+            bench.ledger.tag(model, _tags(row))
     except Stopped:
         return STOPPED
     except AWAY:
@@ -91,6 +93,12 @@ def _do(row: Row, bench: Bench) -> int:
         among = (*UNDER_WAY, *READY.values(), "Stopping")
         bench.ledger.change(row.arn, status, among, facts, end=True, without=("next",), **columns)
     return 0
+
+
+def _tags(row: Row) -> dict[str, str]:
+    """Those the request of a job had for the model it makes."""
+    asked = (*row.request.get("customModelTags", ()), *row.request.get("importedModelTags", ()))
+    return {tag["key"]: tag["value"] for tag in asked}
 
 
 def _locked(file: IO[bytes]) -> bool:
