@@ -11,7 +11,7 @@ import pytest
 from limbeck.jobs.queue import open_database
 from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Ledger, now
-from limbeck.worker import ending
+from limbeck.worker import ending, labor, readying
 
 ARN = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/abcdefghijkl"
 
@@ -74,6 +74,17 @@ def test_a_failed_update_leaves_what_stands(ledger):
     assert (row.status, row.facts["hosts"], row.facts["failureMessage"]) == ("Active", "old", "no such file")
     assert row.facts["updateDetails"] == {"modelArn": "arn:new", "updateStatus": "UpdateFailed"}
     assert not ending.is_due(row)
+
+
+def test_an_update_that_succeeds_takes_the_failure_of_the_one_before_back(settings, ledger, monkeypatch):
+    put(ledger, "custom-model-deployment", "Active", hosts="old", next={"hosts": "new", "model": "arn:new"})
+    ending.fail(ARN, "no such file", ledger)
+    ledger.change(ARN, facts={"next": {"hosts": "new", "model": "arn:new"}})
+    for looked_at in ("find", "gguf_of"):
+        monkeypatch.setattr(readying, looked_at, lambda *_: None)
+    labor._do(ledger.row(ARN), labor.Bench(settings, ledger, None, None))
+    facts = ledger.row(ARN).facts
+    assert (facts["hosts"], facts["failureMessage"]) == ("new", None)
 
 
 def test_a_failure_takes_no_end_back(ledger):

@@ -22,4 +22,5 @@ def ready(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str | None]:
         return READY[row.kind], {}, None
     gguf_of(find(coming["hosts"], bench.settings), bench.settings)
     done = {"modelArn": coming["model"], "updateStatus": "UpdateCompleted"}
-    return READY[row.kind], {"hosts": coming["hosts"], "updateDetails": done}, coming["model"]
+    told = {"updateDetails": done, "failureMessage": None}  # of an update before
+    return READY[row.kind], {"hosts": coming["hosts"], **told}, coming["model"]
