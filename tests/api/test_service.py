@@ -222,3 +222,20 @@ def test_a_wrong_configuration_is_told_whole_before_anything_starts(tmp_path):
     flags = ["serve", "--check", "--home", str(tmp_path), "--port", str(free_port())]
     found = subprocess.run([sys.executable, "-m", "limbeck", *flags], capture_output=True, text=True)
     assert (found.returncode, "catalog.yaml" in found.stdout) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://ada:secret@127.0.0.1:1/rows", "refused"),
+        ("postgresql://127.0.0.1:port/rows", "no URL"),
+        ("mysql://x/y", "is for mysql"),
+        ("sqlite:////dev/null/rows.sqlite", "cannot be used"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_with_the_setting_that_names_it(tmp_path, url, why):
+    (fault,) = check("127.0.0.1", free_port(), False, Settings(tmp_path, 1, database_url=url))
+    assert "LIMBECK_DATABASE" in fault and why in fault and "secret" not in fault
+    worker = [sys.executable, "-m", "limbeck", "worker", "--home", str(tmp_path)]
+    found = subprocess.run(worker, capture_output=True, text=True, env={**os.environ, "LIMBECK_DATABASE": url})
+    assert (found.returncode, f"limbeck: {fault}" in found.stderr) == (2, True)

@@ -24,6 +24,7 @@ from limbeck.models.catalog import catalog
 from limbeck.serving.launch import open_pool
 from limbeck.serving.logbook import Logbook
 from limbeck.settings import Settings
+from limbeck.storage.database import reached
 from limbeck.storage.keys import Keys
 from limbeck.storage.objects import Buckets
 from limbeck.worker.keeper import Keeper
@@ -59,6 +60,10 @@ def check(host: str, port: int, auth: bool, settings: Settings, certificate: Cer
                 "no access key is known, so every request would be refused;"
                 " `limbeck keys add NAME` makes one, --no-auth takes any request on loopback"
             )
+    try:
+        reached(settings.database).dispose()
+    except InvalidInput as error:
+        faults.append(str(error))
     try:
         _listen(host, port).close()
     except Conflict as error:

@@ -26,7 +26,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowStatus
 from dbos import DBOSPortableJSONSerializer as Json
 from sqlalchemy.engine import Connection, Engine
 
-from limbeck.storage.database import engine_of, migrate
+from limbeck.storage.database import migrate, reached
 from limbeck.storage.ledger import Ledger, now
 
 __all__ = ["Laborers", "Queue", "open_database"]
@@ -45,8 +45,11 @@ POLL_SECONDS = 0.5
 
 
 def open_database(url: str) -> Engine:
-    """An engine on the service's database, its tables and the queue's brought to this version first."""
-    engine = engine_of(url)
+    """An engine on the service's database, its tables and the queue's brought to this version first.
+
+    Raises `InvalidInput` for a database that does not answer.
+    """
+    engine = reached(url)
     migrate(engine)
     logging.getLogger("dbos").setLevel(logging.WARNING)
     DBOS.migrate(_url(engine))

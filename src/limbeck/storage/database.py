@@ -25,7 +25,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from limbeck.errors import InvalidInput
 
-__all__ = ["AWAY", "HEAD", "Base", "Heartbeat", "Resource", "Setting", "Tag", "Token", "engine_of", "migrate"]
+__all__ = [
+    "AWAY",
+    "HEAD",
+    "Base",
+    "Heartbeat",
+    "Resource",
+    "Setting",
+    "Tag",
+    "Token",
+    "engine_of",
+    "migrate",
+    "reached",
+]
 
 HEAD = "0003"
 """The newest migration: a database that has seen it is not looked at further."""
@@ -145,14 +157,17 @@ def engine_of(url: str) -> Engine:
     """An engine for ``url``, with what a database needs to keep its word. Raises `InvalidInput` for another kind."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter of a port
         raise InvalidInput("LIMBECK_DATABASE is no URL; expected sqlite:////path or postgresql://…") from None
     if parsed.get_backend_name() == "postgresql":
         postgres = parsed.set(drivername="postgresql+psycopg")
         return sa.create_engine(postgres, pool_pre_ping=True, json_deserializer=_from_json)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise InvalidInput(f"LIMBECK_DATABASE is for {parsed.get_backend_name()}; expected a SQLite file or Postgres")
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(parsed, error.strerror) from None
     engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, json_deserializer=_from_json)
 
     @sa.event.listens_for(engine, "connect")
@@ -167,6 +182,22 @@ def engine_of(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def reached(url: str) -> Engine:
+    """As `engine_of`, of a database that answers. Raises `InvalidInput` for one that does not."""
+    engine = engine_of(url)
+    try:
+        engine.connect().close()
+    except sa.exc.DBAPIError as error:
+        engine.dispose()
+        raise _unusable(engine.url, " ".join(str(error.orig).split())) from None
+    return engine
+
+
+def _unusable(url: sa.URL, why: object) -> InvalidInput:
+    shown = url.render_as_string(hide_password=True)
+    return InvalidInput(f"the database {shown} cannot be used: {why}; LIMBECK_DATABASE names another")
 
 
 def _from_json(text: str | bytes) -> Any:
