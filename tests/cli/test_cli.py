@@ -16,6 +16,8 @@ import pytest
 from tests.factory import message, pairs, write_rows
 from tests.forks import command as forked_command
 
+from limbeck.storage.workspace import write_json
+
 HEAVY = ("distill", "evaluate", "export")
 
 
@@ -215,6 +217,18 @@ def test_the_front_desk_opens_without_torch(arguments, tmp_path, limbeck):
     command = [sys.executable, "-c", probe, *arguments]
     done = subprocess.run(command, env=limbeck.environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_nobody_measured_has_no_verdict(limbeck, tmp_path):
+    for name, lineage in (
+        ("brought", {}),
+        ("worse", {"report": {"ship": False}}),
+        ("better", {"report": {"ship": True}}),
+    ):
+        row = {"name": name, "path": str(tmp_path), "kind": "imported", "base": "Llama", "fingerprint": "f"}
+        write_json(tmp_path / "home" / "models" / f"{name}.json", {**row, "lineage": lineage})
+    found = {row["model"]: row["verdict"] for row in json.loads(limbeck("models", "--json").stdout)}
+    assert (found["brought"], found["worse"], found["better"]) == ("–", "do not ship", "ship")
 
 
 def recipe(tmp_path, taught_folder, **training):

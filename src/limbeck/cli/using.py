@@ -124,7 +124,7 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
         for entry in catalog(settings).values()
     ]
     for model in custom_models(settings).values():
-        verdict = "ship" if model.report.get("ship") else "do not ship"
+        verdict = "–" if not model.report else "ship" if model.report.get("ship") else "do not ship"
         parameters = model.lineage.get("parameters")
         rows.append(
             {
