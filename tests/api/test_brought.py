@@ -28,7 +28,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(settings):
-    server = Server(settings.home, "--no-auth", "--no-worker")
+    server = Server(settings.home, "--no-auth", "--no-worker", LIMBECK_MOST_DEPLOYMENTS="1")
     yield server.client()
     _, said = server.stop()
     assert "Traceback" not in said
@@ -79,6 +79,8 @@ def test_a_model_that_a_deployment_is_moving_to_cannot_be_deleted(client, settin
     old, new = (client.get_custom_model(modelIdentifier=name)["modelArn"] for name in ("old", "new"))
     made = client.create_custom_model_deployment(modelDeploymentName="moving", modelArn=old)
     arn = made["customModelDeploymentArn"]
+    with pytest.raises(client.exceptions.ServiceQuotaExceededException, match="delete one, or raise LIMBECK_MOST_DEP"):
+        client.create_custom_model_deployment(modelDeploymentName="another", modelArn=old)
     ledger.change(arn, "Active")
     client.update_custom_model_deployment(customModelDeploymentIdentifier=arn, modelArn=new)
     for model in (old, new):

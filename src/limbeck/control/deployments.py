@@ -40,6 +40,8 @@ PROVISIONED = "provisioned-model"
 
 QUEUE = "hosting"
 
+TOO_MANY = "are there, as many as there may be; delete one, or raise LIMBECK_MOST_DEPLOYMENTS"
+
 COMMITMENTS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=182)}
 
 
@@ -57,6 +59,7 @@ def create_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
         queue=QUEUE,
         most_at_once=desk.settings.most_deployments,
         working=("Creating", "Active"),
+        too_many=TOO_MANY,
     )
     return {"customModelDeploymentArn": arn}
 
@@ -120,6 +123,7 @@ def create_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
         queue=QUEUE,
         most_at_once=desk.settings.most_deployments,
         working=("Creating", "InService", "Updating"),
+        too_many=TOO_MANY,
     )
     return {"provisionedModelArn": made}
 

@@ -86,11 +86,12 @@ class Desk:
         check: Callable[[Session], None] = lambda _: None,
         most_at_once: int | None = None,
         working: Sequence[str] = (),
+        too_many: str = "are under way, as many as may be at once; try again later",
     ) -> str:
         """Make a row and enqueue its work, in one transaction; gives its ARN, or that of the request this one repeats.
 
         ``check`` may look at the database in that transaction, and raise. ``most_at_once`` rows of the kind may be in
-        the states ``working`` at a time, else `QuotaExceeded`.
+        the states ``working`` at a time, else `QuotaExceeded` in the words of ``too_many``.
         """
         id12 = new_id()
         arn = self.arns.resource(kind, id12, base)
@@ -114,9 +115,7 @@ class Desk:
                 return
             busy = sa.select(sa.func.count()).where(Resource.kind == kind, Resource.status.in_(working))
             if session.execute(busy).scalar_one() >= most_at_once:
-                raise QuotaExceeded(
-                    f"{most_at_once} of {kind} are under way, as many as may be at once; try again later"
-                )
+                raise QuotaExceeded(f"{most_at_once} of {kind} {too_many}")
 
         return self.ledger.create(
             row,
