@@ -72,6 +72,7 @@ def test_a_kept_adapter_on_its_base_is_the_merged_model_in_plain_peft(tiny, tiny
     adapters.attach(tiny.model, adapter, 0)
     run(tiny.model, tmp_path / "t", PLAN.model_copy(update={"epochs": 1}))
     adapters.save(tiny.model, str(tiny_folder), tmp_path / "adapter")
+    assert len({path.stat().st_mode for path in (tmp_path / "adapter").iterdir()}) == 1  # read by the same people
     load_trained(tiny.model, tmp_path / "t")
     adapters.merge(tiny.model)
     save(tiny.model, tiny.renderer.tokenizer, tmp_path / "merged")

@@ -66,3 +66,9 @@ def test_a_base_model_is_given_a_plain_template_which_its_student_keeps(tiny_fol
     for made in (read, tuned):
         kept = Renderer(Tokenizer.open(made.path))  # as it is hosted
         assert kept.prompt(asked) == renderer.prompt(asked) and kept.response("x") == renderer.response("x")
+
+
+def test_whoever_may_read_a_models_configuration_may_read_its_weights(tiny, tmp_path):
+    loading.save(tiny.model, tiny.renderer.tokenizer, tmp_path)
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {modes["config.json"]} and "model.safetensors" in modes

@@ -1,5 +1,7 @@
 """Steps run once, from the inputs they were made from; nothing half-written is taken for whole."""
 
+import os
+
 import pytest
 
 from limbeck.errors import Conflict, DamagedArtifact, Stopped
@@ -107,3 +109,14 @@ def test_broken_json_is_named(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(DamagedArtifact, match=r"b\.json: missing"):
         read_json(tmp_path / "b.json")
+
+
+def test_who_may_read_a_file_says_the_umask_but_what_is_private_its_owner_reads_alone(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "report.json", {})
+        write_json(tmp_path / "keys.json", {}, private=True)
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("report.json", "keys.json")]
+    assert modes == [0o640, 0o600]

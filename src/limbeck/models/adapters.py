@@ -9,6 +9,7 @@ row of that scaled to its learned length.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,16 @@ def save(model: Any, base: str, folder: Path) -> None:
 
     folder.mkdir(parents=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    path = folder / "adapter_model.safetensors"
     save_file(
         {f"base_model.model.{name}": value.detach().cpu().contiguous() for name, value in weights.items()},
-        folder / "adapter_model.safetensors",
+        path,
     )
     config = model.peft_config["default"]
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(folder)
+    shutil.copymode(folder / "adapter_config.json", path)  # safetensors lets nobody else read what it writes
 
 
 def merge(model: Any) -> None:

@@ -126,6 +126,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.config._attn_implementation = "sdpa"
     try:
         _here(model).save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):
+            shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read what it writes
         tokenizer.save_pretrained(folder)
     finally:
         model.config._attn_implementation = implementation

@@ -41,4 +41,4 @@ class Table:
             fcntl.flock(lock, fcntl.LOCK_EX)
             rows = read_json(self._path) if self._path.exists() else {}
             yield rows
-            write_json(self._path, rows)  # which makes files only their owner reads
+            write_json(self._path, rows, private=True)

@@ -16,8 +16,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,24 +51,28 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[str]]:
-    """Write a text file whole or not at all: to a temporary neighbor, synced to disk, then renamed over ``path``."""
+def writing(path: Path, private: bool = False) -> Iterator[IO[str]]:
+    """Write a text file whole or not at all: to a temporary neighbor, synced to disk, then renamed over ``path``.
+
+    Who may read it says the umask, as of any file; one that is ``private``, its owner alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    neighbor = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(neighbor, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        neighbor.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        neighbor.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people to read, whole or not at all."""
-    with writing(path) as file:
+def write_json(path: Path, value: Any, private: bool = False) -> None:
+    """Write JSON for people to read, whole or not at all; see `writing`."""
+    with writing(path, private) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, default=str)
         file.write("\n")
 

@@ -23,7 +23,7 @@ OLD_SECONDS = 86_400.0
 """Longer than anything is being written: a day."""
 
 _NEIGHBOR = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""As `tempfile` names them."""
+"""As `tempfile` and `storage.workspace` name them."""
 
 
 def sweep(settings: Settings) -> None:
