@@ -1,6 +1,8 @@
 """Models brought along, as their users meet them: plain boto3 against a server whose worker the tests are."""
 
+import json
 import shutil
+from urllib.parse import urlencode
 
 import pytest
 from tests.api.server import Server
@@ -11,6 +13,7 @@ from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Buckets
+from limbeck.storage.workspace import write_json
 from limbeck.worker import labor
 from limbeck.worker.ending import fail
 from limbeck.worker.labor import Bench
@@ -27,11 +30,16 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(settings):
-    server = Server(settings.home, "--no-auth", "--no-worker", LIMBECK_MOST_DEPLOYMENTS="1")
-    yield server.client()
-    _, said = server.stop()
+def server(settings):
+    made = Server(settings.home, "--no-auth", "--no-worker", LIMBECK_MOST_DEPLOYMENTS="1")
+    yield made
+    _, said = made.stop()
     assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return server.client()
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +114,27 @@ def test_an_imported_model_has_the_tags_it_was_asked_with_and_takes_others(clien
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.list_tags_for_resource(resourceARN=arn)
     assert ledger.tags(arn) == {}
+
+
+def test_times_are_compared_as_moments_whatever_zone_they_are_told_in(server, settings):
+    arn = "arn:aws:bedrock:us-east-1:000000000000:imported-model/abcdefghijkl"
+    job = {
+        "job_name": "j",
+        "job_arn": arn.replace("imported-model", "model-import-job"),
+        "source": "s3://desk/weights/",
+    }
+    lineage = {"arn": arn, **job, "created": "2026-01-01T12:00:00.000+00:00", "architecture": "Llama"}
+    row = {"name": "noon", "path": "", "kind": "imported", "base": "Llama", "fingerprint": "f"}
+    write_json(settings.models / "noon.json", {**row, "lineage": {**lineage, "has_chat_template": True}})
+
+    def names(**asked):
+        _, _, body = server.ask("GET", f"/imported-models?{urlencode(asked)}")
+        return [one["modelName"] for one in json.loads(body)["modelSummaries"]]
+
+    for earlier, later in (("13:30:00+02:00", "14:30:00+02:00"), ("11:30:00Z", "12:30:00Z")):
+        assert names(creationTimeBefore=f"2026-01-01T{earlier}") == names(creationTimeAfter=f"2026-01-01T{later}") == []
+        assert (
+            names(creationTimeBefore=f"2026-01-01T{later}")
+            == names(creationTimeAfter=f"2026-01-01T{earlier}")
+            == ["noon"]
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present, tags_of
@@ -76,11 +77,11 @@ def list_imported_models(asked: Asked, desk: Desk) -> Answered:
     """Imported models, filtered, sorted, paged."""
 
     def wanted(model: CustomModel) -> bool:
-        created = _facts(model)["creationTime"]
+        created = datetime.fromisoformat(_facts(model)["creationTime"])
         return (
             asked.get("nameContains", "") in model.name
-            and ("creationTimeBefore" not in asked or created < asked["creationTimeBefore"].isoformat())
-            and ("creationTimeAfter" not in asked or created > asked["creationTimeAfter"].isoformat())
+            and ("creationTimeBefore" not in asked or created < asked["creationTimeBefore"])
+            and ("creationTimeAfter" not in asked or created > asked["creationTimeAfter"])
         )
 
     chosen = [model for model in _imported(desk) if wanted(model)]
