@@ -167,6 +167,21 @@ def test_requests_that_are_not_awss_get_errors_in_its_form(server):
         assert headers["x-amzn-errortype"] in ("UnknownOperationException", "ValidationException")
 
 
+def test_text_that_not_every_database_can_keep_is_refused_with_its_place(server):
+    client = server.client()
+    dataset = {"name": "set", "datasetLocation": {"s3Uri": "s3://desk/set.jsonl"}}
+    part = {"taskType": "General", "dataset": dataset, "metricNames": ["Builtin.Accuracy"]}
+    with pytest.raises(client.exceptions.ValidationException, match=r"jobDescription: the text holds U\+0000"):
+        client.create_evaluation_job(
+            jobName="described",
+            jobDescription="half\0way",
+            roleArn="arn:aws:iam::000000000000:role/Limbeck",
+            evaluationConfig={"automated": {"datasetMetricConfigs": [part]}},
+            inferenceConfig={"models": [{"bedrockModel": {"modelIdentifier": BASE}}]},
+            outputDataConfig={"s3Uri": "s3://desk/out/"},
+        )
+
+
 def test_a_body_without_end_is_cut_off(server):
     found, headers, body = server.ask("POST", "/tagResource", b" " * 25_000_001)
     assert (found, headers["x-amzn-errortype"]) == (400, "ValidationException")

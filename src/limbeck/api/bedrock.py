@@ -7,7 +7,7 @@ names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from limbeck import control
 from limbeck.api import faults, invoking
 from limbeck.api.runtime import Runtime
-from limbeck.errors import NotYet
+from limbeck.errors import InvalidInput, NotYet
 from limbeck.wire.exchange import Request, Response
 from limbeck.wire.operations import Operation, Service, read, write
 
@@ -53,6 +53,8 @@ class Bedrock:
             raise NotYet(f"{operation.name}: not yet; Limbeck does {', '.join(sorted(control.OPERATIONS))}")
         query = parse_qsl(request.raw_query, keep_blank_values=True)
         asked = read(operation, labels, query, request.headers, request.body)
+        if places := list(_unkeepable(asked, "")):
+            raise InvalidInput(f"{', '.join(places)}: the text holds U+0000, which not every database can keep")
         if control.is_brief(operation.name, asked, self._desk):
             return self._control(operation, function, asked)
         return await run_in_threadpool(self._control, operation, function, asked)
@@ -71,3 +73,16 @@ class Bedrock:
             said = f"{request.method} is not done at {path}; expected {' or '.join(methods)}"
             return faults.answer("UnknownOperationException", 405, said)
         return faults.answer("UnknownOperationException", 404, f"nothing is at {request.method} {path}")
+
+
+def _unkeepable(asked: Any, place: str) -> Iterator[str]:
+    """The places in a request of texts that Postgres refuses."""
+    if isinstance(asked, str) and "\0" in asked:
+        yield place
+    elif isinstance(asked, Mapping):
+        for name, value in asked.items():
+            yield from _unkeepable(name, f"a name in {place}")
+            yield from _unkeepable(value, f"{place}.{name}".lstrip("."))
+    elif isinstance(asked, list):
+        for at, value in enumerate(asked):
+            yield from _unkeepable(value, f"{place}[{at}]")
