@@ -10,7 +10,7 @@ from limbeck import curation
 from limbeck.curation.votes import agreement
 from limbeck.errors import InvalidRecipe
 from limbeck.recipe import Curation, Judge, Recipe, Votes
-from limbeck.records import GenerationSettings, Question
+from limbeck.records import GenerationSettings, Message, Prompt, Question
 from limbeck.steps.teacher import asking_of
 from limbeck.storage.workspace import Workspace
 from limbeck.synthesis import Framing
@@ -102,6 +102,20 @@ def test_a_judge_that_comes_to_no_mark_keeps_nothing_by_it(work, asking):
     mute = replace(asking, judge=lambda questions, settings, name: [answered("x", "hm").answer for _ in questions])
     with pytest.raises(Exception, match="3 judge"):
         sifted(work, Curation(judge=Judge()), mute)
+
+
+def test_a_judge_sees_the_part_of_a_prompt_that_only_the_teacher_saw(work, asking):
+    asked = []
+
+    def judged(questions, settings, name):
+        asked.extend(questions)
+        return [answered("x", "Mark: 5").answer for _ in questions]
+
+    whole = Prompt((Message("user", "Page 3.\n\nclear"),))
+    rows = [answered("clear", "leak", whole=whole), answered("split", "leak")]
+    curation.sift(rows, [], work, Curation(judge=Judge()), replace(asking, judge=judged))
+    texts = [one.prompt.messages[0].text for one in asked]
+    assert "Request:\nPage 3.\n\nclear\n" in texts[0] and "Request:\nsplit\n" in texts[1]
 
 
 def test_labels_of_the_users_are_not_voted_on(work, asking, teacher):

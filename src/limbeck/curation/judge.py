@@ -29,8 +29,9 @@ def marks(items: Sequence[AnsweredExample], rubric: Rubric, asking: Asking) -> l
 
 
 def _request(one: AnsweredExample) -> str:
-    """The prompt as the judge reads it: its text, with the speakers where there are several turns."""
-    messages = one.example.prompt.messages
+    """The prompt as the judge reads it, with what only the teacher saw: its text, with the speakers where there are
+    several turns."""
+    messages = (one.example.whole or one.example.prompt).messages
     return messages[0].text if len(messages) == 1 else "\n\n".join(f"{turn.role}: {turn.text}" for turn in messages)
 
 

@@ -193,7 +193,7 @@ def _judged(
     judge = plan.model or teacher
     rubric, count = named(plan.rubric), counter(judge, recipe.student.model, settings)
     learned = [e for e in examples if e.split != "held-out"]
-    texts = ("\n\n".join(message.text for message in e.prompt.messages) for e in learned)
+    texts = ("\n\n".join(message.text for message in (e.whole or e.prompt).messages) for e in learned)
     asked = [Question(Prompt((Message("user", question(rubric, text, None, "")),))) for text in texts]
     questions = len(learned) + told.made
     if votes is not None and votes.choose == "judge":
