@@ -73,6 +73,18 @@ def test_the_majority_is_learned_and_where_there_is_none_the_prompt_is_dropped(w
     assert seeds == [0, 1]  # the first answer, and the first sample that said what most say
 
 
+def test_a_sample_that_would_be_the_first_answer_over_again_is_not_counted(work, asking):
+    drawn = replace(SETTINGS, temperature=0.7, seed=2)
+    asked = []
+
+    def answers(pairs, settings, name):
+        asked.append(settings.seed)
+        return asking.teacher(pairs, settings, name)
+
+    sifted(work, Curation(votes=Votes(samples=4)), replace(asking, settings=drawn, teacher=answers))
+    assert asked == [1, 3, 4]
+
+
 def test_the_first_answer_can_stay_and_only_be_voted_on(work, asking):
     kept = sifted(work, Curation(votes=Votes(choose="first", threshold=0.2)), asking)
     assert {text: one.answer.text for text, one in kept.items()} == {"clear": "leak"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count, islice
 
 from limbeck.curation.asking import Asking
 from limbeck.recipe import Votes
@@ -37,8 +38,13 @@ def vote(
     assert asking.teacher is not None, "the recipe's own check sees to this"
     asked = [(one.example, None) for one in answered]
     candidates = [[one] for one in answered]
-    for number in range(1, plan.samples):
-        settings = replace(asking.settings, temperature=plan.temperature, top_p=plan.top_p, seed=seed + number)
+    drawn = (
+        replace(asking.settings, temperature=plan.temperature, top_p=plan.top_p, seed=seed + number)
+        for number in count(1)
+    )
+    # One drawn just as the first answer was is the first answer, and would count twice.
+    others = (settings for settings in drawn if settings != asking.settings)
+    for number, settings in enumerate(islice(others, plan.samples - 1), 1):
         name = f"samples, {number + 1} of {plan.samples}"
         found = asking.teacher(asked, settings, name)
         more = [
