@@ -161,6 +161,12 @@ def test_a_single_prompt_is_read_without_what_stands_around_it(reply):
     assert read(Answer(reply, (), "length", 1), asked) == ([], [(reply, "cut off")])
 
 
+@pytest.mark.parametrize("reply", ["**it leaks** and **hums**", '"it leaks" and "hums"'])
+def test_marks_that_stand_around_parts_of_a_prompt_stay(reply):
+    asked = Request("paraphrase: words", Prompt(()), GIVEN[0], (), "", several=False)
+    assert read(Answer(reply, (), "stop", 1), asked) == ([reply], [])
+
+
 def test_a_teacher_that_has_no_more_ends_it_and_the_job_says_so(tmp_path):
     said, work = [], workspace(tmp_path / "job")
     work.progress.say = said.append

@@ -138,7 +138,8 @@ def _bare(text: str) -> str:
             len(text) > 2
             and text.startswith(opening)
             and text.endswith(closing)
-            and not {opening, closing} & set(inner)
+            and opening not in inner
+            and closing not in inner
         ):
             return inner.strip()
     return text
