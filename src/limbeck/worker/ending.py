@@ -1,6 +1,7 @@
 """How work ends, in the words of its row: which states are ends, and what a failure leaves behind.
 
-job           Submitted, Validating, Scheduled, InProgress -> Completed | Failed | Expired; Stopping -> Stopped
+job           Submitted, Validating, Scheduled, InProgress -> Completed | Failed | Expired; Stopping -> Stopped,
+              or InProgress again if it had made its model before it could stop
 deployment    Creating -> Active | Failed; then an update (`next`) comes and goes, and it stays Active
 provisioned   Creating -> InService | Failed; then Updating -> InService
 """
