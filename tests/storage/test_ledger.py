@@ -232,3 +232,8 @@ def test_what_a_silent_worker_held_is_taken_up_by_one(ledger):
     ledger.beat("alive")
     assert not ledger.inherit("alive", long_ago)
     assert ledger.inherit("alive", soon)
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_postgres_is_known_by_either_of_its_names(name):
+    assert engine_of(f"{name}://ada@db/limbeck").url.drivername == "postgresql+psycopg"

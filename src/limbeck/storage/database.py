@@ -159,7 +159,7 @@ def engine_of(url: str) -> Engine:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # the latter of a port
         raise InvalidInput("LIMBECK_DATABASE is no URL; expected sqlite:////path or postgresql://…") from None
-    if parsed.get_backend_name() == "postgresql":
+    if parsed.get_backend_name() in ("postgresql", "postgres"):
         postgres = parsed.set(drivername="postgresql+psycopg")
         return sa.create_engine(postgres, pool_pre_ping=True, json_deserializer=_from_json)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
