@@ -35,7 +35,7 @@ def test_what_makes_another_number_or_word_of_one_is_no_punctuation(apart):
 @pytest.mark.parametrize(("text", "plain"), [
     ("**Hello**, *World* -- it's - well - \"fine\"!", "hello world it s well fine"), ("I ❤️ it 😊", "i it"),
     ("Costs 5. 7 of them, (see #3)", "costs 5 7 of them see 3"), ("a/b, and/or <b>x</b> = y", "a b and or b x b y"),
-    ("मेरी किताब दीजिए।", "मेरी किताब दीजिए"), ("step-by-step: 1) do_it", "step by step 1 do it"), (" 你好。", "你好"),
+    ("मेरी किताब दीजिए।", "मेरी किताब दीजिए"), ("step-by-step: 1) do_it", "step by step 1 do it"), ("[EMAIL-1] has covid-19", "email 1 has covid 19"), (" 你好。", "你好"),
 ])  # fmt: skip
 def test_punctuation_is_dropped(text, plain):
     assert normalize(text) == plain

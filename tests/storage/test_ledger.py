@@ -234,6 +234,10 @@ def test_what_a_silent_worker_held_is_taken_up_by_one(ledger):
     assert ledger.inherit("alive", soon)
 
 
+def test_nothing_has_a_name_that_no_database_keeps(ledger):
+    assert ledger.find("job", "a\0b") is None and ledger.row("arn:aws:bedrock:\0") is None
+
+
 @pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_postgres_is_known_by_either_of_its_names(name):
     assert engine_of(f"{name}://ada@db/limbeck").url.drivername == "postgresql+psycopg"
