@@ -6,6 +6,8 @@ import pytest
 from tests.factory import message, pairs, write_rows
 from tests.models.test_gguf_vocabulary import SAMPLES, TOKENIZERS, save
 from tests.models.test_gguf_vocabulary import model_folder as model_folder  # a fixture
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 import limbeck
 from limbeck.models import loading
@@ -66,6 +68,20 @@ def test_a_base_model_is_given_a_plain_template_which_its_student_keeps(tiny_fol
     for made in (read, tuned):
         kept = Renderer(Tokenizer.open(made.path))  # as it is hosted
         assert kept.prompt(asked) == renderer.prompt(asked) and kept.response("x") == renderer.response("x")
+
+
+def test_a_base_model_that_begins_its_texts_with_a_token_of_its_own_begins_conversations_so(
+    tiny_folder, tmp_path, settings
+):
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base, bos_token="<|im_start|>")
+    begin = ("<|im_start|>", tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[begin])
+    tokenizer.save_pretrained(base)
+    renderer = load(str(base), settings).renderer
+    begun = renderer.prompt(Prompt((Message("user", "leak?"),)))
+    assert begun[0] == tokenizer.bos_token_id and tokenizer.bos_token_id not in begun[1:]
 
 
 def test_whoever_may_read_a_models_configuration_may_read_its_weights(tiny, tmp_path):
