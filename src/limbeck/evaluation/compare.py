@@ -99,7 +99,7 @@ def examine(
     candidate = Candidate("model", model)
     answers = _answers(candidate, rows, settings, store, work)
     latency = _time([candidate], {"model": answers}, None, rows, plan, settings, work)
-    measured = _measures("model", {"model": [answer.text for answer in answers]}, rows, latency, plan)
+    measured = _measures("model", {"model": [answer.text for answer in answers]}, _references(rows), latency, plan)
     facts = candidate.facts(rows, answers)
     cost = {key: value for key, value in facts.items() if key == "cost_per_1000_requests"}
     return {"model": model.id, "rows": len(rows), **measured, **cost}
@@ -177,18 +177,19 @@ def _report(
     job: Path,
 ) -> Report:
     models: dict[str, Any] = {}
+    references = _references(rows)
     for part in texts:
-        models[part] = _measures(part, texts, rows, latency, plan)
+        models[part] = _measures(part, texts, references, latency, plan)
         candidate = next((c for c in candidates if c.part == part), None)
         if candidate is not None:
             models[part] |= candidate.facts(rows, answers[part])
-    truth = _references(rows) or dict(enumerate(texts.get("teacher", ())))
+    truth = references or dict(enumerate(texts.get("teacher", ())))
     if truth:
         metric = METRICS[plan.metric]
         scores = {part: [metric(said[at], truth[at]) for at in truth] for part, said in texts.items()}
         medians = {part: timed.p50 for part, timed in latency.items()}
         ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
-        if not _references(rows):
+        if not references:
             verdict += " The held-out rows have no references: scores are agreement with the teacher."
         elif len(truth) < len(rows):
             verdict += f" Scores are over the {len(truth)} of {len(rows)} held-out rows that have a reference."
@@ -210,14 +211,14 @@ def _report(
 def _measures(
     part: str,
     texts: Mapping[str, Sequence[str]],
-    rows: Sequence[Example],
+    references: Mapping[int, str],
     latency: Mapping[str, Latency],
     plan: Evaluation,
 ) -> dict[str, Any]:
     measured: dict[str, Any] = {"latency": asdict(latency[part])}
-    if truth := _references(rows):
+    if references:
         for name, metric in METRICS.items():
-            values = [metric(texts[part][at], reference) for at, reference in truth.items()]
+            values = [metric(texts[part][at], reference) for at, reference in references.items()]
             measured[name] = asdict(mean_score(values, plan.seed))
     if "teacher" in texts and part != "teacher":
         same = [exact_match(said, other) for said, other in zip(texts[part], texts["teacher"], strict=True)]
