@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import boto3
 from botocore.config import Config
@@ -78,3 +79,12 @@ class Server:
         said = self.process.stderr.read()
         self.process.stderr.close()
         return status, said
+
+
+@contextmanager
+def serving(home, *flags, **environment):
+    """A server that takes any request, and has told of no fault of its own when it ends."""
+    made = Server(home, "--no-auth", *flags, **environment)
+    yield made
+    _, said = made.stop()
+    assert "Traceback" not in said

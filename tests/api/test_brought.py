@@ -5,7 +5,7 @@ import shutil
 from urllib.parse import urlencode
 
 import pytest
-from tests.api.server import Server
+from tests.api.server import serving
 from tests.api.test_service import register
 
 from limbeck.jobs.queue import open_database
@@ -31,10 +31,8 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(settings):
-    made = Server(settings.home, "--no-auth", "--no-worker", LIMBECK_MOST_DEPLOYMENTS="1")
-    yield made
-    _, said = made.stop()
-    assert "Traceback" not in said
+    with serving(settings.home, "--no-worker", LIMBECK_MOST_DEPLOYMENTS="1") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

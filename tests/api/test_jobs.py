@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.api.server import Server
+from tests.api.server import Server, serving
 from tests.factory import pairs, write_rows
 from tests.families import make as make_family
 from tests.homes import ENTRY, TEACHER, tiny_home
@@ -43,10 +43,8 @@ def home(tmp_path_factory, taught_folder):
 
 @pytest.fixture(scope="module")
 def server(home):
-    made = Server(home, "--no-auth", LIMBECK_THREADS="1")
-    yield made
-    _, said = made.stop()
-    assert "Traceback" not in said
+    with serving(home, LIMBECK_THREADS="1") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

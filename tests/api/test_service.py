@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.api.server import Server, free_port
+from tests.api.server import Server, free_port, serving
 from tests.homes import ENTRY
 
 from limbeck.api.serve import check
@@ -43,10 +43,8 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(settings):
-    made = Server(settings.home, "--no-auth")
-    yield made
-    _, said = made.stop()
-    assert "Traceback" not in said
+    with serving(settings.home) as made:
+        yield made
 
 
 @pytest.fixture

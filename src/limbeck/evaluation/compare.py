@@ -95,7 +95,7 @@ def examine(
     rows = _rows(examples, plan)
     if any(row.label is None for row in rows):
         bare = next(row for row in rows if row.label is None)
-        raise InvalidInput(f"{bare.file} line {bare.line}: no answer to compare with; expected pairs")
+        raise InvalidInput(f"{bare.place}: no answer to compare with; expected pairs")
     candidate = Candidate("model", model)
     answers = _answers(candidate, rows, settings, store, work)
     latency = _time([candidate], {"model": answers}, None, rows, plan, settings, work)

@@ -294,7 +294,7 @@ class _Folded:
         if known is new:
             self._fates.append((new.file, new.line, "accepted", new.split))
             return
-        place = f"line {known.line}" if known.file == new.file else f"{known.file} line {known.line}"
+        place = f"line {known.line}" if known.file == new.file else known.place
         reason = f"the same prompt as {place}"
         if new.label is not None and known.label is not None and new.label != known.label:
             reason += f', {ANOTHER} ("{new.label}"); that of {place} is kept'

@@ -75,7 +75,7 @@ def prepare(
     assert shared or crossing or not needs_soft_labels, "the choice of the objective sees to this"
     prepared = []
     for one in answered:
-        where = f"{one.example.file} line {one.example.line}"
+        where = one.example.place
         given = [Answer(text, (), "stop", 0) for text in one.example.prompt.answers]
         said = [*(one.earlier or given), one.answer]
         if answers == "last" or (needs_soft_labels and not one.earlier):
