@@ -24,7 +24,7 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")
 
 
-LONG = ("test_jobs.py", "test_processes.py", "test_queue.py")
+LONG = ("test_jobs.py", "test_stopped_jobs.py", "test_processes.py", "test_queue.py")
 """Files that wait for processes most of their time."""
 
 

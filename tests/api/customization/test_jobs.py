@@ -4,92 +4,14 @@ import csv
 import io
 import json
 import re
-import shutil
-import signal
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.api.server import Server, serving
-from tests.factory import pairs, write_rows
-from tests.families import make as make_family
-from tests.homes import ENTRY, TEACHER, tiny_home
+from tests.api.customization.orders import FOREIGN, distillation, fine_tuning, wait
+from tests.homes import TEACHER
 from transformers import AutoModelForCausalLM
-
-FOREIGN = "test.foreign-v1:0"
-NOUNS = [f"{size} {thing}" for size in ("old", "new", "red", "big") for thing in ("kettle", "washer", "hob", "fridge")]
-ROLE = "arn:aws:iam::000000000000:role/Limbeck"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, taught_folder):
-    home = tiny_home(tmp_path_factory.mktemp("service"), taught_folder)
-    make_family("qwen3", home / "foreign", words=380)
-    with (home / "catalog.yaml").open("a") as catalog:
-        catalog.write(ENTRY.format(id=FOREIGN, name="foreign", path=home / "foreign"))
-    bucket = home / "buckets" / "desk"
-    bucket.mkdir(parents=True)
-    pairs(bucket / "pairs.jsonl", 60)
-    pairs(bucket / "prompts.jsonl", 130, labelled=False)
-    pairs(bucket / "few.jsonl", 99, labelled=False)
-    pairs(bucket / "watched.jsonl", 12, start=700)
-    pairs(bucket / "watched-too.jsonl", 9, start=800)
-    faulty = [{"prompt": f"prompt {i}"} if i % 3 else {"prompt": ""} for i in range(120)]
-    write_rows(bucket / "faulty.jsonl", faulty)
-    write_rows(bucket / "text.jsonl", [{"input": f"The {noun} leaks, and the floor is wet. " * 6} for noun in NOUNS])
-    return home
-
-
-@pytest.fixture(scope="module")
-def server(home):
-    with serving(home, LIMBECK_THREADS="1") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    return server.client()
-
-
-def fine_tuning(name, **more):
-    return {
-        "jobName": name,
-        "customModelName": f"model-{name}",
-        "roleArn": ROLE,
-        "baseModelIdentifier": TEACHER,
-        "customizationType": "FINE_TUNING",
-        "trainingDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"},
-        "outputDataConfig": {"s3Uri": "s3://desk/output/"},
-        "hyperParameters": {"epochCount": "2", "batchSize": "16", "learningRate": "0.0001"},
-        **more,
-    }
-
-
-def distillation(name, **more):
-    teacher = {"teacherModelIdentifier": TEACHER, "maxResponseLengthForInference": 6}
-    return fine_tuning(
-        name,
-        customizationType="DISTILLATION",
-        trainingDataConfig={"s3Uri": "s3://desk/prompts.jsonl"},
-        customizationConfig={"distillationConfig": {"teacherModelConfig": teacher}},
-        hyperParameters={},
-        **more,
-    )
-
-
-def wait(client, job, *ends, seconds=240):
-    until = time.monotonic() + seconds
-    while True:
-        found = client.get_model_customization_job(jobIdentifier=job)
-        if found["status"] in (ends or ("Completed", "Failed", "Stopped")):
-            return found
-        assert time.monotonic() < until, found
-        time.sleep(0.3)
-
-
-def code(caught):
-    return caught.value.response["Error"]["Code"]
 
 
 @pytest.fixture(scope="module")
@@ -304,74 +226,6 @@ def test_a_custom_model_teaches_a_student_of_another_family_and_of_other_tokens(
     assert told == distilled["outputModelArn"]
 
 
-@pytest.mark.row(42)
-def test_a_job_is_stopped_and_cannot_be_stopped_again(client):
-    asked = fine_tuning("stopped", hyperParameters={"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"})
-    asked["hyperParameters"] = {"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"}
-    asked["trainingDataConfig"] = {"s3Uri": "s3://desk/pairs.jsonl"}
-    arn = client.create_model_customization_job(**asked)["jobArn"]
-    client.stop_model_customization_job(jobIdentifier=arn)
-    assert client.get_model_customization_job(jobIdentifier=arn)["status"] in ("Stopping", "Stopped")
-    done = wait(client, arn, "Stopped", "Completed", "Failed", seconds=60)
-    assert done["status"] == "Stopped"
-    assert "outputModelArn" not in done
-    with pytest.raises(client.exceptions.ConflictException, match="is Stopped"):
-        client.stop_model_customization_job(jobIdentifier=arn)
-    with pytest.raises(client.exceptions.ResourceNotFoundException):
-        client.stop_model_customization_job(jobIdentifier="nobody")
-
-
-def test_a_job_that_waits_behind_another_is_stopped_at_once(client):
-    slow = {"epochCount": "5", "batchSize": "1", "learningRate": "0.0001"}
-    busy = client.create_model_customization_job(**fine_tuning("busy") | {"hyperParameters": slow})["jobArn"]
-    waiting = client.create_model_customization_job(**fine_tuning("waiting"))["jobArn"]
-    client.stop_model_customization_job(jobIdentifier=waiting)
-    found = wait(client, waiting, "Stopped", seconds=5)
-    assert found["statusDetails"]["validationDetails"]["status"] == "Stopped" and found["endTime"]
-    assert client.get_model_customization_job(jobIdentifier=busy)["status"] == "InProgress"
-    client.stop_model_customization_job(jobIdentifier=busy)
-    assert wait(client, busy, seconds=60)["status"] == "Stopped"
-
-
-@pytest.mark.row(43)
-def test_a_job_stops_in_every_stage_and_another_goes_on_where_it_stood(client, home):
-    pairs(home / "buckets" / "desk" / "many.jsonl", 400, labelled=False)
-    slow = {"epochCount": "5", "batchSize": "16", "learningRate": "0.0001"}
-    asked = {**distillation("unused"), "trainingDataConfig": {"s3Uri": "s3://desk/many.jsonl"}}
-    earlier, steps = {}, 0
-    for stage in ("1-intake", "2-synthesis", "4-training", "5-evaluation"):
-        name = f"stopped-in-{stage}"
-        names = {"jobName": name, "customModelName": "gone-on-with", "hyperParameters": {**slow, **earlier}}
-        arn = client.create_model_customization_job(**{**asked, **names})["jobArn"]
-        folder = home / "jobs" / name
-        until = time.monotonic() + 120
-        while not (folder / stage).exists() or (stage == "4-training" and not _steps(folder) > steps):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        client.stop_model_customization_job(jobIdentifier=arn)
-        assert wait(client, arn, seconds=15)["status"] == "Stopped"
-        if stage == "4-training":
-            (checkpoint,) = (folder / stage).glob("step-*")
-            steps = int(checkpoint.name.removeprefix("step-"))
-            assert steps > 0
-        earlier = {"resumeFrom": name}
-        found = client.get_foundation_model(modelIdentifier=asked["baseModelIdentifier"])
-        asked["baseModelIdentifier"] = found["modelDetails"]["modelArn"]  # the same, named otherwise
-    log = (home / "logs" / f"{arn.rsplit('/', 1)[-1]}.log").read_text()
-    assert f"training: resumed at step {steps} of" in log and "2-synthesis: done before" in log
-    assert _steps(folder) > steps
-    with pytest.raises(client.exceptions.ValidationException, match=r'batchSize: found nothing; job \S+ had "16"'):
-        client.create_model_customization_job(**{**asked, **names, "jobName": "x", "hyperParameters": earlier})
-    with pytest.raises(client.exceptions.ValidationException, match='resumeFrom: no job "nobody"'):
-        client.create_model_customization_job(**{**fine_tuning("y"), "hyperParameters": {"resumeFrom": "nobody"}})
-
-
-def _steps(folder):
-    table = folder / "4-training" / "metrics.csv"
-    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
-
-
-@pytest.mark.row(47)
 def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
     everything = client.list_model_customization_jobs()["modelCustomizationJobSummaries"]
     assert len(everything) >= 3
@@ -443,7 +297,9 @@ def test_a_model_in_use_cannot_be_deleted_and_its_deployment_is_updated_in_place
     client.delete_custom_model_deployment(customModelDeploymentIdentifier="front")
     with pytest.raises(ClientError) as caught:
         runtime.converse(modelId=arn, **asked)
-    assert code(caught) == "ValidationException" and "identifier is invalid" in str(caught.value)
+    assert caught.value.response["Error"]["Code"] == "ValidationException" and "identifier is invalid" in str(
+        caught.value
+    )
 
 
 @pytest.mark.row(51)
@@ -477,31 +333,3 @@ def test_provisioned_throughput_is_committed_renamed_and_moved_to_a_sibling(clie
     )
     with pytest.raises(client.exceptions.ConflictException, match="committed until"):
         client.delete_provisioned_model_throughput(provisionedModelId="bound")
-
-
-@pytest.mark.row(44)
-def test_too_many_jobs_at_once_are_refused_and_all_ends_well_after_kill_9(tmp_path, home):
-    place = tiny_home(tmp_path / "home", home / "taught")
-    shutil.copytree(home / "buckets", place / "buckets")
-    flags = {"LIMBECK_THREADS": "1", "LIMBECK_MOST_JOBS": "2"}
-    first = Server(place, "--no-auth", **flags)
-    client = first.client()
-    names = ("one", "two")
-    for name in names:
-        client.create_model_customization_job(**distillation(name))
-    with pytest.raises(client.exceptions.ServiceQuotaExceededException, match="as many as may be at once"):
-        client.create_model_customization_job(**distillation("three"))
-    until = time.monotonic() + 120
-    while not list((place / "jobs" / "one").glob("[1-9]-*")):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
-    first.process.stderr.close()
-    second = Server(place, "--no-auth", **flags)
-    try:
-        for name in names:
-            assert wait(second.client(), name)["status"] == "Completed"
-    finally:
-        second.stop()
-    assert not [path for path in place.rglob("*.tmp")]
