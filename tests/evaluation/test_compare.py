@@ -39,7 +39,16 @@ def test_rows_without_an_answer_of_their_own_are_left_out_of_the_scores_not_the_
     assert (scored["rows"], scored["value"]) == (8, 7 / 8)
     assert "Scores are over the 8 of 10 held-out rows that have a reference." in report.verdict
     bare = examined(tiny, [example(f"number {i}", "held-out") for i in range(8)], tmp_path / "bare")
-    assert "agreement with the teacher" in bare.verdict and "exact_match" not in bare.models["student after"]
+    assert "Of 8 held-out rows none have a reference of their own: scores are agreement" in bare.verdict
+    assert "exact_match" not in bare.models["student after"]
+
+
+def test_where_a_handful_have_references_the_teachers_answers_are_what_is_compared_with(tmp_path, tiny):
+    rows = [example(f"number {i}", "held-out", label="another" if i < 5 else None) for i in range(8)]
+    report = examined(tiny, rows, tmp_path / "few")
+    assert "100.0% exact match against the teacher's 100.0%" in report.verdict
+    assert "Of 8 held-out rows 5 have a reference of their own: scores are agreement" in report.verdict
+    assert report.models["student after"]["exact_match"]["rows"] == 5
 
 
 def tiny_says(tiny, place):

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta, binomtest
 
 from limbeck.evaluation.metrics import (
     DRAWN_AT_ONCE,
     RESAMPLES,
+    chance,
     difference,
     exact_match,
     mean_score,
@@ -61,4 +63,21 @@ def test_the_interval_of_a_share_is_about_two_standard_errors_wide():
 
 def test_a_paired_difference_sees_what_separate_intervals_hide():
     first = [1.0, 0.0] * 50
-    assert difference(first, first, 0).low == difference(first, first, 0).high == 0.0
+    same = difference(first, first, 0)
+    assert same.value == 0.0 and -0.04 < same.low < 0 < same.high < 0.04
+
+
+def test_equal_scores_leave_room_for_rows_that_were_not_drawn():
+    none, whole = mean_score([0.0] * 30, 0), mean_score([1.0] * 8, 0)
+    exact = beta.ppf(0.975, 1, 30)  # Clopper and Pearson's upper end of 0 of 30
+    assert (none.low, none.high) == (0.0, pytest.approx(exact))
+    assert (whole.low, whole.high) == (pytest.approx(1 - beta.ppf(0.975, 1, 8)), 1.0)
+    assert difference([1.0] * 8, [0.0] * 8, 0).low == pytest.approx(1 - 2 * beta.ppf(0.975, 1, 8))
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(4, 0, 236), (6, 0, 0), (3, 3, 1), (0, 9, 2), (70, 41, 5000)])
+def test_the_sign_test_is_the_binomials(wins, losses, ties):
+    better, worse = [1.0] * wins + [0.0] * (losses + ties), [0.0] * wins + [0.5] * losses + [0.0] * ties
+    expected = binomtest(wins, wins + losses).pvalue
+    assert chance(better, worse) == pytest.approx(expected)
+    assert chance([1.0, 0.0], [1.0, 0.0]) == 1.0

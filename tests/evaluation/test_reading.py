@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.evaluation.general import Knowledge, knowledge_of
 from limbeck.evaluation.reading import perplexity, verdict_on_reading
-from limbeck.evaluation.table import table
+from limbeck.evaluation.table import shown, table
 from limbeck.records import Report
 
 
@@ -61,6 +61,10 @@ def test_the_table_of_reading_has_columns_of_its_own():
     score = {"value": 12.3, "low": 11.0, "high": 14.0, "rows": 3}
     right = {"value": 0.5, "low": 0.4, "high": 0.6, "rows": 48}
     one = {"parameters": 2e6, "perplexity": score, "general_perplexity": score, "general_choices": right}
-    shown = table(Report({"student before": one}, 3, "", True, {"metric": "perplexity"}))
-    assert shown.splitlines()[0].split("  ")[0] == "model"
-    assert "12.30 (11.00–14.00)" in shown and "50.0% (40.0–60.0)" in shown
+    told = table(Report({"student before": one}, 3, "", True, {"metric": "perplexity"}))
+    assert told.splitlines()[0].split("  ")[0] == "model"
+    assert "12.30 (11.00–14.00)" in told and "50.0% (40.0–60.0)" in told
+
+
+def test_the_perplexity_of_a_ruined_model_fits_into_a_table():
+    assert (shown(9999.0), shown(8.4e26)) == ("9999.00", "8.4e+26")

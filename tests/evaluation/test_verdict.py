@@ -1,5 +1,7 @@
 """The verdict says no where it should, and why."""
 
+import pytest
+
 from limbeck.evaluation.verdict import decide
 
 
@@ -34,6 +36,20 @@ def test_a_student_too_far_below_its_teacher_does_not():
 def test_a_slower_student_does_not():
     ship, words = verdict(latency={**LATENCY, "student after": 0.8}, teacher=0.9, student_before=0.0, student_after=0.9)
     assert not ship and "slower than its teacher (2.0 times the time)" in words
+
+
+@pytest.mark.parametrize("seconds", [0.37, 0.43])
+def test_one_as_fast_as_its_teacher_within_the_noise_of_a_machine_does(seconds):
+    timed = {**LATENCY, "student after": seconds}
+    ship, words = verdict(latency=timed, teacher=0.9, student_before=0.0, student_after=0.9)
+    assert ship and "about as fast a request" in words
+
+
+def test_four_rows_more_of_two_hundred_are_not_clearly_better():
+    few = {"teacher": 0.52, "student_before": 0.5, "student_after": 0.52}
+    ship, words = verdict(**few)
+    assert not ship and "not clearly better than before (50.0%, 95% interval +0.5 to" in words
+    assert verdict(**{**few, "student_after": 0.53})[0]
 
 
 def test_a_student_that_learned_nothing_does_not():

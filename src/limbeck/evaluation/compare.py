@@ -18,7 +18,7 @@ from limbeck.errors import InvalidInput
 from limbeck.evaluation.baseline import answers_are_labels, fit
 from limbeck.evaluation.candidates import Candidate
 from limbeck.evaluation.latency import Latency, time_requests
-from limbeck.evaluation.metrics import METRICS, exact_match, mean_score
+from limbeck.evaluation.metrics import FEWEST, METRICS, exact_match, mean_score
 from limbeck.evaluation.page import page
 from limbeck.evaluation.verdict import decide
 from limbeck.models.loading import LoadedModel
@@ -183,14 +183,17 @@ def _report(
         candidate = next((c for c in candidates if c.part == part), None)
         if candidate is not None:
             models[part] |= candidate.facts(rows, answers[part])
-    truth = references or dict(enumerate(texts.get("teacher", ())))
+    # A handful of references tells nothing from chance, where the teacher answered every row.
+    by_teacher = "teacher" in texts and len(references) < min(FEWEST, len(rows))
+    truth = dict(enumerate(texts["teacher"])) if by_teacher else references
     if truth:
         metric = METRICS[plan.metric]
         scores = {part: [metric(said[at], truth[at]) for at in truth] for part, said in texts.items()}
         medians = {part: timed.p50 for part, timed in latency.items()}
         ship, verdict = decide(scores, medians, plan.metric, plan.tolerance, plan.seed)
-        if not references:
-            verdict += " The held-out rows have no references: scores are agreement with the teacher."
+        if by_teacher:
+            had = f"Of {len(rows)} held-out rows {len(references) or 'none'} have a reference of their own"
+            verdict += f" {had}: scores are agreement with the teacher."
         elif len(truth) < len(rows):
             verdict += f" Scores are over the {len(truth)} of {len(rows)} held-out rows that have a reference."
         verdict += "".join(f" The {part} was timed {timed.place}." for part, timed in latency.items() if timed.place)

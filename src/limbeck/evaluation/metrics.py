@@ -7,6 +7,7 @@ not prose.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from limbeck.records import Score
 
-__all__ = ["FEWEST", "METRICS", "difference", "exact_match", "mean_score", "resamples", "token_f1"]
+__all__ = ["FEWEST", "METRICS", "chance", "difference", "exact_match", "mean_score", "resamples", "token_f1"]
 
 FEWEST = 6
 """Rows without which nothing is told from chance: five that all speak for it have p = 0.06 in a two-sided sign test."""
@@ -44,16 +45,38 @@ def token_f1(answer: str, reference: str) -> float:
 METRICS: Mapping[str, Callable[[str, str], float]] = {"exact_match": exact_match, "token_f1": token_f1}
 
 
-def mean_score(values: Sequence[float], seed: int) -> Score:
-    """The mean of ``values`` with its 95% percentile bootstrap interval (Efron 1979), seeded."""
+def mean_score(values: Sequence[float], seed: int, least: float = 0.0, most: float = 1.0) -> Score:
+    """The mean of ``values``, each from ``least`` to ``most``, with its 95% interval: a seeded bootstrap's (Efron 1979,
+    by percentiles).
+
+    Where all are the same a bootstrap knows of no others. Then the interval reaches as far as others would move the
+    mean that so many rows miss with a chance of 2.5% (Clopper and Pearson 1934): 0 of 30 is 0 to 11.6%.
+    """
     sample = np.asarray(values, dtype=np.float64)
-    low, high = _interval(sample, seed)
-    return Score(float(sample.mean()), low, high, len(sample))
+    mean = float(sample.mean())
+    if (sample == sample[0]).all():
+        missed = 1 - 0.025 ** (1 / len(sample))
+        low, high = mean - missed * (mean - least), mean + missed * (most - mean)
+    else:
+        low, high = _interval(sample, seed)
+    return Score(mean, low, high, len(sample))
 
 
 def difference(values: Sequence[float], others: Sequence[float], seed: int) -> Score:
-    """The mean of ``values - others``, row by row, with its paired bootstrap interval."""
-    return mean_score(np.subtract(values, others).tolist(), seed)
+    """The mean of ``values - others``, row by row, each from 0 to 1, with its paired interval."""
+    return mean_score(np.subtract(values, others).tolist(), seed, least=-1.0)
+
+
+def chance(values: Sequence[float], others: Sequence[float]) -> float:
+    """How likely rows would fall out so unevenly, or more so, if neither were better: the two-sided exact sign test.
+
+    Rows that are equal say nothing; on right and wrong it is McNemar's exact test.
+    """
+    signs = np.sign(np.subtract(values, others))
+    wins, losses = int((signs > 0).sum()), int((signs < 0).sum())
+    rows, most = wins + losses, max(wins, losses)
+    ways = (math.lgamma(rows + 1) - math.lgamma(k + 1) - math.lgamma(rows - k + 1) for k in range(most, rows + 1))
+    return min(1.0, 2 * sum(math.exp(way - rows * math.log(2)) for way in ways))
 
 
 def resamples(count: int, seed: int) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:

@@ -18,6 +18,7 @@ from limbeck.evaluation.compare import STAGE, loss_curve
 from limbeck.evaluation.general import Knowledge, knowledge_of, likelihoods
 from limbeck.evaluation.metrics import FEWEST, mean_score, resamples
 from limbeck.evaluation.page import page
+from limbeck.evaluation.table import shown
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Evaluation
 from limbeck.records import Document, Report, Score
@@ -95,7 +96,7 @@ def verdict_on_reading(
     fell = _ratio(own["student before"], own["student after"], seed)
     rise = _ratio(*((known.nats, known.tokens) for known in general.values()), seed)  # type: ignore[call-arg,arg-type]
     read = (
-        f"held-out perplexity {told['student before']:.1f} before, {told['student after']:.1f} after"
+        f"held-out perplexity {shown(told['student before'])} before, {shown(told['student after'])} after"
         f" ({_percent(fell.value)}, 95% interval {_percent(fell.low)} to {_percent(fell.high)})"
     )
     kept = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from limbeck.records import Report
 
-__all__ = ["cells", "columns", "table"]
+__all__ = ["cells", "columns", "shown", "table"]
 
 COLUMNS = (
     "model", "exact match", "token F1", "agreement", "p50 ms", "p95 ms", "tokens/s", "USD / 1,000 requests", "size",
@@ -64,4 +64,10 @@ def _score(score: Mapping[str, float] | None) -> str:
 
 
 def _perplexity(score: Mapping[str, float]) -> str:
-    return f"{score['value']:.2f} ({score['low']:.2f}–{score['high']:.2f})"
+    value, low, high = (shown(score[end]) for end in ("value", "low", "high"))
+    return f"{value} ({low}–{high})"
+
+
+def shown(perplexity: float) -> str:
+    """A perplexity as people read it; a ruined model's has more digits than a table has columns."""
+    return f"{perplexity:.2f}" if perplexity < 10_000 else f"{perplexity:.1e}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from limbeck.evaluation.metrics import FEWEST, difference
+from limbeck.evaluation.metrics import FEWEST, chance, difference
+from limbeck.records import Score
 
 __all__ = ["decide"]
 
 NAMES = {"exact_match": "exact match", "token_f1": "token F1"}
+
+AS_FAST = 1.1
+"""Median times whose ratio is less than this are not told apart: a machine is never quite quiet."""
 
 
 def decide(
@@ -41,15 +44,17 @@ def decide(
         else:
             against.append(f"{told}, more than the {_percent(tolerance)} allowed")
         ratio = latency["teacher"] / latency["student after"]
-        if ratio >= 1.0:
+        if ratio >= AS_FAST:
             reasons.append(f"{ratio:.1f} times as fast a request")
+        elif ratio > 1 / AS_FAST:
+            reasons.append("about as fast a request")
         else:
             against.append(f"it is slower than its teacher ({1 / ratio:.1f} times the time)")
     else:
         reasons.append(f"{_percent(after)} {name}")
     if "student before" in scores:
         gain = difference(scores["student after"], scores["student before"], seed)
-        if gain.low > 0:
+        if _clearly(gain, scores["student after"], scores["student before"]):
             reasons.append(f"{_percent(mean['student before'])} before")
         else:
             against.append(f"it is not clearly better than before ({_percent(mean['student before'])}, {_range(gain)})")
@@ -57,7 +62,7 @@ def decide(
     if "baseline" in scores:
         lead = difference(scores["baseline"], scores["student after"], seed)
         told = f"TF-IDF with logistic regression reaches {_percent(mean['baseline'])}"
-        if lead.low > 0:
+        if _clearly(lead, scores["baseline"], scores["student after"]):
             against.append(f"{told}, clearly better and far cheaper")
         elif lead.high >= 0:
             note = f" Note: {told}, within the noise of the student; it may be all you need."
@@ -70,6 +75,11 @@ def decide(
     return True, f"ship: {'; '.join(reasons)}.{note}"
 
 
+def _clearly(gain: Score, values: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether ``values`` are better than ``others``: by the interval of their mean ``gain``, and by how many rows."""
+    return gain.low > 0 and chance(values, others) < 0.05
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
@@ -78,5 +88,5 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f} points"
 
 
-def _range(score: Any) -> str:
+def _range(score: Score) -> str:
     return f"95% interval {100 * score.low:+.1f} to {100 * score.high:+.1f}"
