@@ -1,6 +1,7 @@
 """The whole river on a tiny model: runs, resumes, and comes to the same bits however often it is broken off."""
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,8 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import limbeck
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Stopped, UnknownModel
 from limbeck.intake import collect
+from limbeck.models.catalog import system_of
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Recipe
+from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, file_digest, read_json
 
 STAGES = ["1-intake", "2-synthesis", "3-curation", "4-training", "5-evaluation", "6-model"]
@@ -111,6 +114,18 @@ def test_a_registered_model_has_a_gguf_file_and_its_card_says_what_it_loses(taug
     card = (taught_folder / "README.md").read_text()
     assert "100% of 8 greedy answers the same" in card and "`model-f16.gguf` is for llama.cpp" in card
     assert "FROM ./model-f16.gguf" in (taught_folder / "Modelfile").read_text()
+
+
+def test_wherever_a_model_goes_the_system_prompt_it_learned_with_goes_too(taught_folder, tmp_path, monkeypatch, capsys):
+    limbeck.library.export(str(taught_folder), tmp_path / "out", home=tmp_path / "home")
+    for place in (taught_folder, tmp_path / "out"):
+        assert 'SYSTEM """Name the intent."""' in (place / "Modelfile").read_text()
+        assert system_of(str(place), Settings(tmp_path / "home", 1)) == "Name the intent."
+    code = re.search("```python\n(.*?)```", (taught_folder / "README.md").read_text(), re.S)[1]
+    asked = message(2000)[0]
+    monkeypatch.chdir(taught_folder)
+    exec(code.replace("…", asked).replace("64", "6"))
+    assert capsys.readouterr().out.strip() == limbeck.load(str(taught_folder)).answer(asked, max_tokens=6)
 
 
 def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, unbroken, monkeypatch):

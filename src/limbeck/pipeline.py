@@ -24,7 +24,7 @@ from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
 from limbeck.inference.export import export as write_export
 from limbeck.inference.parity import Parity
-from limbeck.models.catalog import find
+from limbeck.models.catalog import find, system_of
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
 from limbeck.recipe import Evaluation, Recipe
@@ -172,7 +172,9 @@ def export(model: str, to: Path, quantization: Quantization, rows: Path | None, 
         loaded = load(model, settings)
         tokens = [loaded.renderer.prompt(prompt) for prompt in parity_prompts(loaded, rows)]
         copy_layout(folder_of(loaded.source, settings), folder)
-        parity = write_export(Engine(loaded), folder, quantization, tokens, settings.threads)
+        parity = write_export(
+            Engine(loaded), folder, quantization, tokens, settings.threads, system_of(model, settings)
+        )
         card = folder / "README.md"
         if card.exists():
             kept = card.read_text(encoding="utf-8").partition(HEADING)[0]

@@ -66,7 +66,7 @@ def register(
         # In a folder of its own: beside an adapter_config.json transformers would load the adapter's base instead.
         if (adapter := work.folder / "4-training" / "adapter").exists():
             shutil.copytree(adapter, folder / "adapter", dirs_exist_ok=True)  # some of it, where it was broken off
-        exported = _export(student, folder, exporting, prompts, settings, work)
+        exported = _export(student, folder, exporting, prompts, lineage["system"], settings, work)
         whole = {
             "name": name,
             "kind": kind,
@@ -111,6 +111,7 @@ def _export(
     folder: Path,
     exporting: Export,
     prompts: Sequence[Sequence[int]],
+    system: str | None,
     settings: Settings,
     work: Workspace,
 ) -> Parity | str:
@@ -118,7 +119,7 @@ def _export(
     if exporting.gguf == "none":
         return "the recipe asks for none"
     try:
-        parity = export(Engine(student), folder, exporting.gguf, prompts, settings.threads)
+        parity = export(Engine(student), folder, exporting.gguf, prompts, settings.threads, system)
     # Hours of training are not thrown away for want of one more format.
     except (NotYet, DamagedArtifact) as error:
         work.progress.say(f"registry: no GGUF file: {error}")
@@ -184,6 +185,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
-```
+{_asked(lineage["system"])}```
 
 {section(exported)}"""
+
+
+def _asked(system: str | None) -> str:
+    """Lines of Python that ask a model the way it learned to be asked."""
+    turns = [{"role": "system", "content": system}] if system else []
+    turns.append({"role": "user", "content": "…"})
+    return f"""
+messages = {json.dumps(turns, ensure_ascii=False)}
+asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+answer = model.generate(**asked, max_new_tokens=64)[0, asked["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+"""

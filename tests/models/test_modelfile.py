@@ -52,10 +52,10 @@ GO_TO_JINJA = {
 }
 
 
-def write(tmp_path, template, bos="<s>"):
+def write(tmp_path, template, bos="<s>", system=None):
     (tmp_path / "chat_template.jinja").write_text(template)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": bos}))
-    return modelfile(tmp_path, "model-f16.gguf")
+    return modelfile(tmp_path, "model-f16.gguf", system)
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
@@ -93,6 +93,13 @@ def test_a_known_template_is_translated_and_another_is_left_out_and_said_to_be(t
 def test_a_system_prompt_that_the_template_puts_itself_becomes_system(tmp_path, bos):
     made = write(tmp_path, CHATML, bos)
     assert 'SYSTEM """You are helpful."""' in made and 'PARAMETER stop "<|im_end|>"' in made
+
+
+@pytest.mark.parametrize("template", [CHATML, "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"])
+def test_the_system_prompt_that_was_learned_comes_before_the_templates_own(tmp_path, template):
+    made = write(tmp_path, template, system="Name the intent.")
+    assert 'SYSTEM """Name the intent."""' in made and "You are helpful" not in made
+    assert "# No SYSTEM" in write(tmp_path, template, system='Answer in """quotes""".')
 
 
 def test_a_template_that_cannot_be_translated_still_says_where_turns_end(tmp_path):

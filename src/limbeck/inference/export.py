@@ -19,11 +19,17 @@ HEADING = "## Other engines"
 
 
 def export(
-    engine: Engine, folder: Path, quantization: Quantization, prompts: Sequence[Sequence[int]], threads: int
+    engine: Engine,
+    folder: Path,
+    quantization: Quantization,
+    prompts: Sequence[Sequence[int]],
+    threads: int,
+    system: str | None = None,
 ) -> Parity:
     """Write ``model-QUANTIZATION.gguf``, ``Modelfile`` and ``parity.json`` beside the safetensors in ``folder``.
 
-    ``engine`` has the same weights; ``prompts`` (token ids) are what the file is measured on. Raises `NotYet` for a
+    ``engine`` has the same weights; ``prompts`` (token ids) are what the file is measured on;
+    ``system`` is the system prompt the model learned with, for the Modelfile. Raises `NotYet` for a
     model that GGUF cannot hold, `DamagedArtifact` for a file that llama.cpp cannot read; no GGUF file is left then.
     """
     path = folder / gguf_name(quantization)
@@ -34,7 +40,7 @@ def export(
         path.unlink()
         raise
     with writing(folder / "Modelfile") as file:
-        file.write(modelfile(folder, path.name))
+        file.write(modelfile(folder, path.name, system))
     write_json(folder / "parity.json", parity.to_json())
     return parity
 

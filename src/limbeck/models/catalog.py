@@ -175,13 +175,23 @@ def find(name: str, settings: Settings) -> ModelSource:
 
 
 def system_of(name: str, settings: Settings) -> str | None:
-    """The system prompt under which the registered model ``name`` learned all it learned, if there was one."""
+    """The system prompt under which the model ``name`` learned all it learned, if there was one.
+
+    ``name`` is a registered model's, or the path of a folder or file that one was written to.
+    """
     known = custom_models(settings).get(name)
-    if known is None:
-        return None
-    recipe = known.lineage.get("recipe", {})
-    found = known.lineage.get("system") or recipe.get("source", {}).get("system")
+    lineage = known.lineage if known else _lineage_beside(Path(name).expanduser())
+    found = lineage.get("system") or lineage.get("recipe", {}).get("source", {}).get("system")
     return str(found) if found else None
+
+
+def _lineage_beside(model: Path) -> Mapping[str, Any]:
+    """What a model's folder, or that of a GGUF file, tells of its origin."""
+    told = (model.parent if model.suffix == ".gguf" else model) / "lineage.json"
+    if not told.is_file():
+        return {}
+    lineage: Mapping[str, Any] = read_json(told).get("lineage", {})
+    return lineage
 
 
 def remove(name: str, settings: Settings) -> None:

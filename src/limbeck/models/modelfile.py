@@ -4,7 +4,8 @@
 
 A chat template is a program, and Ollama runs another language, so nothing is translated word for word: three formats
 are known, each in both languages, and a template is one of them if it writes the same text for a few conversations.
-A system prompt that the template puts in by itself becomes SYSTEM. Any other template is left out, and said to be.
+The system prompt that a model learned with becomes SYSTEM, or else the one that the template puts in by itself. Any
+other template is left out, and said to be.
 """
 
 from __future__ import annotations
@@ -85,22 +86,27 @@ FORMATS = (
     ),
 )
 
+QUOTES = '"""'
+"""Around a text of several lines; there is no way to write them within one."""
+
 ASKED: Turns = ({"role": "user", "content": "A?"},)
 GONE_ON: Turns = (*ASKED, {"role": "assistant", "content": "B."}, {"role": "user", "content": "C?"})
 INSTRUCTED: Turns = ({"role": "system", "content": "S."}, *GONE_ON)
 
 
-def modelfile(folder: Path, gguf: str) -> str:
-    """The Modelfile for the file called ``gguf`` beside it, made from the model in ``folder``."""
+def modelfile(folder: Path, gguf: str, system: str | None = None) -> str:
+    """The Modelfile for the file called ``gguf`` beside it, made from the model in ``folder``.
+
+    ``system``: the system prompt the model learned with.
+    """
     lines = [f"FROM ./{gguf}"]
     template = chat_template(folder)
     tokens = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     known = _known(template, tokens) if template else None
     if known is not None:
-        found, system = known
+        found, own = known
+        system = system or own
         lines.append(f'TEMPLATE """{found.ollama}"""')
-        if system is not None:
-            lines.append(f'SYSTEM """{system}"""')
         lines += [f'PARAMETER stop "{end}"' for end in found.ends]
     elif template is None:
         lines.append("# No TEMPLATE: the model has no chat template. It goes on with the text it is given.")
@@ -112,6 +118,12 @@ def modelfile(folder: Path, gguf: str) -> str:
         )
         end = (turn_end(template, tokens) or "").strip()
         lines += [f'PARAMETER stop "{end}"'] if end and '"' not in end and "\n" not in end else []
+    if system and QUOTES in system:
+        lines.append(
+            f"# No SYSTEM: the system prompt that the model learned with has {QUOTES} in it, which ends a text here."
+        )
+    elif system:
+        lines.append(f"SYSTEM {QUOTES}{system}{QUOTES}")
     return "\n".join(lines) + "\n"
 
 
@@ -141,4 +153,4 @@ def _match(written: Callable[[Turns], str | None], expected: Callable[[Turns], s
     own = "" if asked == expected(ASKED) else asked.removeprefix(before).removesuffix(after)
     preset: Turns = ({"role": "system", "content": own},) if own else ()
     same = all(written(turns) == expected((*preset, *turns)) for turns in (ASKED, GONE_ON))
-    return own if same and '"""' not in own else None
+    return own if same and QUOTES not in own else None
