@@ -226,6 +226,7 @@ def test_a_custom_model_teaches_a_student_of_another_family_and_of_other_tokens(
     assert told == distilled["outputModelArn"]
 
 
+@pytest.mark.row(47)
 def test_jobs_are_paged_filtered_and_sorted_without_loss(client, distilled):
     everything = client.list_model_customization_jobs()["modelCustomizationJobSummaries"]
     assert len(everything) >= 3

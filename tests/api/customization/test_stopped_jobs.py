@@ -76,7 +76,6 @@ def _steps(folder):
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
-@pytest.mark.row(47)
 @pytest.mark.row(44)
 def test_too_many_jobs_at_once_are_refused_and_all_ends_well_after_kill_9(tmp_path, home):
     place = tiny_home(tmp_path / "home", home / "taught")
