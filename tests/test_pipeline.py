@@ -400,6 +400,19 @@ def test_with_other_threads_a_job_goes_on_where_it_stood_and_says_so(tmp_path, r
     assert "4-training: done before" in done.said
 
 
+def test_a_job_gone_on_with_later_reads_the_date_on_which_it_began(tmp_path, recipe, taught_folder):
+    dated = shutil.copytree(taught_folder, tmp_path / "dated")
+    template = dated / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%H %M %S %f') }}" + template.read_text())  # no moment is like another
+    recipe["teacher"], recipe["training"]["epochs"] = {"model": str(dated)}, 1
+    stop = StopSignal()
+    with pytest.raises(Stopped):
+        limbeck.distill(recipe, home=tmp_path / "one", progress=StopAfter("training", stop), stop=stop)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = (limbeck.distill(recipe, home=tmp_path / home, resume=True) for home in ("one", "two"))
+    assert one.lineage["hashes"]["weights"] == two.lineage["hashes"]["weights"]
+
+
 def stored(home) -> int:
     with closing(sqlite3.connect(home / "answers.sqlite")) as database:
         return database.execute("select count(*) from answers").fetchone()[0]

@@ -27,6 +27,7 @@ from limbeck.inference.parity import Parity
 from limbeck.models.catalog import find, system_of
 from limbeck.models.importing import copy_layout, making
 from limbeck.models.loading import LoadedModel, folder_of, load
+from limbeck.models.today import as_of
 from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
@@ -72,7 +73,7 @@ def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, pr
     recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop, settings.threads)
     check_data(recipe)
     torch.set_num_threads(settings.threads)
-    with work.locked():
+    with work.locked(), as_of(work.began):
         write_json(work.folder / "recipe.json", asked.dump())
         return KINDS[recipe.kind](recipe, work, settings, processes)
 

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from limbeck.errors import InvalidInput
+from limbeck.models.today import dated
 from limbeck.records import Prompt
 
 __all__ = ["Renderer"]
@@ -63,6 +64,7 @@ class Renderer:
                 tools=self._shielded(tools, held),
                 tokenize=False,
                 add_generation_prompt=True,
+                chat_template=dated(self.tokenizer.get_chat_template(tools=tools)),
             )
         except TemplateError as error:
             raise InvalidInput(f"{self.tokenizer.name_or_path}: its chat template refuses a prompt: {error}") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tokenizers import Tokenizer as Backend
 
 from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.header import read_gguf
+from limbeck.models.today import strftime_now
 from limbeck.storage.workspace import write_json
 
 __all__ = ["Tokenizer"]
@@ -144,12 +144,16 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
         tokenize: bool = False,
         add_generation_prompt: bool = False,
     ) -> str:
-        """The conversation as the model's template writes it. Raises `jinja2.TemplateError` where it refuses."""
+        """The conversation as ``chat_template``, or the model's own, writes it. Raises `jinja2.TemplateError`."""
         assert not tokenize, "encode the text"
-        return self._template(tools is not None).render(
+        source = chat_template or self.get_chat_template(tools=tools)
+        if source not in self._compiled:
+            self._compiled[source] = self._environment.from_string(source)
+        return self._compiled[source].render(
             messages=[{key: value for key, value in one.items() if value is not None} for one in messages],
             tools=None if tools is None else list(tools),
             documents=None,
@@ -157,14 +161,13 @@ class Tokenizer:
             **self._named,
         )
 
-    def _template(self, with_tools: bool) -> jinja2.Template:
+    def get_chat_template(self, *, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """The model's template, or which of them it has for conversations with ``tools``."""
         source = self.chat_template
         if isinstance(source, Mapping):
-            source = source["tool_use"] if with_tools and "tool_use" in source else source["default"]
+            source = source["tool_use"] if tools is not None and "tool_use" in source else source["default"]
         assert source is not None
-        if source not in self._compiled:
-            self._compiled[source] = self._environment.from_string(source)
-        return self._compiled[source]
+        return source
 
 
 def _from_folder(folder: Path) -> Tokenizer:
@@ -224,7 +227,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     made.filters["tojson"] = _to_json
     made.globals["raise_exception"] = _refuse
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    made.globals["strftime_now"] = strftime_now
     return made
 
 

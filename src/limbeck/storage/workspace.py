@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,6 +126,15 @@ class Workspace:
     def name(self) -> str:
         """The job's name."""
         return self.folder.name
+
+    @property
+    def began(self) -> datetime:
+        """When the job was first at work here, by the machine's clock."""
+        noted = self.folder / ".began"
+        if not noted.exists():
+            with writing(noted) as file:
+                file.write(datetime.now().isoformat())
+        return datetime.fromisoformat(noted.read_text(encoding="ascii"))
 
     def step(self, stage: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Run one stage unless it is already done with these inputs; give its folder.
