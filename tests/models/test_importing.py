@@ -162,3 +162,9 @@ def test_what_breaks_off_leaves_nothing_and_what_is_there_is_kept(folder, tmp_pa
     with pytest.raises(OSError, match="no space"):
         adopt(folder, tmp_path / "models" / "other")
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["adopted"]
+
+
+def test_layers_that_the_configuration_names_and_the_files_lack_are_told(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 6}))
+    assert faults(folder) == [f"{folder}: 6 layers by config.json, and no weights of layer 4; expected all"]

@@ -1,8 +1,11 @@
 """A GGUF file is read as what it says, whatever lies beside it, and once."""
 
+import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
+from tests.conftest import make_model
 from tests.factory import message, pairs, write_rows
 from tests.models.test_gguf_vocabulary import SAMPLES, TOKENIZERS, save
 from tests.models.test_gguf_vocabulary import model_folder as model_folder  # a fixture
@@ -10,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 import limbeck
+from limbeck.errors import DamagedArtifact
 from limbeck.models import loading
 from limbeck.models.chat import Renderer
 from limbeck.models.gguf_file import write_gguf
@@ -88,3 +92,48 @@ def test_whoever_may_read_a_models_configuration_may_read_its_weights(tiny, tmp_
     loading.save(tiny.model, tiny.renderer.tokenizer, tmp_path)
     modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
     assert set(modes.values()) == {modes["config.json"]} and "model.safetensors" in modes
+
+
+def with_weights(folder, change):
+    """``change`` is given the folder's weights to alter."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_layers(folder, count):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": count}))
+
+
+@pytest.fixture
+def copied(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "copied")
+
+
+def test_a_weight_that_is_not_there_is_never_drawn_at_random(copied, settings):
+    with_weights(copied, lambda weights: weights.pop("model.layers.2.mlp.up_proj.weight"))
+    with pytest.raises(DamagedArtifact, match=r"copied: model\.layers\.2\.mlp\.up_proj\.weight is not in its files"):
+        load(str(copied), settings)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (6, r"model\.layers\.4\.input_layernorm\.weight and 17 more weights are not in its files"),
+        (2, r"model\.layers\.2\.\S+ is in its files, and its configuration has 2 layers"),
+    ],
+)
+def test_a_configuration_of_another_depth_than_the_files_is_refused(copied, settings, count, told):
+    with_layers(copied, count)
+    with pytest.raises(DamagedArtifact, match=told):
+        load(str(copied), settings)
+
+
+def test_a_head_of_its_own_is_missed_and_a_tied_one_is_not(copied, settings, tmp_path):
+    assert "lm_head.weight" not in load_file(copied / "model.safetensors")
+    load(str(copied), settings)
+    untied = make_model(tmp_path / "untied", tied=False)
+    with_weights(untied, lambda weights: weights.pop("lm_head.weight"))
+    with pytest.raises(DamagedArtifact, match=r"untied: lm_head\.weight is not in its files"):
+        load(str(untied), settings)

@@ -48,6 +48,8 @@ PASSED_OVER = (
 )
 """What is in such folders beside the model, and stays behind: other forms of the weights, code, what speaks of them."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+LAYER = re.compile(r"\.layers\.(\d+)\.")
+"""In a weight's name. Some families keep layers beyond their depth, which only loading knows to pass over."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,11 @@ def _inspect_folder(folder: Path) -> Imported:
     elif config is not None:
         faults.append(f"{folder / 'config.json'}: found no keys; expected a model's configuration")
     weights = _look_at_weights(folder, faults, attempt)
+    if isinstance(config, dict) and weights is not None:
+        held = {int(found[1]) for name in weights if (found := LAYER.search(name))}
+        depth = config.get("num_hidden_layers")
+        if held and isinstance(depth, int) and (lost := sorted(set(range(depth)) - held)):
+            faults.append(f"{folder}: {depth} layers by config.json, and no weights of layer {lost[0]}; expected all")
     tokenizers = [name for name in TOKENIZERS if (folder / name).exists()]
     if not tokenizers:
         faults.append(f"{folder}: no tokenizer; expected one of {', '.join(TOKENIZERS)}")

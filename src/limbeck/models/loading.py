@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +86,14 @@ def load(name: str, settings: Settings) -> LoadedModel:
     folder = folder_of(source, settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, told = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
             attn_implementation=ATTENTION,
+            output_loading_info=True,
         )
     except KeyError as error:
         if error.args != (ATTENTION,):
@@ -99,6 +102,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedArtifact(f"{folder}: cannot be loaded as a causal language model: {reason}") from None
+    _check_whole(model, told, folder)
     # Nothing is ever padded here, and where the padding token is also the end of a turn, as in SmolLM2, a padding
     # index would keep that token's embedding from being learned.
     model.get_input_embeddings().padding_idx = None
@@ -169,6 +173,26 @@ def _fingerprint(folder: Path, settings: Settings) -> str:
         with writing(found) as file:
             file.write(fingerprint(folder))
     return found.read_text(encoding="ascii")
+
+
+def _check_whole(model: Any, told: Mapping[str, Any], path: Path) -> None:
+    """Raise `DamagedArtifact` where ``path`` holds fewer weights than its configuration describes, or more layers.
+
+    ``told`` is transformers' own account: it draws at random what is missing, and leaves out what is too much. A head
+    that is tied to the embeddings is not missing.
+    """
+    if missing := sorted(told["missing_keys"]):
+        more = f" and {len(missing) - 1} more weights are" if missing[1:] else " is"
+        raise DamagedArtifact(
+            f"{path}: {missing[0]}{more} not in its files; expected all that its configuration describes: mend"
+            " config.json, or bring the model here again, whole"
+        )
+    names, depth = model.state_dict().keys(), model.config.get_text_config().num_hidden_layers
+    if beyond := sorted(one for one in told["unexpected_keys"] if re.sub(r"\.\d+\.", ".0.", one, count=1) in names):
+        raise DamagedArtifact(
+            f"{path}: {beyond[0]} is in its files, and its configuration has {depth} layers; expected as many as the"
+            " files hold: mend num_hidden_layers in config.json"
+        )
 
 
 def _stop_ids(model: Any) -> list[int]:
