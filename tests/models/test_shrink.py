@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 from tests.factory import pairs
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, SmolLM3Config
 
 import limbeck
 from limbeck.errors import InvalidRecipe
@@ -146,3 +146,22 @@ def test_a_job_cuts_by_its_own_prompts_and_examines_the_same_cut_untrained(tmp_p
     assert [config[name] for name in ("num_hidden_layers", "intermediate_size", "num_attention_heads")] == [2, 32, 3]
     report = json.loads((made.path / "lineage.json").read_text())["lineage"]["report"]["models"]
     assert report["student before"]["exact_match"] == report["student after"]["exact_match"]
+
+
+def test_what_a_configuration_says_of_each_layer_goes_with_the_layer(tmp_path):
+    """SmolLM3 turns positions in some layers alone; and two layers are no reason to drop one of three ends."""
+    torch.manual_seed(0)
+    config = SmolLM3Config(
+        vocab_size=320, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=6,
+        num_key_value_heads=2, no_rope_layers=[1, 0, 1], initializer_range=0.1, bos_token_id=1, pad_token_id=2,
+        eos_token_id=[2, 3, 4],
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    student = keep_layers(model, (1, 2))
+    assert (student.config.no_rope_layers, student.config.eos_token_id) == ([0, 1], [2, 3, 4])
+    model.config.use_cache = False  # whose places go by the layers' numbers
+    model.model.layers = model.model.layers[1:]
+    model.config.num_hidden_layers = 2
+    assert torch.equal(said(student), said(model))
+    student.save_pretrained(tmp_path)
+    assert torch.equal(said(AutoModelForCausalLM.from_pretrained(tmp_path)), said(model))

@@ -26,6 +26,8 @@ __all__ = ["Cut", "choose", "choose_layers", "cut", "keep_layers", "neurons_kept
 
 BLOCK = 32
 """Feed-forward widths stay multiples of this: what GGUF's quantizations take at a time."""
+OF_THE_WHOLE = ("architectures", "eos_token_id")
+"""Lists of a configuration that are never of its layers, however long they are."""
 ATTENTION_PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 
 
@@ -89,9 +91,9 @@ def keep_layers(model: Any, layers: Sequence[int]) -> Any:
 def cut(model: Any, kept: Cut) -> Any:
     """A new model of what is ``kept`` of ``model``. Weights are copied."""
     config = copy.deepcopy(model.config)
+    for name, values in _by_layer(config):
+        setattr(config, name, [values[layer] for layer in kept.layers])
     config.num_hidden_layers = len(kept.layers)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in kept.layers]
     if kept.neurons is not None:
         config.intermediate_size = len(kept.neurons[0])
     width, sharing = _width(config), config.num_attention_heads // config.num_key_value_heads
@@ -111,6 +113,16 @@ def cut(model: Any, kept: Cut) -> Any:
     student.get_input_embeddings().padding_idx = model.get_input_embeddings().padding_idx
     student.generation_config = copy.deepcopy(model.generation_config)
     return student
+
+
+def _by_layer(config: Any) -> list[tuple[str, Sequence[Any]]]:
+    """What ``config`` says of each layer by itself, as `layer_types`: its lists that are as long as it is deep."""
+    depth = config.num_hidden_layers
+    return [
+        (name, values)
+        for name, values in vars(config).items()
+        if isinstance(values, list | tuple) and len(values) == depth and name not in OF_THE_WHOLE
+    ]
 
 
 def _narrowed(tensor: Tensor, name: str, kept: Cut, place: int, width: int, sharing: int) -> Tensor:
