@@ -70,10 +70,13 @@ def attached(model: Any) -> bool:
 
 
 def save(model: Any, base: str, folder: Path) -> None:
-    """Write the adapter in ``model`` to ``folder`` as PEFT reads it: for the model ``base``, as that is without it."""
+    """Write the adapter in ``model`` to ``folder`` as PEFT reads it: for the model ``base``, as that is without it.
+
+    What was written there before, by a job that was broken off, is written over.
+    """
     from peft import get_peft_model_state_dict
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     path = folder / "adapter_model.safetensors"
     save_file(
