@@ -126,6 +126,7 @@ def test_a_run_comes_nearer_and_a_broken_one_ends_with_the_same_bits(tiny, wide,
     run(resumed, wide, tmp_path / "broken")
     assert same_bits(bits(resumed), bits(unbroken))
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
+        "losses.json",
         "metrics.csv",
         "validation.csv",
         "weights.safetensors",

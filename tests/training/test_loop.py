@@ -374,3 +374,14 @@ def test_a_checkpoint_written_twice_keeps_the_best_weights_of_an_earlier_step(tm
     checkpoints.load_best(tmp_path, model)
     assert same_bits(bits(model), best)
     assert checkpoints.restore(tmp_path / "step-000002", model, optimizer)["step"] == 2
+
+
+def test_a_run_that_has_ended_is_not_run_again(tiny, tmp_path, monkeypatch):
+    """As when a job is killed after its training and before the stage's manifest is there."""
+    first, again = student(tiny), student(tiny)
+    expected = run(first, tmp_path / "t")
+    (tmp_path / "t" / "step-000009").mkdir()  # not all was cleared away
+    monkeypatch.setattr("limbeck.training.loop.Replicas", None)
+    assert run(again, tmp_path / "t") == expected
+    assert same_bits(bits(again), bits(first))
+    assert not list((tmp_path / "t").glob("step-*"))

@@ -18,7 +18,7 @@ from limbeck.records import AnsweredExample, Document, Example
 from limbeck.settings import Settings
 from limbeck.steps.student import trimmed
 from limbeck.steps.together import lead
-from limbeck.storage.workspace import Workspace, write_json
+from limbeck.storage.workspace import Workspace
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
 
@@ -236,17 +236,16 @@ def _learn(
     def make(folder: Path) -> None:
         plan, progress, stop = recipe.training, work.progress, work.stop
         if processes.size > 1:  # each trains a copy, and adapts it
-            losses = lead(student, lessons, validation, objective, recipe, folder, work, settings, processes)
+            lead(student, lessons, validation, objective, recipe, folder, work, settings, processes)
         else:
             adapt()
-            losses = training.train(
+            training.train(
                 student.model, lessons, validation, objective, plan, folder, progress, stop, sampling, alignment
             )
         if adapter is not None and adapter.keep:
             adapt()
             training.load_trained(student.model, folder)
             adapters.save(student.model, str(student.source.path), folder / "adapter")
-        write_json(folder / "losses.json", losses)
 
     folder = work.step("4-training", inputs, make)
     adapt()

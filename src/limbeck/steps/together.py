@@ -70,8 +70,8 @@ def lead(
     work: Workspace,
     settings: Settings,
     processes: training.Processes,
-) -> dict[str, Any]:
-    """Train with the others, in ``folder``; gives the last losses. ``student`` itself stays as it is."""
+) -> None:
+    """Train with the others, in ``folder``. ``student`` itself stays as it is."""
     place = folder / PLACE
     shutil.rmtree(place, ignore_errors=True)
     save(student.model, student.renderer.tokenizer, place / "model")
@@ -85,9 +85,8 @@ def lead(
     }
     write_json(place / "plan.json", plan)
     processes.say(str(folder))
-    losses = _train(folder, settings, work.progress, work.stop, processes)
+    _train(folder, settings, work.progress, work.stop, processes)
     shutil.rmtree(place)
-    return losses
 
 
 def help_along(work: Workspace, settings: Settings, processes: training.Processes) -> CustomModel:
@@ -102,7 +101,7 @@ def help_along(work: Workspace, settings: Settings, processes: training.Processe
 
 def _train(
     folder: Path, settings: Settings, progress: Progress, stop: StopSignal, processes: training.Processes
-) -> dict[str, Any]:
+) -> None:
     place = folder / PLACE
     try:
         plan = read_json(place / "plan.json")
@@ -116,7 +115,7 @@ def _train(
     if plan["adapter"] is not None:
         adapters.attach(model, Adapter.model_validate(plan["adapter"]), plan["training"]["seed"])
     lessons, *validation = (_read(place / f"examples-{number}.safetensors") for number in range(plan["sets"]))
-    return training.train(
+    training.train(
         model,
         lessons,
         validation,

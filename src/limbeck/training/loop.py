@@ -2,7 +2,7 @@
 
 It knows nothing of recipes, teachers or jobs: it gets examples, a model and numbers. Left in the folder:
 `metrics.csv` (a row a step), `validation.csv` (a row a validation), checkpoints while it runs, and at the end
-`weights.safetensors`.
+`weights.safetensors` and, last, `losses.json`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from limbeck.models.loading import load_weights, save_weights
 from limbeck.models.packing import Tokens, packs_well, window_of
 from limbeck.progress import Progress, StopSignal
 from limbeck.recipe import Objective, Training
+from limbeck.storage.workspace import read_json, write_json
 from limbeck.training import checkpoints, head, memory
 from limbeck.training.alignment import STATES, Alignment
 from limbeck.training.batches import batches_of_epoch
@@ -47,6 +48,8 @@ METRICS = (
     "tokens_per_second",
 )
 VALIDATION = ("step_number", "epoch_number", "validation_loss", "perplexity")
+WEIGHTS, LOSSES = "weights.safetensors", "losses.json"
+"""What a run that has ended leaves: the second, written last, says that it has."""
 
 
 def train(
@@ -62,7 +65,8 @@ def train(
     alignment: Alignment | None = None,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
-    """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one.
+    """Train ``model`` in place; gives the last losses. Goes on from ``folder``'s checkpoint if there is one; a run that
+    has ended there before gives ``model`` its weights, and is not run again.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
     result each set's own. ``sampling`` has the student write some of the batches, ``alignment`` draws its hidden states
@@ -72,6 +76,10 @@ def train(
     Raises `InvalidInput` for a training this machine cannot hold or that leaves nothing to learn, `TrainingDiverged`
     (see `Watch.check`), and `Stopped`, with a checkpoint written, when ``stop`` is set.
     """
+    if (folder / LOSSES).exists():
+        load_trained(model, folder)
+        _clear(folder, processes)
+        return dict(read_json(folder / LOSSES))
     steps_an_epoch = math.ceil(len(examples) / plan.batch_size)
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
@@ -178,26 +186,34 @@ def train(
         value = whole(parameter.detach()) if parameter.requires_grad else None  # all put it together
         if value is not None and processes.first:
             learned[name] = value
-    if processes.first:
-        save_weights(learned, folder / "weights.safetensors")
-        for place_of_checkpoint in folder.glob("step-*"):
-            shutil.rmtree(place_of_checkpoint)
-        (folder / STATES).unlink(missing_ok=True)
-    processes.wait()  # until all is there
-    return {
+    result = {
         "steps": step,
         "kept_step": kept,
         "training_loss": watch.training_loss,
         "validation_loss": watch.best_loss if plan.keep == "best" else watch.validation_loss,
         "validation_losses": apart,
     }
+    if processes.first:
+        save_weights(learned, folder / WEIGHTS)
+        write_json(folder / LOSSES, result)
+    _clear(folder, processes)
+    return result
+
+
+def _clear(folder: Path, processes: Processes) -> None:
+    """Remove what a run that has ended would have been taken up again from, once all is there."""
+    processes.wait()
+    if processes.first:
+        for place in folder.glob("step-*"):
+            shutil.rmtree(place)
+        (folder / STATES).unlink(missing_ok=True)
 
 
 def load_trained(model: Any, folder: Path) -> None:
     """Put the final weights of a finished run into ``model``."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, value in load_weights(folder / "weights.safetensors").items():
+        for name, value in load_weights(folder / WEIGHTS).items():
             parameters[name].copy_(value)
     model.eval()
 
