@@ -17,7 +17,7 @@ from limbeck.recipe import Objective, Training
 from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
 from limbeck.training import checkpoints, load_trained, prepare, train
 from limbeck.training.batches import batches_of_epoch
-from limbeck.training.loop import check_frozen
+from limbeck.training.loop import check_architecture
 from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
 from limbeck.training.watch import LOST_STEPS, Watch
@@ -319,7 +319,7 @@ def test_rows_that_a_model_cannot_look_back_over_are_refused_before_the_first_st
 def test_an_architecture_of_other_parts_is_refused(tmp_path, settings):
     model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=48, n_head=4, vocab_size=420))
     with pytest.raises(NotYet, match="GPT2LMHeadModel: an architecture of other parts"):
-        check_frozen(model, Training())
+        check_architecture(model)
 
 
 def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own():

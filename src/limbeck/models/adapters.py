@@ -10,6 +10,7 @@ row of that scaled to its learned length.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from safetensors.torch import save_file
 from limbeck.errors import InvalidRecipe
 from limbeck.recipe import Adapter
 
-__all__ = ["attach", "attached", "merge", "save"]
+__all__ = ["attach", "attached", "check", "merge", "save"]
 
 
 def attach(model: Any, adapter: Adapter, seed: int) -> None:
     """Put a new adapter into ``model``; of its parameters, the adapter's alone learn from now on.
 
-    The same ``seed`` draws the same A. Raises `InvalidRecipe` for targets the model does not have.
+    The same ``seed`` draws the same A. Raises as `check` does.
     """
+    check(model, adapter)
     # Here, not above: PEFT takes seconds to import, and few jobs want it.
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -38,26 +40,34 @@ def attach(model: Any, adapter: Adapter, seed: int) -> None:
         use_dora=adapter.kind == "dora",
         task_type="CAUSAL_LM",
     )
-    _check_untied(model, targets)
     torch.manual_seed(seed)
-    try:
-        inject_adapter_in_model(config, model)
-    except ValueError as error:
-        linear = {name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
-        raise InvalidRecipe(
-            "student.adapter.targets", [f"{error}; expected all-linear, or some of {', '.join(sorted(linear))}"]
-        ) from None
+    inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 
 
-def _check_untied(model: Any, targets: str | list[str]) -> None:
+def check(model: Any, adapter: Adapter) -> None:
+    """Raise `InvalidRecipe` for targets that ``model`` does not have, or that it cannot be merged into."""
+    if isinstance(adapter.targets, str):  # all there are, but for the head
+        return
+    _check_untied(model, adapter.targets)
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
+    names = [f".{name}" for name, one in model.named_modules() if isinstance(one, kinds)]
+    for target in adapter.targets:
+        if not any(name.endswith(f".{target}") for name in names):
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+            raise InvalidRecipe(
+                "student.adapter.targets", [f'found "{target}"; expected all-linear, or some of {known}']
+            )
+
+
+def _check_untied(model: Any, targets: Sequence[str]) -> None:
     """Raise `InvalidRecipe` for an adapter on what embeddings and head share: merged, it would be in both."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     if ends[1] is None or ends[0].weight is not ends[1].weight:
         return
     names = {name.rpartition(".")[2] for name, module in model.named_modules() if any(module is end for end in ends)}
-    if found := sorted(names.intersection([targets] if isinstance(targets, str) else targets)):
+    if found := sorted(names.intersection(targets)):
         raise InvalidRecipe(
             "student.adapter.targets",
             [f'found "{found[0]}", whose weights the model\'s embeddings and head share; expected others'],

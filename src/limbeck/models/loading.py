@@ -39,6 +39,7 @@ from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
+from limbeck.models.packing import window_of
 from limbeck.models.template import PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.workspace import file_digest, writing
@@ -68,6 +69,11 @@ class LoadedModel:
     def context_tokens(self) -> int:
         """The most tokens, prompt and answer together."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    @property
+    def sequence_tokens(self) -> int:
+        """The most tokens of one sequence in a pack: the context, or a sliding window that is shorter."""
+        return min(self.context_tokens, window_of(self.model.config) or self.context_tokens)
 
     @property
     def parameters(self) -> int:

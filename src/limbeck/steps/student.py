@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel
 from limbeck.models.students import begin, renamed, within
 from limbeck.models.trimming import check_trimmable, trim
 from limbeck.recipe import Recipe, Shrink
 from limbeck.records import Document, Example, digest
 from limbeck.storage.workspace import MANIFEST, Workspace, read_json, write_json
-from limbeck.training import TrainingExample, check_frozen
+from limbeck.training import TrainingExample, check_architecture, check_frozen, rounds
 
 __all__ = ["begun", "trained", "trimmed", "weights_digest"]
 
@@ -19,7 +20,11 @@ __all__ = ["begun", "trained", "trimmed", "weights_digest"]
 def begun(
     base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document], work: Workspace
 ) -> LoadedModel:
-    """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again."""
+    """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again.
+
+    Raises `InvalidInput` for one that cannot be trained as ``recipe`` has it.
+    """
+    check_architecture(base.model)
     learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train"]
     shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
     if shrink is not None and shrink.budget:
@@ -35,6 +40,9 @@ def begun(
         shrink = Shrink.model_validate(kept["chosen"])
     student = begin(base, shrink, recipe.name, learned)
     check_frozen(student.model, recipe.training)
+    rounds(recipe.training, student.model.device)
+    if recipe.student.adapter is not None:
+        adapters.check(student.model, recipe.student.adapter)
     if shrink is not None and shrink.vocabulary is not None:
         check_trimmable(student.renderer.tokenizer)
     return student

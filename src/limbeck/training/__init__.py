@@ -12,8 +12,9 @@ from limbeck.training.alignment import Alignment, layers_paired
 from limbeck.training.choice import Choice, choose, pair_of
 from limbeck.training.crossing import Crossing, coverage
 from limbeck.training.examples import TrainingExample, prepare, prepare_text, same_tokens, with_distributions
-from limbeck.training.loop import check_frozen, load_trained, train
+from limbeck.training.loop import check_architecture, check_frozen, load_trained, train
 from limbeck.training.on_policy import Sampling
+from limbeck.training.precision import rounds
 from limbeck.training.processes import ALONE, Processes, joined
 from limbeck.training.renumbering import Renumbering
 
@@ -26,6 +27,7 @@ __all__ = [
     "Renumbering",
     "Sampling",
     "TrainingExample",
+    "check_architecture",
     "check_frozen",
     "choose",
     "coverage",
@@ -35,6 +37,7 @@ __all__ = [
     "pair_of",
     "prepare",
     "prepare_text",
+    "rounds",
     "same_tokens",
     "train",
     "with_distributions",

@@ -36,7 +36,7 @@ from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
 from limbeck.training.watch import Watch
 
-__all__ = ["check_frozen", "load_trained", "train"]
+__all__ = ["check_architecture", "check_frozen", "load_trained", "train"]
 
 METRICS = (
     "step_number",
@@ -84,11 +84,12 @@ def train(
     steps = steps_an_epoch * plan.epochs
     wish = round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
     warmup_steps = min(wish, steps - 1)
+    check_architecture(model)
     _freeze(model, plan)
     bf16 = bool(processes.least(rounds(plan, model.device)))
     sequences = [one.tokens for some in (examples, *validation) for one in some]
     count = _replicas(model, sequences, plan, progress, processes)
-    _check_architecture(model, sequences)
+    _check_window(model, sequences)
     head.learn_in_place(model)
     if plan.shard and processes.size > 1:
         processes.shard(model)
@@ -218,14 +219,24 @@ def load_trained(model: Any, folder: Path) -> None:
     model.eval()
 
 
-def check_frozen(model: Any, plan: Training) -> None:
-    """Raise `InvalidInput` where no layer would be left to learn."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    if layers is None or not hasattr(model.config.get_text_config(), "intermediate_size"):
+def check_architecture(model: Any) -> None:
+    """Raise `NotYet` for a model of other parts than are known here, or that computes something else in a pack."""
+    known = hasattr(model.config.get_text_config(), "intermediate_size")
+    if not known or getattr(model.get_decoder(), "layers", None) is None:
         raise NotYet(
             f"{type(model).__name__}: an architecture of other parts than are known here; it cannot be trained yet"
         )
-    depth = len(layers)
+    model.eval()
+    if not packs_well(model):
+        raise NotYet(
+            f"{type(model).__name__} computes something else when examples are packed; this architecture cannot be"
+            " trained yet"
+        )
+
+
+def check_frozen(model: Any, plan: Training) -> None:
+    """Raise `InvalidInput` where no layer would be left to learn."""
+    depth = len(model.get_decoder().layers)
     if plan.freeze_layers >= depth:
         raise InvalidInput(
             f"training.freeze_layers: {plan.freeze_layers}; the model has {depth} layers, some of which must"
@@ -283,14 +294,8 @@ def _replicas(
     return processes.least(count)
 
 
-def _check_architecture(model: Any, sequences: Sequence[Tokens]) -> None:
-    """Refuse a model whose packed computation is not its own, or rows longer than it looks back."""
-    model.eval()
-    if not packs_well(model):
-        raise NotYet(
-            f"{type(model).__name__} computes something else when examples are packed; this architecture cannot be"
-            " trained yet"
-        )
+def _check_window(model: Any, sequences: Sequence[Tokens]) -> None:
+    """Raise `NotYet` for rows longer than the model looks back."""
     window, longest = window_of(model.config), max((len(one.inputs) for one in sequences), default=0)
     if window is not None and longest > window:
         raise NotYet(
