@@ -33,7 +33,7 @@ from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
 from limbeck.steps.job import check_data, check_examined, check_job
-from limbeck.steps.lessons import answers_learned, check_tokens, read, train
+from limbeck.steps.lessons import answers_learned, check_rows, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, weights_digest
 from limbeck.steps.teacher import asking_of, chosen, framing_of, opened, reckon, writing
@@ -89,6 +89,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Proc
     known = taught_by if isinstance(taught_by, LoadedModel) else None
     base = known if known and not recipe.student.model else load(recipe.student.model or named.model, settings)
     student = begun(base, recipe, examples, work)
+    check_rows(student, examples, recipe)
     check_tokens(teacher, student, examples, framing, recipe)
     advise(recipe, student, taught_by, None, work)
     session = synthesis.Session(teacher, recipe.asking, framing, settings.answers, work)
@@ -120,6 +121,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings, processes: Pr
     examples = intake.collect(recipe, work)
     check_examined(examples)
     student = begun(base, recipe, examples, work)
+    check_rows(student, examples, recipe)
 
     advise(recipe, student, None, None, work)
     asking = asking_of(recipe, None, synthesis.Framing(), settings, work)

@@ -7,8 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck import synthesis, training
+from limbeck import curation, synthesis, training
 from limbeck.errors import InvalidInput
+from limbeck.evaluation.compare import examined_rows
 from limbeck.intake import names_of
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel
@@ -22,7 +23,7 @@ from limbeck.storage.workspace import Workspace
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["answers_learned", "check_tokens", "read", "train"]
+__all__ = ["answers_learned", "check_rows", "check_tokens", "read", "train"]
 
 
 def check_tokens(
@@ -69,6 +70,34 @@ def check_tokens(
             f"{found}, and {teacher.id} reads no text, so they come without the distributions that"
             f" training.objective.{objective} learns from; use training.objective: {{cross_entropy: 1}}, or {way_out}"
         )
+
+
+def check_rows(student: LoadedModel, examples: Sequence[Example], recipe: Recipe) -> None:
+    """Refuse, before anything is paid for, rows that are too long for the student, all at once. Raises `InvalidInput`.
+
+    A row that is examined needs room for an answer, and so does one that is learned: for its label where that is
+    learned as it is, else for a token.
+    """
+    as_given = recipe.synthesis.labels == "keep" and recipe.synthesis.refine is None
+    rules = curation.answer_rules(recipe.curation, examples)
+    examined = {one.id for one in examined_rows(examples, recipe.evaluation)}
+    faults = []
+    for example in examples:
+        labels = synthesis.labels([example]) if as_given else []
+        if example.split == "held-out" and example.id not in examined:
+            continue
+        if any(rule(one) is not None for one in labels for rule in rules.values()):
+            continue  # it is dropped, however long it is
+        tokens = len(student.renderer.prompt(example.prompt))
+        tokens += len(student.renderer.response(labels[0].answer.text)) if labels else 1
+        most, whose = student.context_tokens, ""
+        if example.split != "held-out" and student.sequence_tokens < most:
+            most, whose = student.sequence_tokens + 1, " of its sliding window"  # the last token is only predicted
+        if tokens > most:
+            what = "prompt and answer are" if labels else "with the first token of its answer the prompt is"
+            faults.append(f"{example.place}: {what} {tokens:,} tokens; expected at most the student's {most:,}{whose}")
+    if faults:
+        raise InvalidInput("\n".join(faults))
 
 
 def _unread(examples: Sequence[Example], framing: synthesis.Framing, plan: Synthesis) -> tuple[str, str] | None:
