@@ -134,7 +134,7 @@ def test_a_model_without_a_gguf_file_says_why(tmp_path, recipe, unbroken, monkey
     assert not list(asked_for_none.path.glob("*.gguf"))
 
     def too_odd(*_):
-        raise NotYet("too odd")
+        raise InvalidInput("too odd")
 
     monkeypatch.setattr("limbeck.registry.export", too_odd)
     model = limbeck.distill({**recipe, "export": {"gguf": "q8_0"}}, home=tmp_path / "odd")

@@ -173,11 +173,10 @@ def export(model: str, to: Path, quantization: Quantization, rows: Path | None, 
     """
     with making(to) as folder:
         loaded = load(model, settings)
-        tokens = [loaded.renderer.prompt(prompt) for prompt in parity_prompts(loaded, rows)]
+        prompts = parity_prompts(loaded, rows)
         copy_layout(folder_of(loaded.source, settings), folder)
-        parity = write_export(
-            Engine(loaded), folder, quantization, tokens, settings.threads, system_of(model, settings)
-        )
+        system = system_of(model, settings)
+        parity = write_export(Engine(loaded), folder, quantization, prompts, settings.threads, system)
         card = folder / "README.md"
         if card.exists():
             kept = card.read_text(encoding="utf-8").partition(HEADING)[0]

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import Conflict, DamagedArtifact, NotYet
+from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import export, section
 from limbeck.inference.parity import Parity
@@ -121,7 +121,7 @@ def _export(
     try:
         parity = export(Engine(student), folder, exporting.gguf, prompts, settings.threads, system)
     # Hours of training are not thrown away for want of one more format.
-    except (NotYet, DamagedArtifact) as error:
+    except (InvalidInput, DamagedArtifact) as error:
         work.progress.say(f"registry: no GGUF file: {error}")
         return str(error)
     work.progress.say(f"registry: {gguf_name(exporting.gguf)}: {parity}")

@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.conftest import make_model
 
-from limbeck.errors import DamagedArtifact, NotYet
+from limbeck.errors import DamagedArtifact, InvalidInput, NotYet
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, export, section
 from limbeck.inference.parity import measure
@@ -79,3 +79,15 @@ def test_a_model_that_gguf_cannot_hold_leaves_no_file(engine, tiny, tmp_path):
     with pytest.raises(NotYet, match="MambaForCausalLM"):
         export(engine, tmp_path, "f16", PROMPTS, threads=1)
     assert not list(tmp_path.glob("*.gguf")) and not (tmp_path / "Modelfile").exists()
+
+
+def test_a_reading_that_takes_too_long_is_told(engine, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.inference.parity.TIME_LIMIT", 0.01)
+    write_gguf(tiny_folder, tmp_path / "model.gguf", "f32")
+    with pytest.raises(DamagedArtifact, match=r"model\.gguf: llama\.cpp has not read it within 0\.01 seconds"):
+        measure(engine, tmp_path / "model.gguf", "f32", PROMPTS, threads=1)
+
+
+def test_without_a_prompt_nothing_is_measured(engine, tmp_path):
+    with pytest.raises(InvalidInput, match="no prompts to measure it on"):
+        measure(engine, tmp_path / "model.gguf", "f32", [], threads=1)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.errors import DamagedArtifact
+from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.inference.engine import Engine
 from limbeck.records import Answer, GenerationSettings, Quantization
 
@@ -63,7 +63,12 @@ class Parity:
 def measure(
     engine: Engine, gguf: Path, quantization: Quantization, prompts: Sequence[Sequence[int]], threads: int
 ) -> Parity:
-    """Compare ``gguf`` with the model of ``engine`` on prompts given as token ids. Raises as `compare` does."""
+    """Compare ``gguf`` with the model of ``engine`` on prompts given as token ids.
+
+    Raises as `compare` does, and `InvalidInput` for a prompt that does not fit, or none.
+    """
+    if not prompts:
+        raise InvalidInput(f"{gguf}: no prompts to measure it on; expected some that fit into the model's context")
     settings = GenerationSettings(RESPONSE_TOKENS, top_k_captured=1)
     return compare(gguf, quantization, prompts, engine.generate(prompts, settings), threads)
 
@@ -77,7 +82,7 @@ def compare(
 ) -> Parity:
     """Compare ``gguf`` with a reference's greedy answers, whose log-probabilities they carry.
 
-    Raises `DamagedArtifact` where llama.cpp cannot read the file.
+    Raises `DamagedArtifact` where llama.cpp cannot read the file, or not in time.
     """
     responses = [list(answer.token_ids) for answer in answers]
     read = _read(gguf, prompts, responses, threads)
@@ -101,13 +106,16 @@ def _read(
     gguf: Path, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], threads: int
 ) -> list[dict[str, Any]]:
     readings = [{"prompt": list(p), "response": list(r)} for p, r in zip(prompts, responses, strict=True)]
-    done = subprocess.run(
-        [sys.executable, "-m", "limbeck.inference.forced"],
-        input=json.dumps({"gguf": str(gguf), "threads": threads, "readings": readings}),
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "limbeck.inference.forced"],
+            input=json.dumps({"gguf": str(gguf), "threads": threads, "readings": readings}),
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise DamagedArtifact(f"{gguf}: llama.cpp has not read it within {TIME_LIMIT:,} seconds") from None
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if "error" in line.lower() or "llama.cpp:" in line]
         reason = told[0].strip() if told else f"it ended with status {done.returncode}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from limbeck import intake, registry
@@ -57,7 +58,6 @@ def register(
         "prices": student.source.prices.model_dump() if student.source.prices else None,
         "losses": read_json(work.folder / "4-training" / "losses.json"),
     }
-    held_out = [example.prompt for example in examples if example.split == "held-out"] or _plain_prompts()
     inputs = {"hashes": hashes, "report": digest(report.to_json()), "export": recipe.export.model_dump(mode="json")}
     return registry.register(
         recipe.name,
@@ -68,24 +68,28 @@ def register(
         report,
         table(report),
         recipe.export,
-        [student.renderer.prompt(prompt) for prompt in held_out[:PARITY_PROMPTS]],
+        _held_out_or_plain(student, examples),
         settings,
         work,
         inputs,
     )
 
 
-def parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[Prompt]:
-    """What a GGUF file of any model is measured on: ``rows``, what its own job held out, or plain questions."""
+def parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[list[int]]:
+    """What a GGUF file of any model is measured on, as tokens: of ``rows``, of what its own job held out, or plain."""
     intake_of_job = loaded.source.path.parent / "1-intake" / "examples.jsonl"
     if rows is not None:
-        found = [example.prompt for example in intake.held_out_rows(rows, None)]
-    elif loaded.source.fingerprint is not None and intake_of_job.exists():
-        found = [e.prompt for e in intake.read_examples(intake_of_job) if e.split == "held-out"]
-    else:
-        found = _plain_prompts()
-    return found[:PARITY_PROMPTS]
+        return _fitting(loaded, intake.held_out_rows(rows, None))
+    known = loaded.source.fingerprint is not None and intake_of_job.exists()
+    return _held_out_or_plain(loaded, intake.read_examples(intake_of_job) if known else ())
 
 
-def _plain_prompts() -> list[Prompt]:
-    return [Prompt((Message("user", text),)) for text in PLAIN_PROMPTS]
+def _held_out_or_plain(loaded: LoadedModel, examples: Sequence[Example]) -> list[list[int]]:
+    plain = [Example(Prompt((Message("user", text),)), None, "held-out", "", 0) for text in PLAIN_PROMPTS]
+    return _fitting(loaded, examples) or _fitting(loaded, plain)
+
+
+def _fitting(loaded: LoadedModel, examples: Sequence[Example]) -> list[list[int]]:
+    """The first held-out prompts of ``examples`` after which the model has room for an answer."""
+    tokens = (loaded.renderer.prompt(one.prompt) for one in examples if one.split == "held-out")
+    return list(islice((one for one in tokens if len(one) < loaded.context_tokens), PARITY_PROMPTS))
