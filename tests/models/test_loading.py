@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tests.conftest import make_model
 from tests.factory import message, pairs, write_rows
@@ -137,3 +138,13 @@ def test_a_head_of_its_own_is_missed_and_a_tied_one_is_not(copied, settings, tmp
     with_weights(untied, lambda weights: weights.pop("lm_head.weight"))
     with pytest.raises(DamagedArtifact, match=r"untied: lm_head\.weight is not in its files"):
         load(str(untied), settings)
+
+
+def test_a_file_that_breaks_off_and_a_weight_of_another_shape_are_told(copied, settings):
+    with_weights(copied, lambda weights: weights.update({"model.norm.weight": torch.zeros(40)}))
+    with pytest.raises(DamagedArtifact, match=r"model\.norm\.weight is \[40\] in its files; expected \[48\]"):
+        load(str(copied), settings)
+    path = copied / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamagedArtifact, match="copied: not whole"):
+        load(str(copied), settings)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from limbeck.errors import InvalidRecipe
+from limbeck.models.loading import save_weights
 from limbeck.recipe import Adapter
 
 __all__ = ["attach", "attached", "check", "merge", "save"]
@@ -89,10 +89,7 @@ def save(model: Any, base: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     path = folder / "adapter_model.safetensors"
-    save_file(
-        {f"base_model.model.{name}": value.detach().cpu().contiguous() for name, value in weights.items()},
-        path,
-    )
+    save_weights({f"base_model.model.{name}": value.detach() for name, value in weights.items()}, path)
     config = model.peft_config["default"]
     config.base_model_name_or_path = base
     config.inference_mode = True

@@ -25,6 +25,7 @@ from limbeck.errors import DamagedArtifact
 from limbeck.models.gguf_families import FAMILIES
 from limbeck.models.header import GGUFTensor, read_gguf, read_gguf_tensors
 from limbeck.models.tokenizer import GGUF_SPLITS, Tokenizer
+from limbeck.storage.tensor_files import tensor_file
 from limbeck.storage.workspace import write_json
 
 __all__ = ["unpack", "unpackable"]
@@ -75,7 +76,8 @@ def unpack(path: Path, folder: Path) -> None:
         weights = dict(_weights(path, header, tensors, config))
     except (KeyError, ValueError) as error:
         raise DamagedArtifact(f"{path}: not a whole {header.get('general.architecture')} model: {error}") from None
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with tensor_file(folder / "model.safetensors"):
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", config)
     ends = dict.fromkeys(header[key] for key in _END_KEYS if key in header)
     named = {key: config[key] for key in ("bos_token_id", "pad_token_id") if key in config}

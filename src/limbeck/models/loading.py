@@ -42,6 +42,7 @@ from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
 from limbeck.models.template import PLAIN
 from limbeck.settings import Settings
+from limbeck.storage.tensor_files import tensor_file
 from limbeck.storage.workspace import file_digest, writing
 
 __all__ = ["LoadedModel", "fingerprint", "folder_of", "load", "save"]
@@ -92,15 +93,17 @@ def load(name: str, settings: Settings) -> LoadedModel:
     folder = folder_of(source, settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, told = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation=ATTENTION,
-            output_loading_info=True,
-        )
+        with tensor_file(folder):
+            model, told = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation=ATTENTION,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told in words by `_check_whole`
+            )
     except KeyError as error:
         if error.args != (ATTENTION,):
             raise
@@ -135,7 +138,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     # The name of our attention function must not reach config.json: plain transformers does not know it.
     model.config._attn_implementation = "sdpa"
     try:
-        _here(model).save_pretrained(folder)
+        with tensor_file(folder):
+            _here(model).save_pretrained(folder)
         for weights in folder.glob("*.safetensors"):
             shutil.copymode(folder / "config.json", weights)  # safetensors lets nobody else read what it writes
         tokenizer.save_pretrained(folder)
@@ -182,11 +186,17 @@ def _fingerprint(folder: Path, settings: Settings) -> str:
 
 
 def _check_whole(model: Any, told: Mapping[str, Any], path: Path) -> None:
-    """Raise `DamagedArtifact` where ``path`` holds fewer weights than its configuration describes, or more layers.
+    """Raise `DamagedArtifact` where ``path`` holds other weights than its configuration describes, or more layers.
 
-    ``told`` is transformers' own account: it draws at random what is missing, and leaves out what is too much. A head
-    that is tied to the embeddings is not missing.
+    ``told`` is transformers' own account: it draws at random what is missing or of another shape, and leaves out what
+    is too much. A head that is tied to the embeddings is not missing.
     """
+    if told["mismatched_keys"]:
+        name, found, described = min(told["mismatched_keys"])
+        raise DamagedArtifact(
+            f"{path}: {name} is {list(found)} in its files; expected {list(described)}, as its configuration describes:"
+            " mend config.json, or bring the model here again"
+        )
     if missing := sorted(told["missing_keys"]):
         more = f" and {len(missing) - 1} more weights are" if missing[1:] else " is"
         raise DamagedArtifact(
@@ -257,10 +267,12 @@ def _convert_by_transformers(source: ModelSource, folder: Path) -> None:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file by name, on the processor."""
-    return load_file(path)
+    """Tensors of a safetensors file by name, on the processor. Raises as `tensor_file` does."""
+    with tensor_file(path):
+        return load_file(path)
 
 
 def save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write tensors as safetensors."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """Write tensors as safetensors. Raises as `tensor_file` does."""
+    with tensor_file(path):
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)

@@ -27,6 +27,7 @@ from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Adapter, Objective, Recipe, Training
 from limbeck.records import CustomModel, SoftLabels
 from limbeck.settings import Settings
+from limbeck.storage.tensor_files import tensor_file
 from limbeck.storage.workspace import Workspace, read_json, write_json
 
 __all__ = ["check", "help_along", "lead", "working_together"]
@@ -143,11 +144,13 @@ def _write(examples: Sequence[training.TrainingExample], path: Path) -> None:
         arrays["top_ids_TK"] = np.concatenate([one.top_ids_TK for one in soft])
         arrays["top_logprobs_TK"] = np.concatenate([one.top_logprobs_TK for one in soft])
         arrays["tail_logprob_T"] = np.concatenate([one.tail_logprob_T for one in soft])
-    save_file(arrays, path)
+    with tensor_file(path):
+        save_file(arrays, path)
 
 
 def _read(path: Path) -> list[training.TrainingExample]:
-    arrays = load_file(path)
+    with tensor_file(path):
+        arrays = load_file(path)
     read: dict[int, list[range]] = {}
     for at, start, stop in arrays["read"].tolist():
         read.setdefault(at, []).append(range(start, stop))

@@ -35,6 +35,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from limbeck.records import SoftLabels, SoftLabelsLater
+from limbeck.storage.tensor_files import tensor_file
 
 __all__ = ["Layout", "Signals", "loss", "read", "write"]
 
@@ -137,13 +138,15 @@ def write(path: Path, soft: SoftLabels, told: Mapping[str, str]) -> dict[str, fl
     count = max(1, len(rows))
     # One entry: safetensors writes several in another order each time, and the same data are the same file.
     about = json.dumps({"k": layout.k, "vocabulary": layout.vocabulary, "told": dict(told)})
-    save_file({"rows": rows}, path, metadata={"about": about})
+    with tensor_file(path):
+        save_file({"rows": rows}, path, metadata={"about": about})
     return {"bytes_a_token": layout.row_bytes, "nats_lost": lost / count, "mass_outside": mass / count}
 
 
 def read(path: Path) -> Signals:
     """Open a file that `write` made; nothing of it is read yet."""
-    file: Any = safe_open(path, "numpy")
+    with tensor_file(path):
+        file: Any = safe_open(path, "numpy")
     about = json.loads(file.metadata()["about"])
     return Signals(Layout(about["k"], about["vocabulary"]), file.get_slice("rows"), about["told"])
 

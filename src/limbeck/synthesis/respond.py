@@ -15,13 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from limbeck.recipe import Synthesis
 from limbeck.records import Answer, AnsweredExample, Example, Origin, SoftLabels
 from limbeck.storage import signals
+from limbeck.storage.tensor_files import tensor_file
 from limbeck.storage.workspace import read_json, write_json, writing
 from limbeck.synthesis.augment import AUGMENTED
 from limbeck.synthesis.instructions import IMPROVE
@@ -33,7 +36,7 @@ from limbeck.synthesis.trial import TRIAL
 __all__ = ["answer", "labels", "read_answers", "remarks"]
 
 STAGE = "2-synthesis"
-SIGNALS = "signals.safetensors"
+TOKENS, SIGNALS = "tokens.safetensors", "signals.safetensors"
 
 
 def answer(
@@ -82,7 +85,8 @@ def labels(examples: Sequence[Example]) -> list[AnsweredExample]:
 def read_answers(folder: Path, examples: Sequence[Example]) -> list[AnsweredExample]:
     """Answers as `answer` wrote them, joined to their examples."""
     by_id = {example.id: example for example in examples}
-    tokens = load_file(folder / "tokens.safetensors")
+    with tensor_file(folder / TOKENS):
+        tokens = load_file(folder / TOKENS)
     offsets, packed = tokens["offsets"].tolist(), folder / SIGNALS
     told = signals.read(packed) if packed.exists() else None
     answered = []
@@ -143,13 +147,12 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
     # An answer that is text alone has no tokens, and so no rows here.
     whole = soft and all(a.soft_labels is not None for a in answers if a.token_ids)
     lengths = [len(a.token_ids) for a in answers]
-    save_file(
-        {
-            "offsets": np.cumsum([0, *lengths], dtype=np.int64),
-            "token_ids": np.fromiter((t for a in answers for t in a.token_ids), np.int32),
-        },
-        folder / "tokens.safetensors",
-    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "offsets": np.cumsum([0, *lengths], dtype=np.int64),
+        "token_ids": np.fromiter((t for a in answers for t in a.token_ids), np.int32),
+    }
+    with tensor_file(folder / TOKENS):
+        save_file(arrays, folder / TOKENS)
     if whole:
         all_of_them = SoftLabels(
             np.concatenate([s.top_ids_TK for s in soft]),
