@@ -89,3 +89,11 @@ def test_a_run_broken_off_between_own_batches_ends_with_the_same_bits(tiny, tmp_
         for name in ("broken", "whole")
     )
     assert ours == theirs
+
+
+def test_no_answer_is_longer_than_the_teacher_can_read(tiny):
+    own = sampling(tiny, before=range(10, 30))
+    (free,) = own.batch(1, [0])
+    (bounded,) = replace(own, read=len(own.prompts[0][1]) + 1).batch(1, [0])
+    assert len(free.tokens.response) == 5
+    assert bounded.tokens.response == bounded.read_as.response == free.tokens.response[:2]

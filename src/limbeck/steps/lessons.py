@@ -301,7 +301,8 @@ def _sampling(
     prompts = list(zip(own, _seen_by(teacher, learned, framing), strict=True))
     longest = plan.max_response_tokens or recipe.synthesis.max_response_tokens
     kept = None if place is None else sorted(place, key=place.__getitem__)
-    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed, kept)
+    read = teacher.loaded.sequence_tokens
+    return training.Sampling(student, teacher.engine.score, prompts, plan, longest, recipe.training.seed, kept, read)
 
 
 def _seen_by(

@@ -45,6 +45,8 @@ class Sampling:
     seed: int
     kept: Sequence[int] | None = None
     """Where the student's vocabulary is a part of the teacher's: the teacher's id of each of its tokens."""
+    read: int | None = None
+    """The most tokens, prompt and answer, that the teacher reads; None for at least as many as the student."""
 
     def takes(self, step: int) -> bool:
         """Whether the batch of ``step`` is the student's own."""
@@ -61,11 +63,16 @@ class Sampling:
         answers = Engine(self.student).generate(seen, settings, keys, common_prefix(seen))
         made = []
         for answer, (own, teachers) in zip(answers, prompts, strict=True):
-            written = answer.token_ids
+            written = answer.token_ids[: self._room(own, teachers)]
             named = written if self.kept is None else tuple(self.kept[token] for token in written)
             read_as = Tokens((*teachers, *named), len(teachers))
             made.append(TrainingExample(Tokens((*own, *written), len(own)), None, read_as))
         return made
+
+    def _room(self, own: Sequence[int], teachers: Sequence[int]) -> int:
+        """The most tokens of an answer that both read after their prompts; the last one is only predicted."""
+        student = self.student.sequence_tokens
+        return 1 + max(0, min(student - len(own), (self.read or student) - len(teachers)))
 
     def scored(self, read_as: Sequence[Tokens]) -> Callable[[slice], Tensor]:
         """The teacher's logits_CV at any slice of what the student wrote, of the student's tokens alone."""
