@@ -62,3 +62,20 @@ def test_a_model_without_a_chat_template_is_refused():
     tokenizer.chat_template = None
     with pytest.raises(InvalidInput, match=r"no chat template; expected chat_template\.jinja"):
         Renderer(tokenizer)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no answers') }}", "{% for message in messages %}"])
+def test_a_template_that_writes_no_answer_is_told(template):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(InvalidInput, match=r"its chat template writes no question with its answer: .*jinja"):
+        Renderer(tokenizer)
+
+
+def test_an_answer_that_nothing_ends_is_told_and_one_that_the_template_ends_is_not():
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    assert Renderer(tokenizer).end_id == RENDERER.end_id
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(InvalidInput, match=r"no eos_token; expected one in tokenizer_config\.json"):
+        Renderer(tokenizer)

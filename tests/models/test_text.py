@@ -7,8 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import make_tokenizer
+from tokenizers import Tokenizer, models
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
 
+from limbeck.errors import InvalidInput
 from limbeck.models.chat import Renderer
 from limbeck.models.packing import pack
 from limbeck.models.text import negative_log_likelihoods, sequences_of_text
@@ -51,3 +54,16 @@ def test_likelihoods_in_packs_are_those_of_the_model_alone(tiny, pack_tokens):
             logits = tiny.model(input_ids=torch.tensor([one.inputs])).logits[0]
             expected = cross_entropy(logits, torch.tensor(one.response), reduction="sum")
             assert nats == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_document_ends_with_what_its_tokenizer_knows():
+    tokenizer = make_tokenizer()
+    renderer = Renderer(tokenizer)
+    tokenizer.eos_token = None
+    (made,) = sequences_of_text("a leak", renderer, 100)
+    assert made.ids[-1] == END
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
+    renderer.tokenizer = tokenizer
+    with pytest.raises(InvalidInput, match=r"no token ends a document; expected an eos_token"):
+        list(sequences_of_text("a leak", renderer, 100))

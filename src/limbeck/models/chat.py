@@ -26,7 +26,10 @@ STAND_IN = ("\ue000", "\ue001")
 
 
 class Renderer:
-    """Messages to tokens and back, for one tokenizer."""
+    """Messages to tokens and back, for one tokenizer.
+
+    Raises `InvalidInput` for one without a chat template, or whose answers nothing ends.
+    """
 
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         """``stop_ids``: further tokens that end a turn, as the model's generation config names them."""
@@ -108,8 +111,20 @@ class Renderer:
         """The token after an assistant's words: the template's, or the end-of-sequence token if it puts none."""
         mark = "\ue000end\ue001"
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
-        _, found, tail = str(self.tokenizer.apply_chat_template(turns, tokenize=False)).partition(mark)
+        try:
+            written = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        except TemplateError as error:
+            raise InvalidInput(
+                f"{self.tokenizer.name_or_path}: its chat template writes no question with its answer: {error};"
+                " expected one that does, in chat_template.jinja"
+            ) from None
+        _, found, tail = written.partition(mark)
         after = self.tokenizer.encode(tail, add_special_tokens=False) if found else []
         if after and after[0] in self._special_ids:
             return int(after[0])
+        if self.tokenizer.eos_token_id is None:
+            raise InvalidInput(
+                f"{self.tokenizer.name_or_path}: its chat template ends no answer with a control token, and there is no"
+                " eos_token; expected one in tokenizer_config.json"
+            )
         return int(self.tokenizer.eos_token_id)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from limbeck.errors import InvalidInput
 from limbeck.models.chat import Renderer
 from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
@@ -25,10 +26,18 @@ CHUNK_POSITIONS = 512
 
 
 def sequences_of_text(text: str, renderer: Renderer, length: int) -> Iterator[Tokens]:
-    """``text`` as sequences of at most ``length`` inputs, all of whose tokens but the first are learned."""
+    """``text`` as sequences of at most ``length`` inputs, all of whose tokens but the first are learned.
+
+    Raises `InvalidInput` for a tokenizer with no token that ends a document.
+    """
     tokenizer = renderer.tokenizer
     known = {token.content: place for place, token in tokenizer.added_tokens_decoder.items()}
-    end = next((known[name] for name in ENDS if name in known), int(tokenizer.eos_token_id))
+    end = next((known[name] for name in ENDS if name in known), tokenizer.eos_token_id)
+    if end is None:
+        raise InvalidInput(
+            f"{tokenizer.name_or_path}: no token ends a document; expected an eos_token in tokenizer_config.json, or"
+            f" one of {', '.join(ENDS)}"
+        )
     own, plain = tokenizer.encode("a"), tokenizer.encode("a", add_special_tokens=False)
     first = own[0] if own != plain and own[1 : 1 + len(plain)] == plain else end  # Llama's begins every text with one
     ids = [first, *tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True), end]
