@@ -7,7 +7,7 @@ from tests.training.test_step import batch, gradient_of
 
 from limbeck.errors import InvalidInput, Stopped
 from limbeck.models import adapters
-from limbeck.models.packing import tokens_computed
+from limbeck.models.packing import pack, response_hidden, tokens_computed
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Adapter, Hidden, Objective
 from limbeck.training import ALONE, Alignment, loop, parallel
@@ -99,8 +99,15 @@ def test_a_batch_is_not_shared_out_where_most_of_it_is_one_prefix(tiny):
 
 
 def test_a_model_that_drops_out_at_random_has_no_replicas(tiny):
-    tiny.model.config.attention_dropout = 0.1
-    assert len(Replicas(tiny.model, None, 4, 4)._all) == 1
+    model = tiny.model
+    model.config.attention_dropout = 0.1  # which attention in a pack does not apply
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    packed = pack([one.tokens for one in batch()])
+    assert torch.equal(response_hidden(model.train(), packed), response_hidden(model.eval(), packed))
+    assert len(Replicas(model, None, 4, 4)._all) == 4
+    model.model.layers[1].dropout = torch.nn.Dropout(0.1)
+    assert len(Replicas(model, None, 4, 4)._all) == 1
 
 
 def test_memory_is_forecast_for_all_and_fewer_are_taken_where_it_lacks(tiny, monkeypatch):

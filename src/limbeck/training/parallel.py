@@ -62,7 +62,7 @@ class Replicas:
 
         ``bf16``: see `precision`.
         """
-        drops = any("dropout" in name and value for name, value in model.config.to_dict().items())
+        drops = any(isinstance(one, torch.nn.Dropout) and one.p > 0 for one in model.modules())
         self._threads, self._processes, self._bf16 = threads, processes, bf16
         self._all = [(model, aligned)]  # what drops out is drawn from one generator, in one order
         self._all += [_replica(model, aligned) for _ in range(1, 1 if drops else count)]
