@@ -148,3 +148,17 @@ def test_a_file_that_breaks_off_and_a_weight_of_another_shape_are_told(copied, s
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DamagedArtifact, match="copied: not whole"):
         load(str(copied), settings)
+
+
+def test_what_breaks_off_while_a_file_is_converted_leaves_nothing(tiny_folder, tmp_path, settings, monkeypatch):
+    write_gguf(tiny_folder, tmp_path / "model.gguf", "f32")
+
+    def full(path, folder):
+        unpack(path, folder)
+        raise OSError("no space left on device")
+
+    unpack = loading.unpack
+    monkeypatch.setattr(loading, "unpack", full)
+    with pytest.raises(OSError, match="no space"):
+        load(str(tmp_path / "model.gguf"), settings)
+    assert not list(settings.cache.iterdir())

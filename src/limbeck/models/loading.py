@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,14 +228,15 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     settings.cache.mkdir(parents=True, exist_ok=True)
     making = settings.cache / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
-    if unpackable(source.path):
-        unpack(source.path, making)
-    else:
-        _convert_by_transformers(source, making)
     try:
-        making.rename(folder)
-    except OSError:  # another process was first
-        shutil.rmtree(making)
+        if unpackable(source.path):
+            unpack(source.path, making)
+        else:
+            _convert_by_transformers(source, making)
+        with suppress(OSError):  # another process was first
+            making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
     return folder
 
 
