@@ -47,6 +47,10 @@ MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a
 """Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
 
 
+REGISTERED = re.compile(r"[\w-]{1,126}", re.ASCII)
+"""The name of a registered model, which is a file's: as long as a recipe's may be."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -151,7 +155,7 @@ def find(name: str, settings: Settings) -> ModelSource:
         entry = entries[name]
         return _source_of(entry, entries, settings)
     registered = settings.models / f"{name}.json"
-    if re.fullmatch(r"[\w-]+", name) and registered.exists():
+    if REGISTERED.fullmatch(name) and registered.exists():
         model = custom_model(registered)
         if not (model.path if model.path.suffix == ".gguf" else model.path / "config.json").exists():
             raise DamagedArtifact(f'model "{name}": its files are gone from {model.path}')
@@ -163,15 +167,25 @@ def find(name: str, settings: Settings) -> ModelSource:
             model.fingerprint,
             model.lineage.get("parameters"),
         )
-    folder = Path(name).expanduser()
-    if (folder / "config.json").exists() or (folder.suffix == ".gguf" and folder.is_file()):
-        return ModelSource(str(folder.resolve()), folder.resolve(), None)
-    if folder.is_dir():
-        raise UnknownModel(f"{folder}: a folder without config.json; expected a model in Hugging Face layout")
+    folder = _folder_or_file(name)
+    if folder is not None:
+        if (folder / "config.json").exists() or (folder.suffix == ".gguf" and folder.is_file()):
+            return ModelSource(str(folder.resolve()), folder.resolve(), None)
+        if folder.is_dir():
+            raise UnknownModel(f"{folder}: a folder without config.json; expected a model in Hugging Face layout")
     known = [*entries, *(path.stem for path in settings.models.glob("*.json"))]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "`limbeck models` lists what there is"
     raise UnknownModel(f'no model "{name}": it is no catalog id, no registered model and no folder; {hint}')
+
+
+def _folder_or_file(name: str) -> Path | None:
+    """What lies at the path ``name``; None where nothing does, or can."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (RuntimeError, OSError):  # nobody's home; longer than a path may be, or behind a door that is closed to us
+        return None
 
 
 def system_of(name: str, settings: Settings) -> str | None:
@@ -200,7 +214,7 @@ def remove(name: str, settings: Settings) -> None:
     The registration goes first: a model half deleted is no model.
     """
     registered = settings.models / f"{name}.json"
-    if not re.fullmatch(r"[\w-]+", name) or not registered.exists():
+    if not REGISTERED.fullmatch(name) or not registered.exists():
         raise UnknownModel(f'no custom model "{name}"')
     path = custom_model(registered).path
     registered.unlink()
