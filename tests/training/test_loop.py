@@ -322,6 +322,20 @@ def test_an_architecture_of_other_parts_is_refused(tmp_path, settings):
         check_architecture(model)
 
 
+def test_the_order_of_an_epoch_is_made_once(tiny, tmp_path, monkeypatch):
+    made, stop = [], StopSignal()
+
+    def order(count, size, epoch, seed):
+        made.append(epoch)
+        return batches_of_epoch(count, size, epoch, seed)
+
+    monkeypatch.setattr("limbeck.training.loop.batches_of_epoch", order)
+    with pytest.raises(Stopped):
+        run(student(tiny), tmp_path / "t", stop=stop, progress=StopAt(stop, 4))
+    run(student(tiny), tmp_path / "t")
+    assert made == [0, 1, 1, 2]  # broken off within the second
+
+
 def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own():
     first, second = (batches_of_epoch(10, 4, epoch, 0) for epoch in (0, 1))
     assert sorted(i for b in first for i in b) == list(range(10))

@@ -120,6 +120,7 @@ def train(
         read = tuple(aligned.pairs.values())
         examples = alignment.read(examples, read, plan.pack_tokens, folder, progress, stop)
     saved_at = time.monotonic()
+    batches: list[list[int]] = []
 
     def save() -> None:
         best = watch.best_step if plan.keep == "best" else None
@@ -138,7 +139,9 @@ def train(
                 raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
             began = time.monotonic()
             epoch, place = divmod(step, steps_an_epoch)
-            batch = batches_of_epoch(len(examples), plan.batch_size, epoch, plan.seed)[place]
+            if place == 0 or not batches:
+                batches = batches_of_epoch(len(examples), plan.batch_size, epoch, plan.seed)
+            batch = batches[place]
 
             members, score = [examples[i] for i in batch], None
             if sampling is not None and sampling.takes(step):
