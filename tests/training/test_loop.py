@@ -275,6 +275,12 @@ def test_freezing_every_layer_is_refused(tiny, tmp_path):
         run(model, tmp_path / "t", PLAN.model_copy(update={"freeze_layers": depth}))
 
 
+def test_a_checkpoint_is_written_and_not_read_again(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.storage.workspace.file_digest", None)
+    checkpoints.save(tmp_path, 3, tiny.model, torch.optim.AdamW(tiny.model.parameters()), {})
+    assert checkpoints.latest(tmp_path).name == "step-000003"
+
+
 def test_only_the_last_checkpoint_is_kept(tiny, tmp_path):
     stop = StopSignal()
     plan = PLAN.model_copy(update={"checkpoint_seconds": 1e-9})

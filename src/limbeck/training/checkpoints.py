@@ -2,8 +2,9 @@
 
 Only what learns is kept: a frozen embedding, or a base under an adapter, is where it came from.
 
-A checkpoint is a folder `step-000200`; it counts only once its manifest is there, which is written last. The one
-before is removed after that. Everything is fp32 as computed, so a resumed run goes on from the same bits.
+A checkpoint is a folder `step-000200`; it counts only once its manifest is there, which is written last, and has no
+digests: reading all again would take as long as writing it. The one before is removed after that. Everything is fp32 as
+computed, so a resumed run goes on from the same bits.
 
 Of several processes the first writes; where layers are parted, each writes its part.
 """
@@ -20,7 +21,7 @@ import torch
 
 from limbeck.errors import InvalidInput
 from limbeck.models.loading import load_weights, save_weights
-from limbeck.storage.workspace import MANIFEST, read_json, write_json, write_manifest
+from limbeck.storage.workspace import MANIFEST, read_json, write_json
 from limbeck.training.processes import ALONE, Processes, like, local, parted
 
 __all__ = ["latest", "load_best", "restore", "save"]
@@ -65,7 +66,7 @@ def save(
     processes.wait()
     if processes.first:
         write_json(place / "state.json", {**state, "step": step, "processes": processes.size})
-        write_manifest(place, {"step": step})
+        write_json(place / MANIFEST, {"step": step})
         for other in folder.glob("step-*"):
             if other != place:
                 shutil.rmtree(other)
