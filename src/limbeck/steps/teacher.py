@@ -115,7 +115,7 @@ def reckon(
 ) -> list[str]:
     """Write what the job took so far beside what was foreseen of the rows that were given; the sentence, for a report.
 
-    None where no teacher answers.
+    Empty where no teacher answers.
     """
     if recipe.synthesis.use_responses:
         return []
