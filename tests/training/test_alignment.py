@@ -1,5 +1,7 @@
 """Hidden states drawn to a teacher's: the plain computation's loss and gradient, and a run that can be taken up again."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -142,6 +144,17 @@ def test_a_run_stopped_while_the_teacher_reads_begins_anew(tiny, wide, tmp_path)
     run(again, wide, tmp_path / "t")
     run(whole, wide, tmp_path / "u")
     assert same_bits(bits(whole), bits(again))
+
+
+def test_a_disk_without_room_for_the_states_is_told_before_the_teacher_reads(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr("limbeck.training.alignment.response_states", None)
+    alignment = Alignment(Hidden(), tiny.model, [one.tokens for one in batch()])
+    with pytest.raises(OSError, match=r"No space left on device: .*states\.npy"):
+        alignment.read(batch(), (4,), 60, tmp_path, Silent(), StopSignal())
 
 
 def test_layers_that_are_not_there_are_refused(tiny, wide):

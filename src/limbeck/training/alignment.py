@@ -12,6 +12,7 @@ removed at its end: 4 bytes a number, 2.3 KB a token and pair for a width of 576
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,10 +108,13 @@ class Alignment:
         progress: Progress,
         stop: StopSignal,
     ) -> list[TrainingExample]:
-        """The examples with the teacher's states at ``layers``, which lie in a file in ``folder``."""
+        """The examples with the teacher's states at ``layers``, which lie in a file in ``folder``.
+
+        Raises `OSError` where the disk has no room for them.
+        """
         ends = np.cumsum([0, *(len(tokens.response) for tokens in self.read_as)])
         shape = (int(ends[-1]), len(layers), self.teacher.config.hidden_size)
-        states_RLD = np.lib.format.open_memmap(folder / STATES, mode="w+", dtype=np.float32, shape=shape)
+        states_RLD = _mapped(folder / STATES, shape)
         with progress.task("the teacher's states", len(self.read_as), "answers") as task:
             for chosen in packs_of(self.read_as, pack_tokens):
                 if stop.is_set():
@@ -125,3 +129,16 @@ class Alignment:
                     at += count
                     task.advance()
         return [replace(one, states_RLD=states_RLD[ends[i] : ends[i + 1]]) for i, one in enumerate(examples)]
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new file of fp32 of ``shape``, mapped. It has its place on the disk before anything is written through the map,
+    where a full disk would end the process without a word."""
+    made = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+    return made
