@@ -1,7 +1,10 @@
 """Rows that a student has no room for are refused before anything is paid for."""
 
 import pytest
+from tests.conftest import make_tokenizer
 from tests.factory import write_rows
+from tests.families import MODELS
+from transformers import AutoModelForCausalLM
 
 import limbeck
 from limbeck.errors import InvalidInput
@@ -68,3 +71,24 @@ def test_no_judge_is_asked_of_rows_that_do_not_fit(tiny_folder, tmp_path):
     with pytest.raises(InvalidInput, match="line 8: prompt and answer are"):
         limbeck.fine_tune(job, home=tmp_path / "home")
     assert not (tmp_path / "home" / "answers.sqlite").exists()
+
+
+def test_documents_are_cut_at_a_sliding_window(tmp_path):
+    """Gemma 2's, of 128 tokens here: a document of hundreds is read, and its likelihood told, in parts."""
+    config = MODELS["gemma2"].__class__.from_dict({**MODELS["gemma2"].to_dict(), "sliding_window": 128})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gemma")
+    make_tokenizer().save_pretrained(tmp_path / "gemma")
+    rows = [{"input": f"The kettle number {at} leaks water. " * 16} for at in range(12)]
+    text = write_rows(tmp_path / "text.jsonl", rows)
+    made = limbeck.pretrain(
+        {
+            "kind": "continued-pre-training",
+            "name": "reader",
+            "source": {"prompts": str(text)},
+            "student": {"model": str(tmp_path / "gemma")},
+            "training": {"epochs": 1, "batch_size": 4},
+            "export": {"gguf": "none"},
+        },
+        home=tmp_path / "home",
+    )
+    assert (made.path / "model.safetensors").exists()

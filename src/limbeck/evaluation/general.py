@@ -41,7 +41,7 @@ def knowledge_of(model: LoadedModel, pack_tokens: int) -> Knowledge:
 
 def likelihoods(model: LoadedModel, texts: list[str], pack_tokens: int) -> tuple[list[float], list[int]]:
     """Negative log-likelihood (nats) of each text, and how many tokens were predicted of it."""
-    length = min(model.context_tokens, pack_tokens)
+    length = min(model.sequence_tokens, pack_tokens)
     owners, sequences = [], []
     for at, text in enumerate(texts):
         for tokens in sequences_of_text(text, model.renderer, length):

@@ -204,7 +204,7 @@ def read(
     processes: training.Processes = training.ALONE,
 ) -> None:
     """Stage 4 of continued pre-training."""
-    length = min(student.context_tokens, recipe.training.pack_tokens)
+    length = min(student.sequence_tokens, recipe.training.pack_tokens)
     counted = recipe.training.copies == "learned"
 
     def prepared(split: str, file: str | None = None) -> list[training.TrainingExample]:
