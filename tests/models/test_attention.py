@@ -1,5 +1,7 @@
 """Attention of a pack by matrix products: its gradient, and that long segments, which take another way, agree with it."""
 
+import weakref
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -92,3 +94,15 @@ def test_neither_keys_nor_values_are_spread_where_a_prefix_is_long():
     layout = laid_out(100, [5] * 16)
     spread = 2 * 16 * 105 * HEADS * 64
     assert attention.numbers_kept(layout, HEADS, KEPT, 64) < spread / 4
+
+
+def test_masks_go_with_their_pack(monkeypatch):
+    monkeypatch.setattr(attention, "_by_products", lambda *_: False)
+    layout = laid_out(12, [3, 3, 40])
+    given = rows(layout.tokens)
+    for _ in range(3):  # as many layers
+        attend(*given, layout)
+    masks = [weakref.ref(one) for one in layout.arranged[HEADS, KEPT].masks.values()]
+    assert [tuple(one().shape) for one in masks] == [(3, 15), (40, 52)]
+    del layout
+    assert [one() for one in masks] == [None, None]

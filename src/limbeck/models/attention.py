@@ -108,13 +108,16 @@ def _attend(
     for at, query_KBrLd in enumerate(arranged.asking.blocks(query_NHd)):
         own, prefix = (keys[at].squeeze(2), values[at].squeeze(2)), arranged.prefixes[at]
         before = () if prefix is None else (keys[prefix].squeeze((1, 2)), values[prefix].squeeze((1, 2)))
-        seen = query_KBrLd.shape[3] + (before[0].shape[1] if before else 0)
-        if window is not None and seen > window:
-            raise NotYet(f"a sequence of {seen} tokens is longer than the model's sliding window of {window}")
-        if _by_products(query_KBrLd.shape[3], width, softcap):
+        length, shared = query_KBrLd.shape[3], before[0].shape[1] if before else 0
+        if window is not None and shared + length > window:
+            raise NotYet(
+                f"a sequence of {shared + length} tokens is longer than the model's sliding window of {window}"
+            )
+        if _by_products(length, width, softcap):
             found.append(_Products.apply(scale, query_KBrLd, *own, *before))  # type: ignore[no-untyped-call]
         else:
-            found.append(_spread(scale, softcap, query_KBrLd, *own, *before))
+            mask = arranged.seen(shared, length, query_KBrLd.device) if before else None
+            found.append(_spread(scale, softcap, mask, query_KBrLd, *own, *before))
     return arranged.asking.put_back(found)
 
 
@@ -201,17 +204,22 @@ def _later(repeats: int, length: int, dtype: torch.dtype, device: torch.device) 
 
 
 def _spread(
-    scale: float, softcap: float | None, query_KBrLd: Tensor, key_KBLd: Tensor, value_KBLd: Tensor, *prefix: Tensor
+    scale: float,
+    softcap: float | None,
+    mask: Tensor | None,
+    query_KBrLd: Tensor,
+    key_KBLd: Tensor,
+    value_KBLd: Tensor,
+    *prefix: Tensor,
 ) -> Tensor:
     """Attention of a block by PyTorch's own, prefix and keys written out for all who look at them."""
     kept, segments, repeats, length, _ = query_KBrLd.shape
-    key, value, mask = key_KBLd.transpose(0, 1), value_KBLd.transpose(0, 1), None
+    key, value = key_KBLd.transpose(0, 1), value_KBLd.transpose(0, 1)
     if prefix:
         key, value = (
             torch.cat([shared.expand(segments, *shared.shape), own], dim=2)
             for shared, own in zip(prefix, (key, value), strict=True)
         )
-        mask = _seen(prefix[0].shape[1], length, query_KBrLd.device)
     key, value = _repeated(repeats, key, value)
     query = query_KBrLd.transpose(0, 1).flatten(1, 2)
     if softcap is not None:
@@ -219,13 +227,6 @@ def _spread(
     else:
         found = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale)
     return found.view(segments, kept, repeats, length, -1).transpose(0, 1)
-
-
-@lru_cache(maxsize=256)
-def _seen(prefix: int, length: int, device: torch.device) -> Tensor:
-    """What a segment may see, (L, P + L): the whole prefix, and itself up to the present."""
-    seen = torch.ones(length, prefix + length, dtype=torch.bool, device=device)
-    return seen.tril(prefix)
 
 
 def _repeated(repeats: int, *heads: Tensor) -> Iterator[Tensor]:
@@ -278,6 +279,15 @@ class _Arrangement(NamedTuple):
     told: _Rows
     prefixes: Sequence[int | None]
     """For each block the one that holds its prefix, if there is one."""
+    masks: dict[tuple[int, int], Tensor]
+    """Made in the first layer that asks for them, and gone with the pack."""
+
+    def seen(self, prefix: int, length: int, device: torch.device) -> Tensor:
+        """What a segment may see, (L, P + L): the whole prefix, and itself up to the present."""
+        if (prefix, length) not in self.masks:
+            whole = torch.ones(length, prefix + length, dtype=torch.bool, device=device)
+            self.masks[prefix, length] = whole.tril(prefix)
+        return self.masks[prefix, length]
 
 
 def _arrangement(layout: Pack, heads: int, kept: int) -> _Arrangement:
@@ -293,7 +303,7 @@ def _arrangement(layout: Pack, heads: int, kept: int) -> _Arrangement:
                 prefixes.append(None)
             blocks += [block.rows_BL for block in group.blocks]
             prefixes += [prefix] * len(group.blocks)
-        made = _Arrangement(_Rows(blocks, heads, kept), _Rows(blocks, kept, kept), prefixes)
+        made = _Arrangement(_Rows(blocks, heads, kept), _Rows(blocks, kept, kept), prefixes, {})
         layout.arranged[heads, kept] = made
     return cast(_Arrangement, layout.arranged[heads, kept])
 
