@@ -76,6 +76,11 @@ def test_no_pickle_is_read_and_no_foreign_code_is_run():
         ), path
 
 
+def test_programs_of_ours_are_begun_in_one_way():
+    named = {path.name for path in (ROOT / "src").rglob("*.py") if "sys.executable" in path.read_text()}
+    assert named == {"child.py"}
+
+
 def test_the_page_of_compatibility_is_what_the_marked_tests_prove():
     proofs = compatibility.marked()
     assert set(proofs) <= set(compatibility.ROWS)

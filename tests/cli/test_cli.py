@@ -219,6 +219,22 @@ def test_the_front_desk_opens_without_torch(arguments, tmp_path, limbeck):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_it_begins_takes_no_module_from_the_folder_it_is_in(tmp_path, limbeck):
+    (tmp_path / "selectors.py").write_text("raise SystemExit(9)")
+    probe = (
+        "import sys; sys.path.remove(''); sys.argv = ['limbeck', '--version']\n"
+        "from limbeck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "from multiprocessing import get_context\n"
+        "begun = get_context('forkserver').Process(target=print, args=('begun',))\n"
+        "begun.start(), begun.join()"
+    )
+    command = [sys.executable, "-c", probe]
+    done = subprocess.run(command, env=limbeck.environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "begun", done.stderr
+
+
 def test_a_model_that_nobody_measured_has_no_verdict(limbeck, tmp_path):
     for name, lineage in (
         ("brought", {}),

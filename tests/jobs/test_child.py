@@ -90,6 +90,12 @@ def test_a_child_dies_with_its_parent(tmp_path):
     assert not alive(int(pid.read_text()))
 
 
+def test_a_program_of_ours_takes_no_module_from_the_folder_it_is_begun_in(tmp_path):
+    (tmp_path / "setproctitle.py").write_text("raise SystemExit(9)")
+    assert subprocess.run([sys.executable, "-m", "limbeck.jobs.child"], cwd=tmp_path).returncode == 9
+    assert subprocess.run(child.program("limbeck.jobs.child"), cwd=tmp_path).returncode == 0
+
+
 def test_a_forked_child_is_watched_as_a_spawned_one_and_goes_by_its_title(tmp_path):
     log = tmp_path / "logs" / "one.log"
 

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 failed, 2 the input cannot be used, 130 stopped at the user's wish.
 """
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -10,6 +11,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """The program."""
+    # Whatever it begins in turn, multiprocessing's processes too, takes no module from the folder it is begun in.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         from limbeck.cli import app  # takes a second, in which somebody may think better of it
     except KeyboardInterrupt:

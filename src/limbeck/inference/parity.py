@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.inference.engine import Engine
+from limbeck.jobs.child import program
 from limbeck.records import Answer, GenerationSettings, Quantization
 
 __all__ = ["Parity", "compare", "measure"]
@@ -107,8 +107,8 @@ def _read(
 ) -> list[dict[str, Any]]:
     readings = [{"prompt": list(p), "response": list(r)} for p, r in zip(prompts, responses, strict=True)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "limbeck.inference.forced"],
+        done = subprocess.run(  # noqa: S603 (our own)
+            program("limbeck.inference.forced"),
             input=json.dumps({"gguf": str(gguf), "threads": threads, "readings": readings}),
             capture_output=True,
             text=True,

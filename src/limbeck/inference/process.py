@@ -11,13 +11,13 @@ import json
 import os
 import secrets
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from limbeck.errors import ModelFailed
+from limbeck.jobs.child import program
 
 __all__ = ["Process"]
 
@@ -56,9 +56,7 @@ class Process:
         file: IO[bytes] = tempfile.TemporaryFile() if log is None else log.open("a+b")  # noqa: SIM115
         # A session of its own: Ctrl-C at the terminal is for the parent, which lets requests under way finish.
         child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
+            *program(module),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=file,

@@ -1,6 +1,7 @@
 """A heavy step as a process of its own: it ends with its parent, and stops within seconds of being asked to.
 
-The parent begins it with `spawn` or `fork` and calls `supervise`; the child's program calls `die_with_parent` first.
+The parent begins it with `spawn` (a `program`) or `fork` and calls `supervise`; the child calls `die_with_parent`
+first.
 
 `spawn` starts an interpreter. `fork` has a warm process do it, which has loaded what the child needs (torch and
 transformers take many seconds) and has done nothing with it: no thread runs there that a fork could break. The warm
@@ -24,7 +25,7 @@ from typing import Protocol
 
 from setproctitle import setproctitle
 
-__all__ = ["GRACE_SECONDS", "Child", "die_with_parent", "fork", "spawn", "supervise"]
+__all__ = ["GRACE_SECONDS", "Child", "die_with_parent", "fork", "program", "spawn", "supervise"]
 
 LOOK_SECONDS = 0.2
 """How often the parent looks whether the child ended or should stop."""
@@ -66,6 +67,14 @@ def die_with_parent(parent: int) -> None:
 def _die_when(ended: int) -> None:
     select.select([ended], [], [])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def program(module: str, *arguments: str) -> list[str]:
+    """The command that runs the module called ``module`` as a program, with ``arguments``.
+
+    The folder it is begun in stays off its path (``-P``): a file there that has a module's name would be run instead.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def spawn(command: Sequence[str], log: Path) -> Child:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 
+from limbeck.jobs.child import program
 from limbeck.settings import Settings
 
 __all__ = ["Keeper"]
@@ -47,7 +47,7 @@ class Keeper:
                 await process.wait()
 
     async def _keep(self) -> None:
-        command = (sys.executable, "-m", "limbeck.worker.shift", str(os.getpid()), str(self._settings.home))
+        command = program("limbeck.worker.shift", str(os.getpid()), str(self._settings.home))
         while True:
             try:
                 self._settings.logs.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from limbeck.jobs.child import GRACE_SECONDS, Child, die_with_parent, fork, spawn, supervise
+from limbeck.jobs.child import GRACE_SECONDS, Child, die_with_parent, fork, program, spawn, supervise
 from limbeck.jobs.queue import Laborers, Queue, open_database
 from limbeck.jobs.stopping import end_waiting
 from limbeck.settings import Settings
@@ -162,10 +162,10 @@ class Shift:
     def _begin(self, arn: str) -> Child:
         """A job that trains is forked from a process that has torch loaded; the others do without."""
         home, told = str(self._settings.home), log_of(arn, self._settings)
-        command = [sys.executable, "-m", labor.__name__, str(os.getpid()), arn, home]
+        arguments = (str(os.getpid()), arn, home)
         if f":{TRAINING}/" not in arn:
-            return spawn(command, told)
-        return fork(labor.main, [arn, home], told, "limbeck.pipeline", " ".join(command[2:]))
+            return spawn(program(labor.__name__, *arguments), told)
+        return fork(labor.main, [arn, home], told, "limbeck.pipeline", " ".join((labor.__name__, *arguments)))
 
 
 if __name__ == "__main__":
