@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.conftest import make_tokenizer
 from tests.families import COMMON, MODELS, make
-from transformers import AutoModelForCausalLM, GraniteConfig, StableLmConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, StableLmConfig
 
 from limbeck.errors import InvalidInput, Stopped
 from limbeck.inference import engine as engines
@@ -103,6 +103,20 @@ def test_rows_that_end_early_leave_the_batch_and_change_nothing(engine, tiny):
         assert answer.finish_reason == ("stop" if answer.token_ids[-1] in engine.renderer.stop_ids else "length")
         assert len(answer.soft_labels.tail_logprob_T) == len(answer.token_ids)
     assert len(answers[0].token_ids) == 2
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_row_that_has_ended_is_not_computed_past_the_context(tmp_path, settings, monkeypatch, shared):
+    config = GPT2Config(vocab_size=420, n_positions=64, n_embd=48, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    if not shared:
+        monkeypatch.setattr(engines, "shares_well", lambda model: False)
+    engine = Engine(load(str(tmp_path), settings))
+    prompts = [[5] * 60, *([7 + row] * 6 for row in range(7))]  # one in eight: too few to be taken out for their number
+    answers = engine.generate(prompts, GenerationSettings(20))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer.token_ids == plainly(engine.loaded, prompt, min(20, 64 - len(prompt)))[0]
 
 
 def test_reading_an_answer_gives_the_distributions_it_was_written_with(engine):

@@ -300,7 +300,9 @@ class _Run:
         running = [place for place, row in enumerate(self.alive) if not self.rows[row].done]
         if not running:
             return False
-        if len(running) <= COMPACT_BELOW * len(self.alive):
+        # A row that has ended is computed on with the others, but never past the context.
+        length = max(self.lengths[row] for row in self.alive) + len(self.rows[self.alive[running[0]]].tokens)
+        if length > self.engine.loaded.context_tokens or len(running) <= COMPACT_BELOW * len(self.alive):
             keep = torch.tensor(running, device=chosen.device)
             self.memory.select(keep)
             chosen = chosen[keep]
