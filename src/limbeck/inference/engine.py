@@ -22,6 +22,7 @@ from torch import Tensor
 
 from limbeck.errors import InvalidInput
 from limbeck.inference.memory import Memory, PlainMemory, Prefix, read_prefix, shares_well
+from limbeck.inference.telling import Telling
 from limbeck.models.loading import LoadedModel
 from limbeck.models.packing import (
     Tokens,
@@ -147,16 +148,10 @@ class Engine:
 
     def stream(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[str]:
         """One answer, piece by piece as its text grows."""
-        said = ""
-        tokens: list[int] = []
+        telling = Telling(self.renderer.text)
         for token, _ in self.steps(prompt, settings):
-            tokens.append(token)
-            text = self.renderer.text(tokens)
-            # A character of several tokens shows as a replacement mark until its last token is there.
-            if not text.endswith("\ufffd"):
-                yield text[len(said) :]
-                said = text
-        yield self.renderer.text(tokens)[len(said) :]
+            yield telling.add(token)
+        yield telling.rest()
 
     def steps(self, prompt: Sequence[int], settings: GenerationSettings) -> Iterator[tuple[int, Tensor]]:
         """One answer, token by token, each with the logits_V it was chosen from; the token that ends the turn is last.

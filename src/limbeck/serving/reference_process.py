@@ -29,6 +29,7 @@ from torch import Tensor
 from limbeck.errors import LimbeckError
 from limbeck.inference.child import begin
 from limbeck.inference.engine import Engine
+from limbeck.inference.telling import REPLACEMENT, Telling
 from limbeck.models.loading import load
 from limbeck.records import GenerationSettings
 from limbeck.settings import Settings
@@ -76,7 +77,10 @@ async def _sent(events: Iterator[dict[str, Any]], worker: ThreadPoolExecutor) ->
 
 
 def _events(engine: Engine, asked: dict[str, Any], context_tokens: int) -> Iterator[dict[str, Any]]:
-    """One answer as llama.cpp would tell it: text when its characters are whole, the last event without any."""
+    """One answer as llama.cpp would tell it: text when its characters are whole, and in the last event what is left.
+
+    A character that is cut off by the answer's length is left out.
+    """
     greedy = "temperature" not in asked["samplers"]
     prompt = asked["prompt"]
     settings = GenerationSettings(
@@ -85,23 +89,22 @@ def _events(engine: Engine, asked: dict[str, Any], context_tokens: int) -> Itera
         top_p=asked["top_p"],
         seed=asked["seed"],
     )
-    said, ended = "", False
-    tokens: list[int] = []
+    telling, ended, count = Telling(engine.renderer.text), False, 0
     for token, logits_V in engine.steps(prompt, settings):
-        tokens.append(token)
+        count += 1
         ended = token in engine.renderer.stop_ids
-        text = engine.renderer.text(tokens)
-        if ended or text.endswith("\ufffd"):  # a character of several tokens, of which not all are there
-            continue
-        piece, said = text[len(said) :], text
+        if ended:
+            break
+        piece = telling.add(token)
         told = [_probabilities(engine, token, piece, logits_V, asked["n_probs"])] if asked["n_probs"] else []
-        yield {
-            "stop": False,
-            "content": piece,
-            "tokens_predicted": len(tokens),
-            "completion_probabilities": told,
-        }
-    yield {"stop": True, "content": "", "stop_type": "eos" if ended else "limit", "tokens_predicted": len(tokens)}
+        yield {"stop": False, "content": piece, "tokens_predicted": count, "completion_probabilities": told}
+    rest = telling.rest()
+    yield {
+        "stop": True,
+        "content": rest if ended else rest.rstrip(REPLACEMENT),
+        "stop_type": "eos" if ended else "limit",
+        "tokens_predicted": count,
+    }
 
 
 def _probabilities(engine: Engine, token: int, text: str, logits_V: Tensor, count: int) -> dict[str, Any]:
