@@ -40,6 +40,12 @@ def test_letter_by_letter_the_first_to_be_complete_ends_it(text, sequences):
         assert stop is None
 
 
+@given(st.lists(TEXTS), st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3))
+def test_however_the_text_is_cut_it_ends_in_the_same_way(pieces, sequences):
+    text = "".join(pieces)
+    assert fed(pieces, sequences) == fed([text], sequences) == fed(text, sequences)
+
+
 def test_nothing_waits_that_cannot_become_a_stop_sequence():
     stops = Stops(["END", ""])
     assert [stops.feed(piece)[0] for piece in ("one E", "N", "x EE", "N")] == ["one ", "", "ENx E", ""]

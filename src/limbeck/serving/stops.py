@@ -23,9 +23,9 @@ class Stops:
         if not self._sequences:
             return text, None
         text = self._waiting + text
-        found = [(at, sequence) for sequence in self._sequences if (at := text.find(sequence)) >= 0]
+        found = [(at + len(sequence), at, sequence) for sequence in self._sequences if (at := text.find(sequence)) >= 0]
         if found:
-            at, sequence = min(found, key=lambda match: match[0])
+            _, at, sequence = min(found)  # the first to be complete: so it does not matter how the text was cut
             self._waiting = ""
             return text[:at], sequence
         shown = len(text) - max(_overlap(text, sequence) for sequence in self._sequences)
