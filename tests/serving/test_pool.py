@@ -1,13 +1,14 @@
 """Loading once, waiting, room, idleness, crashes: with scripted replicas, by the clock of the tests."""
 
 import asyncio
+import re
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from tests.serving.conftest import answered
 
-from limbeck.errors import InvalidInput, ModelFailed, NotReady
+from limbeck.errors import DamagedArtifact, InvalidInput, ModelFailed, NotReady
 from limbeck.models.catalog import ModelSource
 from limbeck.serving.base import Done, Generate, Piece
 from limbeck.serving.completion import NeverAsked
@@ -26,8 +27,13 @@ class Stage:
         self.begun: list[tuple[str, ScriptedReplica]] = []
         self.seconds = 0.0
         self.failures = 0
+        self.prepared, self.faults = 0, []
 
     def __call__(self, source: ModelSource) -> Launch:
+        self.prepared += 1
+        if self.faults:
+            raise self.faults.pop()
+
         async def start():
             await asyncio.sleep(self.seconds)
             if self.failures:
@@ -239,6 +245,20 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_after_a_while
         with pytest.raises(ModelFailed, match="a: could not be loaded"):  # not tried: a second has to pass
             await pool.replica(model("a"))
         assert pool.health() == []
+        await asyncio.sleep(1.05)
+        assert await said(pool, "a") == "I am a."
+
+    pooled(play)
+
+
+@pytest.mark.parametrize("fault", [DamagedArtifact("a: no tokenizer.json"), OSError(28, "No space left on device")])
+def test_a_model_that_cannot_be_prepared_is_not_prepared_for_each_request(fault):
+    async def play(pool, stage):
+        stage.faults = [fault] * 2
+        for _ in range(5):
+            with pytest.raises(type(fault), match=re.escape(str(fault))):
+                await pool.replica(model("a"))
+        assert stage.prepared == 2  # the second is the first retry, at once
         await asyncio.sleep(1.05)
         assert await said(pool, "a") == "I am a."
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from limbeck.errors import InvalidInput, LimbeckError, ModelFailed, NotReady
+from limbeck.errors import InvalidInput, LimbeckError, NotReady
 from limbeck.models.catalog import ModelSource
 from limbeck.serving.base import Done, Generate, Piece
 from limbeck.serving.completion import NeverAsked
@@ -101,7 +101,7 @@ class _Host:
     crashes: int = 0
     not_before: float = 0.0
     """After a crash: when it may be loaded again."""
-    failure: str | None = None
+    failure: Exception | None = None
     """Why the last load failed."""
 
     @property
@@ -157,7 +157,8 @@ class ReplicaPool:
         """A replica of the model, loaded if need be.
 
         Raises `NotReady` when that takes longer than a client waits (it goes on), `InvalidInput` for a model larger
-        than the budget, and `ModelFailed` for one that cannot be loaded.
+        than the budget, and for one that cannot be loaded what its launcher raises, `ModelFailed` most often; the same
+        again until it is tried anew.
         """
         host = self._hosts.setdefault((source.path, source.fingerprint), _Host(source))
         host.requests += 1
@@ -201,7 +202,7 @@ class ReplicaPool:
         host.used = time.monotonic()
         if not host.ready:
             if host.failure is not None and host.loading is None and time.monotonic() < host.not_before:
-                raise ModelFailed(host.failure)
+                raise host.failure.with_traceback(None)
             task = self._load_soon(host)
             await asyncio.wait({task}, timeout=self._wait_seconds)
             if not task.done() or task.cancelled():
@@ -245,8 +246,8 @@ class ReplicaPool:
             host.slots = asyncio.Semaphore(launch.slots)
             host.failure = None
             self.metrics.replicas.inc()
-        except ModelFailed as error:
-            host.failure = str(error)
+        except Exception as error:
+            host.failure = error
             host.crashed()
             raise
         finally:
