@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limbeck.errors import Conflict, InvalidInput
+from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
 from limbeck.models import importing
+from limbeck.models.catalog import find
 from limbeck.models.gguf_cache import gguf_of
 from limbeck.models.gguf_file import write_gguf
 from limbeck.models.importing import adopt, inspect
 from limbeck.models.loading import load
+from limbeck.models.tokenizer import Tokenizer
 from limbeck.models.weights import INDEX
 
 
@@ -103,6 +105,18 @@ def test_a_missing_chat_template_is_a_note(folder):
     (folder / "chat_template.jinja").unlink()
     found = inspect(folder)
     assert not found.has_chat_template and "no chat template" in found.notes[0]
+
+
+def test_a_tokenizer_that_hosting_cannot_read_is_a_note_with_the_way_out(folder, settings):
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in model["merges"]))
+    (folder / "tokenizer.json").unlink()
+    (note,) = inspect(folder).notes
+    assert "no tokenizer.json; it can be trained, not hosted" in note and "save_pretrained(folder)" in note
+    for read in (Tokenizer.open, lambda path: gguf_of(find(str(path), settings), settings)):
+        with pytest.raises(DamagedArtifact, match=r"no tokenizer\.json; expected one .*save_pretrained\(folder\)"):
+            read(folder)
 
 
 @pytest.mark.parametrize("source", ["nowhere", "weights.bin"])

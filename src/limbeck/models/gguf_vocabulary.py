@@ -20,6 +20,7 @@ from gguf import TokenType
 
 from limbeck.errors import DamagedArtifact, NotYet
 from limbeck.models.template import chat_template, turn_end
+from limbeck.models.tokenizer import tokenizer_file
 from limbeck.storage.workspace import read_json
 
 __all__ = ["Vocabulary", "read_vocabulary"]
@@ -70,12 +71,7 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     Rows without a token are padding, as GGUF wants a token for each; tokens without a row do not exist for the
     model. Raises `DamagedArtifact` for a tokenizer that cannot be read, `NotYet` for one that GGUF cannot be told of.
     """
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise DamagedArtifact(
-            f"{folder}: no tokenizer.json; expected one"
-            " (transformers writes it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder))"
-        )
+    path = tokenizer_file(folder)
     tokenizer = read_json(path)
     try:
         kind, pre = _kind(tokenizer, path)

@@ -25,6 +25,7 @@ from gguf import GGUFReader
 
 from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
 from limbeck.models.template import chat_template
+from limbeck.models.tokenizer import WRITTEN_BY
 from limbeck.models.weights import INDEX, Weights, weight_files
 from limbeck.storage.workspace import read_json
 
@@ -153,14 +154,18 @@ def _inspect_folder(folder: Path) -> Imported:
     tokenizers = [name for name in TOKENIZERS if (folder / name).exists()]
     if not tokenizers:
         faults.append(f"{folder}: no tokenizer; expected one of {', '.join(TOKENIZERS)}")
+    notes = []
     if "tokenizer.json" in tokenizers:
         attempt(lambda: read_json(folder / "tokenizer.json"))
+    else:
+        notes.append(f"{folder}: no tokenizer.json; it can be trained, not hosted ({WRITTEN_BY})")
     template = attempt(lambda: chat_template(folder))
+    if not template:
+        notes.append(f"{folder}: no chat template; it can be trained, not asked in conversations")
     if faults:
         raise InvalidInput("\n".join(faults))
     assert weights is not None, "missing weights are a fault"
-    notes = () if template else (f"{folder}: no chat template; it can be trained, not asked in conversations",)
-    return Imported(folder, architecture, context, weights.parameters, bool(template), notes)
+    return Imported(folder, architecture, context, weights.parameters, bool(template), tuple(notes))
 
 
 def _look_at_weights(folder: Path, faults: list[str], attempt: Callable[[Callable[[], Any]], Any]) -> Weights | None:

@@ -25,7 +25,10 @@ from limbeck.models.header import read_gguf
 from limbeck.models.today import strftime_now
 from limbeck.storage.workspace import write_json
 
-__all__ = ["Tokenizer"]
+__all__ = ["WRITTEN_BY", "Tokenizer", "tokenizer_file"]
+
+WRITTEN_BY = "transformers writes it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+"""How a folder whose tokenizer has another layout gets a tokenizer.json."""
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The special tokens that templates know by name."""
@@ -170,8 +173,16 @@ class Tokenizer:
         return source
 
 
+def tokenizer_file(folder: Path) -> Path:
+    """The tokenizer.json of a folder. Raises `DamagedArtifact` where there is none."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise DamagedArtifact(f"{folder}: no tokenizer.json; expected one ({WRITTEN_BY})")
+    return path
+
+
 def _from_folder(folder: Path) -> Tokenizer:
-    backend = Backend.from_buffer((folder / "tokenizer.json").read_bytes())
+    backend = Backend.from_buffer(tokenizer_file(folder).read_bytes())
     config = _json(folder / "tokenizer_config.json")
     older = _json(folder / "special_tokens_map.json")
     named = {name: _content(config.get(name) or older.get(name)) for name in NAMED}
