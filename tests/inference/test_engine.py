@@ -128,6 +128,26 @@ def test_reading_an_answer_gives_the_distributions_it_was_written_with(engine):
         assert np.allclose(one.soft_labels.tail_logprob_T, other.soft_labels.tail_logprob_T, atol=1e-4)
 
 
+@pytest.mark.parametrize("draws", [0, 4])
+def test_long_answers_are_read_some_positions_at_a_time_as_they_are_at_once(engine, monkeypatch, draws):
+    responses = [list(range(10, 10 + length)) for length in (1, 9, 0, 3, 14)]
+    whole = engine.read(PROMPTS, responses, 6, draws=draws)
+    held, of = [], engines.response_logits
+
+    def watched(model, hidden_RD):
+        held.append(len(hidden_RD))
+        return of(model, hidden_RD)
+
+    monkeypatch.setattr(engines, "response_logits", watched)
+    monkeypatch.setattr(engines, "HEAD_POSITIONS", 4)
+    for one, other in zip(whole, engine.read(PROMPTS, responses, 6, draws=draws), strict=True):
+        assert one.token_ids == other.token_ids and one.soft_labels.k == other.soft_labels.k
+        assert (one.soft_labels.top_ids_TK == other.soft_labels.top_ids_TK).all()
+        assert np.allclose(one.soft_labels.top_logprobs_TK, other.soft_labels.top_logprobs_TK, atol=1e-4)
+        assert len(other.soft_labels.tail_logprob_T) == len(other.token_ids)
+    assert max(held) <= 4 and sum(held) == 27
+
+
 def test_top_k_and_tail_hold_all_the_mass(engine):
     for answer in engine.generate(PROMPTS, SETTINGS):
         soft = answer.soft_labels

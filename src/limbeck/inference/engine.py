@@ -15,6 +15,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,6 +41,9 @@ __all__ = ["Engine", "common_prefix", "drawn_labels_of", "soft_labels_of"]
 
 COMPACT_BELOW = 0.75
 """Finished rows are taken out of a batch when fewer than this share of its rows still run."""
+
+HEAD_POSITIONS = 512
+"""Logits held at once where responses are read: of a 49,152-token vocabulary they are 100 MB in fp32."""
 
 
 class Engine:
@@ -89,25 +94,32 @@ class Engine:
         """
         sequences = [Tokens((*p, *r), len(p)) for p, r in zip(prompts, responses, strict=True)]
         self._check_read(sequences)
-        answers: list[Answer | None] = [None] * len(sequences)
+        soft: list[list[SoftLabels]] = [[] for _ in sequences]
+        keys = (" ".join(map(str, (*p, "|", *r))) for p, r in zip(prompts, responses, strict=True))
+        drawing = [_seeded(seed, f"draws {key}") for key in keys]
         with torch.inference_mode():
             packs = packs_of(sequences, pack_tokens) if self.packs_well else [[i] for i in range(len(sequences))]
             for chosen in packs:
-                logits_RV = self._logits([sequences[i] for i in chosen])
-                start = 0
-                for i in chosen:
-                    ids = tuple(responses[i])
-                    own_TV = logits_RV[start : start + len(ids)]
-                    soft = None
+                for i, logits_TV in self._read_pack(chosen, sequences):
                     if draws:
-                        key = " ".join(map(str, (*prompts[i], "|", *ids)))
-                        soft = drawn_labels_of(own_TV, draws, temperature, _seeded(seed, f"draws {key}"))
+                        soft[i].append(drawn_labels_of(logits_TV, draws, temperature, drawing[i]))
                     elif top_k:
-                        soft = soft_labels_of(own_TV, top_k, temperature)
-                    reason = "stop" if ids and ids[-1] in self.renderer.stop_ids else "length"
-                    answers[i] = Answer(self.renderer.text(ids), ids, reason, len(prompts[i]), soft)  # type: ignore[arg-type]
-                    start += len(ids)
-        return [answer for answer in answers if answer is not None]
+                        soft[i].append(soft_labels_of(logits_TV, top_k, temperature))
+        answers = []
+        for prompt, ids, parts in zip(prompts, map(tuple, responses), soft, strict=True):
+            stopped = bool(ids) and ids[-1] in self.renderer.stop_ids
+            reason: Literal["stop", "length"] = "stop" if stopped else "length"
+            answers.append(Answer(self.renderer.text(ids), ids, reason, len(prompt), _joined(parts)))
+        return answers
+
+    def _read_pack(self, chosen: Sequence[int], sequences: Sequence[Tokens]) -> Iterator[tuple[int, Tensor]]:
+        """The logits of the ``chosen`` sequences' responses, each with its index, some of its positions at a time."""
+        logits = self.score([sequences[i] for i in chosen])
+        ends = list(accumulate(len(sequences[i].response) for i in chosen))
+        for at in range(0, ends[-1], HEAD_POSITIONS):
+            logits_CV = logits(slice(at, at + HEAD_POSITIONS))
+            for i, start, end in zip(chosen, (0, *ends), ends, strict=False):
+                yield i, logits_CV[max(0, start - at) : max(0, end - at)]
 
     def score(self, sequences: Sequence[Tokens]) -> Callable[[slice], Tensor]:
         """Read sequences; gives a function from a slice of their response positions, end to end, to logits_CV there.
@@ -117,7 +129,7 @@ class Engine:
         self._check_read(sequences)
         with torch.no_grad():  # not inference mode: a loss is computed with these
             if not self.packs_well:
-                logits_RV = self._logits(sequences)
+                logits_RV = torch.cat([plain_logits(self.model, tokens) for tokens in sequences])
                 return logits_RV.__getitem__
             hidden_RD = response_hidden(self.model, pack(sequences).on(self.model.device))
 
@@ -131,12 +143,6 @@ class Engine:
     def packs_well(self) -> bool:
         """Whether the model may read several sequences as one pack."""
         return packs_well(self.model)
-
-    def _logits(self, sequences: Sequence[Tokens]) -> Tensor:
-        """Those that predict the responses, end to end."""
-        if not self.packs_well:
-            return torch.cat([plain_logits(self.model, tokens) for tokens in sequences])
-        return response_logits(self.model, response_hidden(self.model, pack(sequences).on(self.model.device)))
 
     def _check_read(self, sequences: Sequence[Tokens]) -> None:
         longest = max((len(tokens.inputs) for tokens in sequences), default=0)
@@ -309,15 +315,9 @@ class _Run:
         made = []
         for state, length in zip(self.rows, self.lengths, strict=True):
             stopped = state.tokens[-1] in self.engine.renderer.stop_ids
-            soft = None
-            if state.soft:
-                soft = SoftLabels(
-                    np.concatenate([s.top_ids_TK for s in state.soft]),
-                    np.concatenate([s.top_logprobs_TK for s in state.soft]),
-                    np.concatenate([s.tail_logprob_T for s in state.soft]),
-                )
             text = self.engine.renderer.text(state.tokens)
-            made.append(Answer(text, tuple(state.tokens), "stop" if stopped else "length", length, soft))
+            reason: Literal["stop", "length"] = "stop" if stopped else "length"
+            made.append(Answer(text, tuple(state.tokens), reason, length, _joined(state.soft)))
         return made
 
     def _choose(self) -> Tensor:
@@ -337,6 +337,17 @@ class _Run:
                 at = slice(place, place + 1)
                 state.soft.append(SoftLabels(soft.top_ids_TK[at], soft.top_logprobs_TK[at], soft.tail_logprob_T[at]))
         return chosen
+
+
+def _joined(parts: Sequence[SoftLabels]) -> SoftLabels | None:
+    """Labels of positions one after another as one; None where none were kept."""
+    if not parts:
+        return None
+    return SoftLabels(
+        np.concatenate([part.top_ids_TK for part in parts]),
+        np.concatenate([part.top_logprobs_TK for part in parts]),
+        np.concatenate([part.tail_logprob_T for part in parts]),
+    )
 
 
 def _generator(settings: GenerationSettings, key: str) -> torch.Generator | None:
