@@ -10,9 +10,11 @@ from botocore.exceptions import ClientError, EventStreamError
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from tests.api.stage import CONTEXT, IMPORTED, MODEL, said
+from tests.api.stage import CONTEXT, IMPORTED, MODEL, make_front, said
 
+from limbeck.api.runtime import Runtime
 from limbeck.errors import ModelFailed, ModelTimedOut, NotReady
+from limbeck.records import Hosted
 from limbeck.serving.chat import MAX_TOKENS
 
 WEATHER = {
@@ -404,6 +406,16 @@ def test_request_metadata_of_invoke_model_is_held_to_the_same_rules(stage, clien
 def test_imported_models_converse_too(client):
     found = client.converse(modelId=IMPORTED, messages=[said("?")])
     assert found["output"]["message"]["content"] == [{"text": "There is a leak."}]
+
+
+def test_a_folder_that_is_replaced_where_it_lies_is_opened_anew(tmp_path, settings):
+    hosted = Hosted("arn", str(make_front(tmp_path)))
+    with closing(Runtime(settings, lambda _: hosted, None, None)) as runtime:
+        first = runtime.model(hosted)
+        assert runtime.model(hosted) is first
+        (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}, says another")
+        second = runtime.model(hosted)
+    assert "another" in second.tokenizer.chat_template
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=6))

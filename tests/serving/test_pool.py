@@ -1,6 +1,7 @@
 """Loading once, waiting, room, idleness, crashes: with scripted replicas, by the clock of the tests."""
 
 import asyncio
+import os
 import re
 from contextlib import aclosing
 from pathlib import Path
@@ -103,6 +104,31 @@ def test_the_same_folder_with_other_contents_is_another_model():
         for fingerprint in ("1", "2", "1"):
             await pool.replica(ModelSource("a", Path("/a"), None, fingerprint))
         assert stage.names == ["a", "a"]
+
+    pooled(play)
+
+
+def test_a_folder_that_is_replaced_where_it_lies_is_another_model(tmp_path):
+    async def play(pool, stage):
+        source = ModelSource("a", tmp_path, None)
+        for weights in ("one", "one", "another"):
+            (tmp_path / "model.safetensors").write_text(weights)
+            os.utime(tmp_path / "model.safetensors", (0, 0))
+            await pool.replica(source)
+        assert stage.names == ["a", "a"]
+
+    pooled(play)
+
+
+def test_a_model_that_is_cut_on_first_use_is_one_before_and_after(tmp_path):
+    (tmp_path / "whole.gguf").write_text("whole")
+    source = ModelSource("a", tmp_path / "cut.gguf", None, cut_from=(tmp_path / "whole.gguf", (0, 2)))
+
+    async def play(pool, stage):
+        for _ in range(2):
+            await pool.replica(source)
+            source.path.write_text("cut")
+        assert stage.names == ["a"]
 
     pooled(play)
 

@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.models.catalog import find
+from limbeck.models.gguf_cache import version
 from limbeck.records import Hosted, Invocation
 from limbeck.serving.base import Pool
 from limbeck.serving.chat import ChatModel, Event, Finish, Prepared, answer, collect
@@ -140,7 +141,7 @@ class Runtime:
         self._settings, self._pool = settings, pool
         self._record, self._measure = record, measure
         self._scribe = ThreadPoolExecutor(1, "invocation-log")
-        self._opened = lru_cache(MODELS_KEPT)(ChatModel)
+        self._opened = lru_cache(MODELS_KEPT)(lambda source, _version: ChatModel(source))
 
     def close(self) -> None:
         """Ends when the log is written."""
@@ -148,7 +149,8 @@ class Runtime:
 
     def model(self, hosted: Hosted) -> ChatModel:
         """The side of a model that reads and writes text. Blocks while it is opened."""
-        return self._opened(find(hosted.model, self._settings))
+        source = find(hosted.model, self._settings)
+        return self._opened(source, version(source))
 
     async def whole(self, request: Request, operation: str, understand: Understand) -> tuple[JSON, Finish]:
         """The answer in one piece, and what it took."""

@@ -18,7 +18,7 @@ from limbeck.models.gguf_file import write_gguf
 from limbeck.records import digest
 from limbeck.settings import Settings
 
-__all__ = ["gguf_of", "stamp"]
+__all__ = ["gguf_of", "stamp", "version"]
 
 
 def gguf_of(source: ModelSource, settings: Settings) -> Path | None:
@@ -32,7 +32,7 @@ def gguf_of(source: ModelSource, settings: Settings) -> Path | None:
     exported = sorted(source.path.glob("model-*.gguf"))
     if exported:
         return exported[0]
-    path = settings.cache / "gguf" / f"{(source.fingerprint or stamp(source.path))[:32]}-f16.gguf"
+    path = settings.cache / "gguf" / f"{version(source)[:32]}-f16.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,8 +44,13 @@ def gguf_of(source: ModelSource, settings: Settings) -> Path | None:
     return path
 
 
+def version(source: ModelSource) -> str:
+    """What changes when a model's files do: its fingerprint, or where it has none the `stamp` of what it is made of."""
+    return source.fingerprint or stamp(source.cut_from[0] if source.cut_from else source.path)
+
+
 def stamp(path: Path) -> str:
     """A digest of where a file, or a folder's files, are, and of their sizes and times of change."""
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if file.is_file())
     facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return digest(facts)

@@ -20,6 +20,7 @@ from typing import Literal, Protocol, Self
 
 from limbeck.errors import InvalidInput, LimbeckError, NotReady
 from limbeck.models.catalog import ModelSource
+from limbeck.models.gguf_cache import version
 from limbeck.serving.base import Done, Generate, Piece
 from limbeck.serving.completion import NeverAsked
 from limbeck.serving.metrics import Metrics
@@ -139,7 +140,7 @@ class ReplicaPool:
         self._memory_bytes = memory_bytes
         self._wait_seconds = wait_seconds
         self._idle_seconds = idle_seconds
-        self._hosts: dict[tuple[Path, str | None], _Host] = {}
+        self._hosts: dict[tuple[Path, str], _Host] = {}
         self._ending = asyncio.Lock()
         self._room = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -160,7 +161,7 @@ class ReplicaPool:
         than the budget, and for one that cannot be loaded what its launcher raises, `ModelFailed` most often; the same
         again until it is tried anew.
         """
-        host = self._hosts.setdefault((source.path, source.fingerprint), _Host(source))
+        host = self._hosts.setdefault((source.path, version(source)), _Host(source))
         host.requests += 1
         try:
             await self._ready(host)
