@@ -44,6 +44,17 @@ def test_llama_cpp_says_what_transformers_says(name, tmp_path):
     assert parity.tokens == 36
 
 
+def test_an_older_configuration_that_stretches_positions_makes_the_same_file(tmp_path):
+    folder = make("llama stretched as Llama 3", tmp_path / "model")
+    write_gguf(folder, tmp_path / "new.gguf", "f16")
+    rope = json.loads((folder / "config.json").read_text())["rope_parameters"]
+    theta = rope.pop("rope_theta")
+    edit(folder, rope_parameters=None, rope_theta=theta, rope_scaling={**rope, "rope_type": None, "type": "llama3"})
+    write_gguf(folder, tmp_path / "old.gguf", "f16")
+    assert "rope_freqs.weight" in tensors(tmp_path / "old.gguf")
+    assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
+
+
 def test_fewer_bits_lose_more_and_take_less_room(tmp_path):
     folder = make("llama", tmp_path / "model")
     asked = prompts()

@@ -139,6 +139,11 @@ class Convertible:
         return float(self.rope.get("rope_theta") or self.config.get("rope_theta") or self.family.rope_base)
 
     @property
+    def stretching(self) -> str:
+        """How positions were stretched to a longer context, by transformers' name for it; "default" is not at all."""
+        return str(self.rope.get("rope_type") or self.rope.get("type") or "default")
+
+    @property
     def period(self) -> int | None:
         """Every so many layers one attends to everything; 0 where none does. The family's own if both would do."""
         types: list[str] | None = self.config.get("layer_types")

@@ -112,7 +112,7 @@ def _add_settings(writer: GGUFWriter, model: Convertible) -> None:
 def _add_scaling(writer: GGUFWriter, model: Convertible) -> None:
     """How the model was stretched to longer contexts. Llama 3's way is a tensor: see `_llama3_factors`."""
     rope = model.rope
-    match rope.get("rope_type") or rope.get("type") or "default":
+    match model.stretching:
         case "default" | "llama3":
             return
         case "linear":
@@ -175,7 +175,7 @@ def _write_tensors(writer: GGUFWriter, model: Convertible, quantization: Quantiz
     """The table of all tensors first, then their values, one by one."""
     names = get_tensor_name_map(model.family.arch, model.layers)
     plan: list[tuple[str, Type]] = []
-    factors = _llama3_factors(model) if model.rope.get("rope_type") == "llama3" else None
+    factors = _llama3_factors(model) if model.stretching == "llama3" else None
     if factors is not None:
         writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
     for name, tensor in model.weights.items():
