@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.families import MODELS, make, prompts
 from transformers import AutoModelForCausalLM
 
 from limbeck.errors import DamagedArtifact, NotYet
+from limbeck.models import gguf_folder
 from limbeck.models.gguf_file import write_gguf
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.loading import load
@@ -47,6 +49,21 @@ def test_fewer_bits_are_read_as_transformers_reads_them(quantization, tmp_path):
     assert all(torch.equal(values, ours[name]) for name, values in theirs.state_dict().items())
     generation = json.loads((tmp_path / "unpacked" / "generation_config.json").read_text())
     assert generation["eos_token_id"] == [theirs.generation_config.eos_token_id]
+
+
+def test_one_tensor_is_held_at_a_time(tmp_path, monkeypatch):
+    write_gguf(make("llama", tmp_path / "model"), tmp_path / "model.gguf", "f16")
+    read, made = gguf_folder._read, []
+
+    def watched(*given):
+        assert not any(values() is not None for values in made)
+        values = read(*given)
+        made.append(weakref.ref(values))
+        return values
+
+    monkeypatch.setattr(gguf_folder, "_read", watched)
+    unpack(tmp_path / "model.gguf", tmp_path / "unpacked")
+    assert len(made) == len(load_file(tmp_path / "unpacked" / "model.safetensors"))
 
 
 @pytest.mark.parametrize("name", LEFT)

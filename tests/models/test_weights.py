@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from limbeck.errors import DamagedArtifact
-from limbeck.models.weights import INDEX, Weights, read_header
+from limbeck.models.weights import INDEX, Weights, read_header, write_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 VALUES = torch.randn(3, 5, generator=GENERATOR)
@@ -24,6 +24,14 @@ def test_values_are_those_torch_reads(dtype, tmp_path):
     assert torch.equal(torch.tensor(weights.read("w")), VALUES.to(dtype).float())
     assert float(weights.read("scalar")) == 2.5
     assert (weights.parameters, weights["w"].shape) == (16, (3, 5))
+
+
+def test_what_is_written_is_what_the_library_writes(tmp_path):
+    tensors = {"b": VALUES, "a.weight": VALUES[0].clone(), "d": torch.zeros(0, 5), "c": VALUES.T.contiguous()}
+    save_file(tensors, tmp_path / "theirs.safetensors", {"format": "pt"})
+    shapes = {name: tuple(values.shape) for name, values in tensors.items()}
+    write_weights(tmp_path / "ours.safetensors", shapes, lambda name: tensors[name].numpy())
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
 
 
 def test_integers_are_no_weights(tmp_path):

@@ -5,7 +5,7 @@
 transformers can read GGUF as well, and takes forty seconds for a file that this reads in three: it parses the
 vocabulary four times and makes the table of names anew for each tensor. Known here are the architectures whose tensors
 and tokenizers `gguf_file` and `tokenizer` know; of any other `unpackable` says no. Weights come as fp32, exactly as the
-file's blocks say them. Neither torch nor transformers is needed.
+file's blocks say them, one tensor in memory at a time. Neither torch nor transformers is needed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType, dequantize, quant_shape_to_byte_shape
 from gguf.constants import MODEL_ARCH_NAMES
 from gguf.tensor_mapping import get_tensor_name_map
-from safetensors.numpy import save_file
 
 from limbeck.errors import DamagedArtifact
 from limbeck.models.gguf_families import FAMILIES
 from limbeck.models.header import GGUFTensor, read_gguf, read_gguf_tensors
 from limbeck.models.tokenizer import GGUF_SPLITS, Tokenizer
-from limbeck.storage.tensor_files import tensor_file
+from limbeck.models.weights import write_weights
 from limbeck.storage.workspace import write_json
 
 __all__ = ["unpack", "unpackable"]
@@ -73,11 +72,14 @@ def unpack(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         config = _config(header, tensors)
-        weights = dict(_weights(path, header, tensors, config))
+        placed = _placed(tensors, config)
+        data = np.memmap(path, mode="r", dtype=np.uint8)
+        shapes = {name: tensor.shape for name, tensor in placed.items()}
+        write_weights(
+            folder / "model.safetensors", shapes, lambda name: _turned(name, _read(data, placed[name]), config)
+        )
     except (KeyError, ValueError) as error:
         raise DamagedArtifact(f"{path}: not a whole {header.get('general.architecture')} model: {error}") from None
-    with tensor_file(folder / "model.safetensors"):
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", config)
     ends = dict.fromkeys(header[key] for key in _END_KEYS if key in header)
     named = {key: config[key] for key in ("bos_token_id", "pad_token_id") if key in config}
@@ -137,25 +139,23 @@ def _stretched(told: Callable[[str], Any]) -> dict[str, Any]:
     return {"rope_type": kind, **{name: value for name, value in found.items() if value is not None}}
 
 
-def _weights(
-    path: Path, header: Mapping[str, Any], tensors: Mapping[str, GGUFTensor], config: Mapping[str, Any]
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def _placed(tensors: Mapping[str, GGUFTensor], config: Mapping[str, Any]) -> dict[str, GGUFTensor]:
     """Every tensor by the name transformers has for it."""
-    family = FAMILIES[config["architectures"][0]]
-    places = get_tensor_name_map(family.arch, config["num_hidden_layers"])
-    data = np.memmap(path, mode="r", dtype=np.uint8)
-    left = set(tensors)
-    for name in _names(config["num_hidden_layers"]):
-        place = places.get_name(name, try_suffixes=(".weight", ".bias"))
-        if place not in left:
-            continue
-        left.remove(place)
-        values = _read(data, tensors[place])
-        if family.paired_rotary and (".q_proj." in name or ".k_proj." in name):
-            values = _halved(values, config["num_attention_heads" if ".q_proj." in name else "num_key_value_heads"])
-        yield name, values
+    layers = config["num_hidden_layers"]
+    places = get_tensor_name_map(FAMILIES[config["architectures"][0]].arch, layers)
+    named = {name: places.get_name(name, try_suffixes=(".weight", ".bias")) for name in _names(layers)}
+    placed = {name: tensors[place] for name, place in named.items() if place in tensors}
+    left = sorted(set(tensors) - set(named.values()))
     if left:
-        raise ValueError(f"the tensors {', '.join(sorted(left)[:4])} have no place in it")
+        raise ValueError(f"the tensors {', '.join(left[:4])} have no place in it")
+    return placed
+
+
+def _turned(name: str, values: npt.NDArray[np.float32], config: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    """A tensor's values as transformers wants them."""
+    if FAMILIES[config["architectures"][0]].paired_rotary and (".q_proj." in name or ".k_proj." in name):
+        return _halved(values, config["num_attention_heads" if ".q_proj." in name else "num_key_value_heads"])
+    return values
 
 
 def _names(layers: int) -> Iterator[str]:

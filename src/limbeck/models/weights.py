@@ -1,4 +1,4 @@
-"""The tensors of a folder's safetensors files, read without torch.
+"""The tensors of a folder's safetensors files, read and written without torch.
 
 Each file's header is checked against its size before anything is read, so a download that broke off is found at
 once. Values come as fp32, one tensor at a time. Numpy has no bfloat16, so its bytes are widened by hand: bfloat16 is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from limbeck.errors import DamagedArtifact
 from limbeck.storage.workspace import read_json
 
-__all__ = ["INDEX", "Tensor", "Weights", "read_header", "weight_files"]
+__all__ = ["INDEX", "Tensor", "Weights", "read_header", "weight_files", "write_weights"]
 
 INDEX = "model.safetensors.index.json"
 """Names the file of each tensor, where there are several files."""
@@ -119,6 +119,26 @@ def read_header(path: Path) -> dict[str, Tensor]:
     if end != size:
         raise DamagedArtifact(f"{path}: {size:,} bytes; its header says {end:,}")
     return tensors
+
+
+def write_weights(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], values: Callable[[str], npt.NDArray[np.float32]]
+) -> None:
+    """Write fp32 tensors as the safetensors library does, but one after another, so that memory holds one.
+
+    ``values`` gives those of the tensor of a name, in its shape.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(shapes):
+        start, end = end, end + 4 * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [start, end]}
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % 8)
+    with path.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for name in sorted(shapes):
+            np.ascontiguousarray(values(name), "<f4").tofile(file)
 
 
 def _tensor(path: Path, data: int, row: Mapping[str, Any]) -> Tensor:
