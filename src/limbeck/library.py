@@ -77,6 +77,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores (with 95% intervals), latency and cost of ``model`` on a file of labelled rows.
 
+    Under ``intake`` stands what became of the rows, with the faults of those that were refused; under ``remarks``, what
+    is to be known of the result.
+
     ``system`` is for rows without one: by default the system prompt the model learned with, if there was one.
     """
     settings, model = _settings(home), _named(model)

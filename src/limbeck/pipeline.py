@@ -18,7 +18,7 @@ import torch
 from limbeck import curation, intake, registry, synthesis
 from limbeck.evaluation import compare as evaluation
 from limbeck.evaluation.candidates import Candidate
-from limbeck.evaluation.metrics import token_f1
+from limbeck.evaluation.metrics import FEWEST, token_f1
 from limbeck.evaluation.reading import compare_reading
 from limbeck.inference.engine import Engine
 from limbeck.inference.export import HEADING, section
@@ -159,10 +159,14 @@ def evaluate(
     settings: Settings,
     system: str | None = None,
 ) -> dict[str, Any]:
-    """Scores and latency of any model on a file of labelled rows."""
-    return evaluation.examine(
-        load(model, settings), intake.held_out_rows(rows, system), plan, answers, settings.answers, work
-    )
+    """Scores and latency of any model on a file of labelled rows, and what became of the rows."""
+    held_out = intake.held_out_rows(rows, system)
+    for line in held_out.lines:
+        work.progress.say(line)
+    measured = evaluation.examine(load(model, settings), held_out.examples, plan, answers, settings.answers, work)
+    few = f"{measured['rows']} rows tell nothing from chance; give {FEWEST} at least, better a hundred"
+    remarks = [few] if measured["rows"] < FEWEST else []
+    return {**measured, "intake": {**held_out.counts, "faults": held_out.faults}, "remarks": remarks}
 
 
 def export(model: str, to: Path, quantization: Quantization, rows: Path | None, settings: Settings) -> Parity:

@@ -431,6 +431,20 @@ def test_rows_that_fail_are_reported_and_the_valid_ones_go_on(limbeck, tmp_path,
     assert "intake: 59 of 60 rows of prompts.jsonl accepted, 1 refused" in done.stderr
 
 
+def test_a_model_is_measured_with_a_word_on_the_rows_it_was_not_measured_on(limbeck, tmp_path, taught_folder):
+    rows = [{"prompt": message(0)[0], "completion": label} for label in ("leak", "noise")] + [{"prompt": 5}] * 11
+    asked = ("evaluate", taught_folder, write_rows(tmp_path / "rows.jsonl", rows), "--max-tokens", 6)
+    done = limbeck(*asked)
+    assert "intake: 1 of 13 rows of rows.jsonl accepted, 1 folded, 11 refused" in done.stderr
+    assert 'line 2: the same prompt as line 1, with another answer ("noise")' in done.stderr
+    assert "line 3: prompt: found 5, expected text" in done.stderr and "and 2 more; `limbeck validate`" in done.stderr
+    assert done.stdout.endswith("1 rows tell nothing from chance; give 6 at least, better a hundred\n")
+    told = json.loads(limbeck(*asked, "--json").stdout)
+    counts = {key: told["intake"][key] for key in ("rows", "accepted", "folded", "refused")}
+    assert counts == {"rows": 13, "accepted": 1, "folded": 1, "refused": 11} and len(told["intake"]["faults"]) == 12
+    assert told["remarks"] == [done.stdout.splitlines()[-1]]
+
+
 def test_keys_are_made_listed_without_their_secret_and_removed(limbeck, tmp_path):
     made = limbeck("keys", "add", "ada")
     key_id, secret = (line.partition("=")[2] for line in made.stdout.splitlines())

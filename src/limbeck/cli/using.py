@@ -59,6 +59,8 @@ def evaluate(
     print(f"latency: {percentiles}, {timed['tokens_per_second']:.1f} tokens/s")
     if "cost_per_1000_requests" in found:
         print(f"cost: {found['cost_per_1000_requests']:.4f} USD for 1,000 requests")
+    for remark in found["remarks"]:
+        print(remark)
 
 
 def invoke(

@@ -6,7 +6,7 @@ row of the file ends in exactly one place: an example (alone or folded with its 
 with the reason. `documents` is the same for plain text.
 """
 
-from limbeck.intake.collect import Census, check, collect, golden_pairs, held_out_rows, read_examples, survey
+from limbeck.intake.collect import Census, HeldOut, check, collect, golden_pairs, held_out_rows, read_examples, survey
 from limbeck.intake.counting import read_counts
 from limbeck.intake.documents import TEXT_SUFFIXES, check_documents, collect_documents, read_documents
 from limbeck.intake.files import names_of, unreadable
@@ -19,6 +19,7 @@ __all__ = [
     "TABLES",
     "TEXT_SUFFIXES",
     "Census",
+    "HeldOut",
     "Row",
     "bring_logs",
     "check",

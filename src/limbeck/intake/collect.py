@@ -29,6 +29,7 @@ from limbeck.storage.workspace import Workspace, file_digest, writing
 __all__ = [
     "MAXIMUM_ROWS",
     "Census",
+    "HeldOut",
     "check",
     "collect",
     "golden_pairs",
@@ -49,6 +50,10 @@ ANOTHER = "with another answer"
 """Said in the report of a row that repeats a prompt and answers it differently."""
 
 
+MOST_TOLD = 10
+"""Rows of a file to examine on that are named one by one; `limbeck validate` names all."""
+
+
 Fate = tuple[str, int, str, str]
 """What became of a row: file, line, a word, the reason."""
 
@@ -64,6 +69,38 @@ class Census:
     prompts: int = 0
     """Different prompts among the valid rows."""
     faults: list[Fault] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The rows of one file as examples to examine a model on, and what became of all of them."""
+
+    file: str
+    examples: list[Example]
+    fates: list[Fate]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows there are, and became what."""
+        counts = Counter(status for _, _, status, _ in self.fates)
+        return {"rows": counts.total(), **{key: counts[key] for key in ("accepted", "folded", "refused")}}
+
+    @property
+    def faults(self) -> list[str]:
+        """A sentence for each row that is not examined on, or whose answer contradicts another's."""
+        return [
+            f"{file} line {line}: {reason}"
+            for file, line, status, reason in sorted(self.fates)
+            if status == "refused" or ANOTHER in reason
+        ]
+
+    @property
+    def lines(self) -> list[str]:
+        """What to tell: how many rows were accepted, and the first faults."""
+        fates = Counter(status for _, _, status, _ in self.fates)
+        more = len(self.faults) - MOST_TOLD
+        rest = [f"and {more} more; `limbeck validate` names them"] if more > 0 else []
+        return [f"intake: {_accepted(self.file, fates)}", *self.faults[:MOST_TOLD], *rest]
 
 
 def survey(
@@ -160,7 +197,7 @@ def golden_pairs(source: Source) -> list[tuple[str, str]]:
     return list(pairs.values())
 
 
-def held_out_rows(path: Path, system: str | None) -> list[Example]:
+def held_out_rows(path: Path, system: str | None) -> HeldOut:
     """The valid rows of a file, folded, as examples to examine a model on. Raises `InvalidDataset` if there is none."""
     source = Source(prompts=path, system=system)
     fates: list[Fate] = []
@@ -170,7 +207,7 @@ def held_out_rows(path: Path, system: str | None) -> list[Example]:
         folded.add(_example(row, source, "held-out"))
     if not (rows := list(folded.examples().values())):
         raise InvalidDataset(f"{path.name}: no valid row", [str(fault) for fault in faults])
-    return rows
+    return HeldOut(path.name, rows, fates)
 
 
 def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
@@ -242,9 +279,14 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     told_as = {file: "the logs" if file in logged else file for file, *_ in fates}
     for name in dict.fromkeys(told_as.values()):
         fate = Counter(status for file, _, status, _ in fates if told_as[file] == name)
-        others = ", ".join(f"{number} {status}" for status, number in sorted(fate.items()) if status != "accepted")
-        told = f"{fate['accepted']} of {fate.total()} rows of {name} accepted"
-        progress.say(f"intake: {told}, {others} (1-intake/report.csv says why)" if others else f"intake: {told}")
+        why = " (1-intake/report.csv says why)" if fate["accepted"] < fate.total() else ""
+        progress.say(f"intake: {_accepted(name, fate)}{why}")
+
+
+def _accepted(name: str, fates: Counter[str]) -> str:
+    """What became of the rows of a file, in numbers."""
+    others = (f", {number} {status}" for status, number in sorted(fates.items()) if status != "accepted" and number)
+    return f"{fates['accepted']} of {fates.total()} rows of {name} accepted{''.join(others)}"
 
 
 def _hold_one_out(examples: dict[str, Example], golden: Collection[str]) -> None:

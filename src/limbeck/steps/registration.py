@@ -79,7 +79,7 @@ def parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[list[int]]:
     """What a GGUF file of any model is measured on, as tokens: of ``rows``, of what its own job held out, or plain."""
     intake_of_job = loaded.source.path.parent / "1-intake" / "examples.jsonl"
     if rows is not None:
-        return _fitting(loaded, intake.held_out_rows(rows, None))
+        return _fitting(loaded, intake.held_out_rows(rows, None).examples)
     known = loaded.source.fingerprint is not None and intake_of_job.exists()
     return _held_out_or_plain(loaded, intake.read_examples(intake_of_job) if known else ())
 
