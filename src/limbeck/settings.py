@@ -79,7 +79,7 @@ class Settings:
         if not re.fullmatch(r"[a-z]+(:[0-9]{1,3})?", device):
             raise InvalidInput(f'LIMBECK_DEVICE is "{device}"; expected cpu, cuda, cuda:1, mps')
         return cls(
-            home=found.expanduser().resolve(),
+            home=_folder(found),
             threads=_whole("LIMBECK_THREADS", max(1, (os.cpu_count() or 1) // _whole("LOCAL_WORLD_SIZE", 1))),
             device=device,
             region=region,
@@ -154,6 +154,17 @@ class Settings:
     def cache(self) -> Path:
         """What can be made again: embedded weights converted once."""
         return self.home / "cache"
+
+
+def _folder(home: Path) -> Path:
+    """``home``, whole: a folder that is there, or that can be made. Raises `InvalidInput` for one that is a file."""
+    home = home.expanduser().resolve()
+    there = next(path for path in (home, *home.parents) if path.exists())
+    if not there.is_dir():
+        raise InvalidInput(
+            f"{there}: no folder; expected one for the home, {home} (LIMBECK_HOME or --home names another)"
+        )
+    return home
 
 
 def _whole(name: str, default: int) -> int:

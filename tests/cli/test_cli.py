@@ -187,13 +187,43 @@ def test_what_is_wrong_is_told_in_words_with_status_2(limbeck, arguments, told):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [["keys", "add", "bob"], ["distill", "recipe.yaml"]])
-def test_a_home_that_cannot_be_is_told_in_words(limbeck, tmp_path, tiny_folder, command):
+@pytest.mark.parametrize("command", [["keys", "add", "bob"], ["distill", "recipe.yaml"], ["jobs"]])
+@pytest.mark.parametrize("inside", ["", "home"])
+def test_a_file_that_stands_in_the_place_of_a_home_is_told_in_words(limbeck, tmp_path, tiny_folder, command, inside):
     recipe(tmp_path, tiny_folder)
-    limbeck.environment["LIMBECK_HOME"] = str(tmp_path / "prompts.jsonl" / "home")
+    limbeck.environment["LIMBECK_HOME"] = str(tmp_path / "prompts.jsonl" / inside)
     done = limbeck(*command)
-    assert done.returncode == 1 and "prompts.jsonl" in done.stderr
-    assert "Traceback" not in done.stderr and "fault of ours" not in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"limbeck: {tmp_path / 'prompts.jsonl'}: no folder; expected one for the home" in done.stderr
+
+
+def test_a_home_that_cannot_be_made_is_told_in_words(limbeck):
+    limbeck.environment["LIMBECK_HOME"] = "/proc/limbeck"
+    done = limbeck("keys", "add", "bob")
+    assert (done.returncode, done.stderr) == (1, "limbeck: /proc/limbeck: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["invoke", "m", "-"], ["invoke", "m", b"\xff\xfe"], ["distill", "--system", b"\xff\xfe"]]
+)
+def test_text_that_is_no_utf_8_is_refused(limbeck, arguments):
+    command = [sys.executable, "-m", "limbeck", *arguments]
+    done = subprocess.run(command, env=limbeck.environment, capture_output=True, timeout=60, input=b"\xff\xfe")
+    assert done.returncode == 2
+    assert b"byte 0xff at 0; expected" in done.stderr and b"UTF-8" in done.stderr
+
+
+def test_a_second_ctrl_c_is_answered_in_a_word(limbeck):
+    probe = (
+        "import sys, limbeck.cli.using as using\n"
+        "def interrupted(*a, **k): raise KeyboardInterrupt\n"
+        "using.job_states = interrupted\n"
+        "sys.argv = ['limbeck', 'jobs']\n"
+        "from limbeck.cli import main; main()"
+    )
+    command = [sys.executable, "-c", probe]
+    done = subprocess.run(command, env=limbeck.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "limbeck: stopped\n")
 
 
 def test_without_a_word_it_shows_what_it_can(limbeck):

@@ -9,6 +9,8 @@ import errno
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +18,16 @@ import typer
 from limbeck import __version__
 from limbeck.cli import checking, data, making, service, using
 from limbeck.cli.terminal import tell
-from limbeck.errors import LimbeckError
+from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.settings import Settings
 
 __all__ = ["app", "main"]
 
 THE_MACHINES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
 """What goes wrong with a file, or a folder, that is neither the input's fault nor ours."""
+
+INTERRUPTED = 130
+"""The exit status of what a Ctrl-C ended; Typer gives it back in the interrupt's place."""
 
 app = typer.Typer(
     name="limbeck",
@@ -55,14 +60,17 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """The program: runs a command, and tells every error in words."""
     try:
+        _check_arguments(sys.argv[1:])
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else 0)
     except LimbeckError as error:
         tell.print(f"limbeck: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         tell.print("limbeck: stopped", highlight=False)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as fault:
@@ -70,7 +78,7 @@ def main() -> None:
             if message := fault.format_message():  # there is none where it was the help that was wanted
                 tell.print(f"limbeck: {message}", markup=False, highlight=False)
             sys.exit(2)
-        if isinstance(fault, OSError) and fault.errno in THE_MACHINES and fault.filename is not None:
+        if isinstance(fault, OSError) and _is_the_machines(fault):
             tell.print(f"limbeck: {fault.filename}: {fault.strerror}", markup=False, highlight=False, soft_wrap=True)
             sys.exit(1)
         tell.print(f"limbeck: {_keep_trace(fault)}", markup=False, highlight=False, soft_wrap=True)
@@ -82,6 +90,26 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         print(f"limbeck {__version__}")
         raise typer.Exit
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what no text is: names and prompts are written down, all in UTF-8. Raises `InvalidInput`."""
+    for argument in arguments:
+        told = argument.encode(errors="surrogateescape")
+        try:
+            told.decode()
+        except UnicodeDecodeError as error:
+            shown = told.decode(errors="backslashreplace")
+            raise InvalidInput(f'"{shown}": byte 0x{told[error.start]:02x} at {error.start}; expected UTF-8') from None
+
+
+def _is_the_machines(fault: OSError) -> bool:
+    """Whether a fault is a file's, or a folder's; one that is not there is ours, but for a home that cannot be made."""
+    if fault.filename is None:
+        return False
+    home = Settings.read().home
+    unmade = fault.errno == errno.ENOENT and Path(fault.filename).is_relative_to(home) and not home.exists()
+    return unmade or fault.errno in THE_MACHINES
 
 
 def _keep_trace(fault: Exception) -> str:

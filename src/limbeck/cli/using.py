@@ -15,7 +15,7 @@ from rich.table import Table
 
 from limbeck.cli.bars import watcher
 from limbeck.cli.terminal import AsJson, Home, print_json, print_table, stoppable, tell
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.models.catalog import catalog, custom_models, find, system_of
 from limbeck.records import Quantization
 from limbeck.settings import Settings
@@ -78,7 +78,7 @@ def invoke(
     from limbeck.serving.chat import Conversation, Sampling, Turn
     from limbeck.serving.launch import answer_once
 
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    text = _standard_input().removesuffix("\n") if prompt == "-" else prompt
     if not text.strip():
         raise InvalidRecipe("prompt", ["found nothing; expected text"])
     settings = Settings.read(home)
@@ -95,6 +95,16 @@ def invoke(
 
     asyncio.run(write())
     sys.stdout.write("\n")
+
+
+def _standard_input() -> str:
+    """All of it. Raises `InvalidInput` for what is no UTF-8."""
+    told = sys.stdin.buffer.read()
+    try:
+        return told.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{told[error.start]:02x} at {error.start}"
+        raise InvalidInput(f"standard input: {found}; expected text in UTF-8") from None
 
 
 def export(
