@@ -36,7 +36,7 @@ STAGE = "6-model"
 def check_name(name: str, folder: Path, settings: Settings) -> None:
     """Refuse a name that a model of another job has. Raises `Conflict`."""
     registered = settings.models / f"{name}.json"
-    if registered.exists() and Path(read_json(registered)["path"]).parent != folder:
+    if registered.exists() and _place(read_json(registered), settings).parent.resolve() != folder.resolve():
         raise Conflict(f'a model named "{name}" is registered already ({registered}); choose another name')
 
 
@@ -81,14 +81,21 @@ def register(
     folder = work.step(STAGE, {"name": name, **inputs}, make)
     known = read_json(folder / "lineage.json")
     registered = settings.models / f"{name}.json"
-    write_json(registered, {**known, "path": str(folder)})
+    write_json(registered, {**known, "path": settings.kept(folder)})
     return registered_as(name, settings)
 
 
 def registered_as(name: str, settings: Settings) -> CustomModel:
     """The model registered under ``name``. Raises `DamagedArtifact` where there is none."""
     known = read_json(settings.models / f"{name}.json")
-    return CustomModel(name, Path(known["path"]), known["kind"], known["base"], known["fingerprint"], known["lineage"])
+    return CustomModel(
+        name, _place(known, settings), known["kind"], known["base"], known["fingerprint"], known["lineage"]
+    )
+
+
+def _place(known: Mapping[str, Any], settings: Settings) -> Path:
+    """Where the model of a registration lies."""
+    return settings.home / str(known["path"])
 
 
 def annotate(name: str, about: Mapping[str, Any], settings: Settings) -> None:

@@ -93,6 +93,13 @@ class Settings:
             most_deployments=_whole("LIMBECK_MOST_DEPLOYMENTS", cls.most_deployments),
         )
 
+    def kept(self, path: Path) -> str:
+        """``path`` as a file of the home keeps it: from the home on, where it lies there, so that a home can be moved.
+
+        ``home / kept(path)`` is ``path`` again.
+        """
+        return str(path.relative_to(self.home) if path.is_relative_to(self.home) else path)
+
     @property
     def jobs(self) -> Path:
         """A folder a job."""

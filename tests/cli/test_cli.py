@@ -323,6 +323,11 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert answer.stdout.strip()
     assert shipped[0] in limbeck("models").stdout  # whole, to be copied
 
+    (tmp_path / "home").rename(tmp_path / "moved")
+    limbeck.environment["LIMBECK_HOME"] = str(tmp_path / "moved")
+    assert limbeck("invoke", "desk", message(3)[0]).stdout == answer.stdout
+    (tmp_path / "home").symlink_to("moved")
+
     measured = limbeck(
         "evaluate", "desk", tmp_path / "test.jsonl", "--system", "Name the intent.", "--json", "--max-tokens", 6
     )
@@ -339,6 +344,18 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     assert [row["model"] for row in json.loads(limbeck("models", "--json").stdout)] == shipped
     assert json.loads(limbeck("jobs", "--json").stdout) == [] and (tmp_path / "home/answers.sqlite").exists()
     assert 'no job "desk"' in limbeck("remove", "desk").stderr
+
+
+def test_a_job_is_removed_with_its_model_where_its_home_was_moved_behind_a_link(limbeck, tmp_path):
+    job = tmp_path / "disk" / "jobs" / "desk"
+    (job / "6-model").mkdir(parents=True)
+    write_json(job / "recipe.json", {"kind": "distillation", "name": "desk"})
+    facts = {"name": "desk", "kind": "distillation", "base": "x", "fingerprint": "0", "lineage": {}}
+    place = str(tmp_path / "home/jobs/desk/6-model")  # as it was called before
+    write_json(tmp_path / "disk/models/desk.json", {**facts, "path": place})
+    (tmp_path / "home").symlink_to("disk")
+    assert limbeck("remove", "desk").returncode == 0
+    assert list((tmp_path / "disk/models").iterdir()) == []
 
 
 def test_a_job_whose_model_the_service_made_is_removed_there_whatever_the_two_are_called(limbeck, tmp_path):

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from limbeck.storage.workspace import read_json, write_json
 from limbeck.views.figures import bars, histogram, scatter
 from limbeck.views.map import chart
 from limbeck.views.report import report
@@ -52,6 +53,16 @@ def test_it_shows_nothing_private_where_privacy_is_asked_for(home):
         )
     shown = report(job, home)
     assert "found [EMAIL-1]" in shown and "ada@example.org" not in shown
+
+
+def test_a_teacher_whose_files_are_gone_has_no_price(home):
+    job = home.jobs / "first"
+    recipe = read_json(job / "recipe.json")
+    del recipe["teacher"]["prices"]
+    write_json(job / "recipe.json", recipe)
+    facts = {"name": "scripted", "kind": "distillation", "base": "x", "fingerprint": "0", "lineage": {}, "path": "gone"}
+    write_json(home.models / "scripted.json", facts)
+    assert "scripted gave" in report(job, home)
 
 
 def test_the_same_job_has_the_same_page(home, page):

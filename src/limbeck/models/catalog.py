@@ -144,8 +144,8 @@ def custom_model(path: Path) -> CustomModel:
 @lru_cache(maxsize=4096)
 def _custom_model(path: Path, changed: int) -> CustomModel:
     """Read once for each time it was written: lists of models are asked for often."""
-    row = read_json(path)
-    return CustomModel(row["name"], Path(row["path"]), row["kind"], row["base"], row["fingerprint"], row["lineage"])
+    row, home = read_json(path), path.parent.parent
+    return CustomModel(row["name"], home / row["path"], row["kind"], row["base"], row["fingerprint"], row["lineage"])
 
 
 def find(name: str, settings: Settings) -> ModelSource:

@@ -65,7 +65,8 @@ def remove(folder: Path, settings: Settings) -> None:
 
     Raises `Conflict` for one that runs, or whose model belongs to the service.
     """
-    made = [model for model in custom_models(settings).values() if model.path.is_relative_to(folder)]
+    place = folder.resolve()
+    made = [model for model in custom_models(settings).values() if model.path.resolve().is_relative_to(place)]
     for model in made:
         if "arn" in model.lineage:
             told = f'"{model.name}" was made by the service, which may host it'

@@ -116,7 +116,7 @@ def _registered(settings: Settings) -> Iterator[_Made]:
     for path in sorted(settings.models.glob("*.json")):
         facts = read_json(path)
         parents = {str(facts.get("base")), str(facts["lineage"].get("taught_by"))}
-        place = Path(facts["path"])
+        place = settings.home / facts["path"]
         yield _Made(path.stem, place.parent, frozenset({path.stem, str(place)}), frozenset(parents))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from limbeck.curation.duplicates import near_duplicates
 from limbeck.curation.text import language_of
-from limbeck.errors import UnknownModel
+from limbeck.errors import DamagedArtifact, UnknownModel
 from limbeck.models.catalog import find
 from limbeck.page import render
 from limbeck.settings import Settings
@@ -167,5 +167,5 @@ def _prices(job: Path, teacher: str, settings: Settings) -> Any:
         return Prices(**said)
     try:
         return find(teacher, settings).prices
-    except UnknownModel:
+    except (UnknownModel, DamagedArtifact):
         return None

@@ -57,7 +57,7 @@ def bring_in(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
         "base": found.architecture,
         "fingerprint": _fingerprint(found),
         "lineage": lineage if imported else {**lineage, "base_id": Arns.id_of(found.architecture)},
-        "path": str(found.path),
+        "path": bench.settings.kept(found.path),
     }
     write_json(bench.settings.models / f"{name}.json", known)
     return ("Completed" if imported else "Active"), {"found": asdict(found) | {"path": str(found.path)}}, arn
