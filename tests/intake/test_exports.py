@@ -171,7 +171,7 @@ def test_a_stray_quote_or_byte_in_a_table_is_told_with_its_line_and_hides_no_oth
     path.write_bytes(b'prompt,completion\na,b\n"x"y,c\n\xff,d\ne,"f\ng"\n"open,h\ni,j\n')
     assert told(read_rows(path)) == [
         "a",
-        "t.csv line 3: row: found text after the quote that ends a cell; expected a comma; a quote inside a cell is doubled"
+        "t.csv line 3: row: found text after the quote that ends a cell; expected the next cell; a quote inside a cell is doubled"
         ' ("")',
         "t.csv line 4: row: found byte 0xff; expected UTF-8",
         "e",
@@ -218,8 +218,28 @@ def test_a_header_that_names_no_column_for_sure_is_told(tmp_path, header, said):
     (tmp_path / "t.csv").write_bytes(header + b"\na,b,c\n" if header else b"")
     with pytest.raises(InvalidInput, match=said):
         list(read_rows(tmp_path / "t.csv"))
-    (tmp_path / "u.csv").write_text("note,prompt,note\na,b,c\n")
+    (tmp_path / "u.csv").write_text("note,prompt,note,completion\na,b,c,d\n")
     assert told(read_rows(tmp_path / "u.csv")) == ["b"]
+
+
+@pytest.mark.parametrize("parted", ["a, B ", "a;B", "a\tB", "sep=,\na,B", "sep=;\na;B", '"a";"B"'])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_the_header_of_a_table_says_what_parts_its_cells(tmp_path, parted, suffix):
+    path, header = (tmp_path / "t").with_suffix(suffix), parted.replace("a", "prompt").replace("B", "Completion")
+    path.write_text(f"{header}\n{parted.splitlines()[-1]}\n", encoding="utf-8-sig")
+    (row,) = read_rows(path)
+    assert (row.prompt.messages[0].text, row.label.strip(), row.line) == ("a", "B", 2 + parted.startswith("sep"))
+
+
+def test_a_column_that_may_hold_the_answers_is_not_passed_over(tmp_path):
+    (tmp_path / "t.csv").write_text("id,prompt,answer\n1,a,b\n")
+    with pytest.raises(
+        InvalidInput, match=r"t\.csv: no column completion, and nothing is read of id, answer; say with"
+    ):
+        list(read_rows(tmp_path / "t.csv"))
+    assert [row.label for row in read_rows(tmp_path / "t.csv", columns={"prompt": "prompt"})] == [None]
+    (tmp_path / "u.csv").write_text("id,prompt,completion\n1,a,b\n")
+    assert [row.label for row in read_rows(tmp_path / "u.csv")] == ["b"]
 
 
 @pytest.mark.parametrize(("name", "raw"), [("t.parquet", b"PAR1 no"), ("t.csv", b"question\nx\n")])

@@ -9,8 +9,8 @@ Three shapes, told apart row by row by their keys:
 A conversation that ends with the assistant is a labelled pair: its last turn is the label. What only the teacher is to
 see stands in ``"context"`` beside the last two shapes, or in any of them between two marks (`droppable`).
 
-Rows as other services export them are turned into chat first (`exports`); a file that ends in `.csv` or `.parquet` is a
-table (`tables`).
+Rows as other services export them are turned into chat first (`exports`); a file that ends in `.csv`, `.tsv` or
+`.parquet` is a table (`tables`).
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Source(Section):
     logs: Logs | None = None
     """Invocation logs, whose records are rows beside those of `prompts`, or instead of them."""
     columns: Columns | None = None
-    """Of tables, files that end in .csv or .parquet; by default the columns of those very names."""
+    """Of tables, files that end in .csv, .tsv or .parquet; by default the columns of those very names."""
     held_out: Path | None = None
     """JSONL to examine the student on; without it, a share of `prompts` is held out."""
     validation: tuple[Path, ...] = ()
