@@ -13,6 +13,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from tests.factory import message, pairs, write_rows
 from tests.forks import command as forked_command
 
@@ -116,6 +117,19 @@ def test_a_recipe_is_told_all_files_and_models_it_names_in_vain(limbeck, tmp_pat
         pairs(tmp_path / f"{name}.jsonl", 3)
     (tmp_path / "r.yaml").write_text(json.dumps({**values, "teacher": {"model": str(tiny_folder)}, "student": {}}))
     assert limbeck("validate", "r.yaml").returncode == 0
+
+
+@pytest.mark.parametrize("command", [["validate"], ["distill", "--dry-run"]])
+def test_a_cut_that_cannot_be_is_told_before_a_job_is_made(limbeck, tmp_path, tiny_folder, command):
+    asked = yaml.safe_load(recipe(tmp_path, tiny_folder).read_text())
+    for layers, told in (
+        (40, "found 40; {} has 4 layers, expected 1 to 4"),
+        ([0, 4], "found [0, 4]; {} has 4 layers, expected numbers from 0 to 3"),
+        ([0, 0, 1], "layers: found [0, 0, 1]; expected different numbers from 0, in rising order"),
+    ):
+        (tmp_path / "cut.yaml").write_text(json.dumps({**asked, "student": {"shrink": {"layers": layers}}}))
+        done = limbeck(*command, "cut.yaml")
+        assert done.returncode == 2 and told.format(tiny_folder) in done.stderr
 
 
 @pytest.mark.row(37)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from limbeck import intake
-from limbeck.cli.surveying import impossible_rules, named_in_vain, parsed_filter, survey_logs
+from limbeck.cli.surveying import impossible_cut, impossible_rules, named_in_vain, parsed_filter, survey_logs
 from limbeck.cli.targets import writable
 from limbeck.cli.terminal import AsJson, Home, print_json, tell
 from limbeck.errors import InvalidInput
@@ -25,7 +25,8 @@ def validate(
     if file.suffix.lower() in (".yaml", ".yml"):
         recipe = Recipe.read(file)
         tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
-        faults = [*impossible_rules(recipe), *named_in_vain(recipe, Settings.read())]
+        settings = Settings.read()
+        faults = [*impossible_rules(recipe), *impossible_cut(recipe, settings), *named_in_vain(recipe, settings)]
         if (logs := recipe.source.logs) is not None:
             try:
                 counts = survey_logs(logs.uri, logs.filter, recipe.responses_of, None, Settings.read())

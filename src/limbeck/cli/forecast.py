@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from limbeck import intake
+from limbeck.cli.surveying import impossible_cut
+from limbeck.errors import InvalidRecipe
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
@@ -20,6 +22,8 @@ def forecast(recipe: Recipe, settings: Settings) -> Estimate:
     # Loads what knows patterns and phone numbers, which the other commands need not wait for.
     from limbeck.steps.job import check_data
 
+    if faults := impossible_cut(recipe, settings):
+        raise InvalidRecipe("recipe", faults)
     with TemporaryDirectory(prefix="limbeck-") as folder:
         work = Workspace(Path(folder) / recipe.name)
         objects = open_objects(settings) if recipe.source.logs else None

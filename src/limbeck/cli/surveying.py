@@ -1,4 +1,4 @@
-"""What can be told before a job is made: what logs hold, what a recipe names in vain, which of its rules cannot be.
+"""What can be told before a job is made: what logs hold, what a recipe names in vain, which of its wishes cannot be.
 
 Opens without torch.
 """
@@ -15,11 +15,12 @@ from limbeck.errors import DamagedArtifact, InvalidInput, InvalidRecipe, Unknown
 from limbeck.filters import filter_faults
 from limbeck.intake import extract_logs, unreadable
 from limbeck.models.catalog import find
+from limbeck.models.sizes import depth
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 
-__all__ = ["impossible_rules", "named_in_vain", "parsed_filter", "survey_logs"]
+__all__ = ["impossible_cut", "impossible_rules", "named_in_vain", "parsed_filter", "survey_logs"]
 
 
 def parsed_filter(text: str | None) -> dict[str, Any] | None:
@@ -59,6 +60,24 @@ def impossible_rules(recipe: Recipe) -> list[str]:
     except InvalidRecipe as error:
         return list(error.faults)
     return []
+
+
+def impossible_cut(recipe: Recipe, settings: Settings) -> list[str]:
+    """A sentence where the student is to keep layers that the model it is cut from has not."""
+    name = recipe.student.model or (recipe.teacher.model if recipe.teacher else None)
+    wish = recipe.student.shrink.layers if recipe.student.shrink else None
+    if name is None or wish is None:
+        return []
+    try:
+        layers = depth(find(name, settings))
+    except (UnknownModel, DamagedArtifact):
+        return []  # `named_in_vain` tells
+    deepest = wish if isinstance(wish, int) else wish[-1] + 1
+    if not layers or deepest <= layers:
+        return []
+    expected = f"1 to {layers}" if isinstance(wish, int) else f"numbers from 0 to {layers - 1}"
+    found = wish if isinstance(wish, int) else list(wish)
+    return [f"student.shrink.layers: found {found}; {name} has {layers} layers, expected {expected}"]
 
 
 def named_in_vain(recipe: Recipe, settings: Settings) -> list[str]:

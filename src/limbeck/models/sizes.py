@@ -16,7 +16,7 @@ from limbeck.models.header import read_gguf, read_gguf_tensors
 from limbeck.models.weights import Weights
 from limbeck.recipe import Shrink
 
-__all__ = ["parameters"]
+__all__ = ["depth", "parameters"]
 
 LAYER = re.compile(r"(?:^blk|\.layers)\.(\d+)\.")
 FEED_FORWARD = re.compile(r"\.(?:mlp\.(?:gate|up|down)_proj|ffn_(?:gate|up|down))\.")
@@ -24,6 +24,12 @@ ATTENTION = re.compile(r"\.(?:self_attn\.[qkvo]_proj|attn_(?:q|k|v|output))\.")
 
 _NOTHING = Shrink.model_construct()
 """Cuts nothing."""
+
+
+def depth(source: ModelSource) -> int:
+    """The layers of ``source``; 0 where its tensors' names do not tell them. Raises `DamagedArtifact`."""
+    sizes, kept = _sizes(source)
+    return kept or _depth(sizes)
 
 
 def parameters(source: ModelSource, shrink: Shrink | None = None) -> int:
@@ -34,9 +40,9 @@ def parameters(source: ModelSource, shrink: Shrink | None = None) -> int:
     """
     sizes, kept = _sizes(source)
     shrink = shrink or _NOTHING
-    depth = len({found[1] for name in sizes if (found := LAYER.search(name))})
+    whole = _depth(sizes)
     wish = shrink.layers if isinstance(shrink.layers, int | None) else len(shrink.layers)
-    left = min(wish or depth, kept or depth)
+    left = min(wish or whole, kept or whole)
     heads = shrink.heads / _heads(source) if shrink.heads else 1.0
     body = sum(
         size * (shrink.feed_forward or 1.0 if FEED_FORWARD.search(name) else heads if ATTENTION.search(name) else 1.0)
@@ -44,8 +50,12 @@ def parameters(source: ModelSource, shrink: Shrink | None = None) -> int:
         if LAYER.search(name)
     )
     rest = sum(size for name, size in sizes.items() if not LAYER.search(name))
-    reckoned = round(rest + (body * left / depth if depth else 0.0))
+    reckoned = round(rest + (body * left / whole if whole else 0.0))
     return reckoned if shrink.parameters is None else min(reckoned, round(shrink.parameters * sum(sizes.values())))
+
+
+def _depth(sizes: Mapping[str, int]) -> int:
+    return len({found[1] for name in sizes if (found := LAYER.search(name))})
 
 
 def _sizes(source: ModelSource) -> tuple[Mapping[str, int], int | None]:

@@ -42,6 +42,8 @@ class Shrink(Section):
             )
         if len(budgets) > 1 or (budgets and (shapes or self.choose == "importance")):
             raise ValueError(f"{budgets[0]}: a budget chooses for itself; expected no other key beside it")
+        if isinstance(self.layers, tuple) and (not self.layers or list(self.layers) != sorted(set(self.layers))):
+            raise ValueError(f"layers: found {list(self.layers)}; expected different numbers from 0, in rising order")
         if budgets:
             return self
         if self.choose == "importance" and not isinstance(self.layers, int):
