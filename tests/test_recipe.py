@@ -88,6 +88,7 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
         (GOOD.replace("teacher: {model: ../teacher}", ""), "teacher: missing; a distillation needs one"),
         (GOOD.replace("distillation", "fine-tuning"), "teacher: fine-tuning learns from labels and has none"),
         (GOOD.replace("name: desk", "name: a b"), 'name: found "a b"; string should match pattern'),
+        (GOOD.replace("name: desk", f"name: {'a-' * 32}b"), "string should have at most 63 characters"),
         (GOOD + "evaluation: {colour: red}", "evaluation.colour: unknown key; expected one of metric, tolerance"),
         (GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 0}}"), "every weight is 0"),
         (

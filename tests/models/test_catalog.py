@@ -1,9 +1,10 @@
-"""Models are found by whatever they may be called, and no name is worse than unknown."""
+"""The catalog of a home is read whole or refused; models are found by whatever they may be called."""
 
 import pytest
+from tests.homes import ENTRY
 
-from limbeck.errors import UnknownModel
-from limbeck.models.catalog import find, remove
+from limbeck.errors import InvalidInput, UnknownModel
+from limbeck.models.catalog import catalog, find, remove
 
 
 @pytest.mark.parametrize("name", ["nobody", "a" * 300, "a" * 5000, "~nouser/x", "a\0b", "", "../" * 2000])
@@ -19,3 +20,18 @@ def test_a_folder_is_found_by_its_path_and_another_folder_is_none(tiny_folder, t
     (tmp_path / "plain").mkdir()
     with pytest.raises(UnknownModel, match="a folder without config"):
         find(str(tmp_path / "plain"), settings)
+
+
+@pytest.mark.parametrize("model_id", ["test.one", "qwen2.5-0.5b-instruct", "test.one-v1:0:24k"])
+def test_an_id_that_every_operation_takes_is_read(settings, model_id):
+    settings.home.mkdir()
+    (settings.home / "catalog.yaml").write_text(ENTRY.format(id=model_id, name="one", path="nowhere"))
+    assert model_id in catalog(settings)
+
+
+@pytest.mark.parametrize("model_id", ["one", "a.b", "a.b.c.d", "Test.one", "a.b.cc", "a" * 61 + ".one", "a.one:1:2:3"])
+def test_another_id_is_refused_with_what_is_expected(settings, model_id):
+    settings.home.mkdir()
+    (settings.home / "catalog.yaml").write_text(ENTRY.format(id=model_id, name="one", path="nowhere"))
+    with pytest.raises(InvalidInput, match=rf'catalog\.yaml: 0\.id: found "{model_id}"; expected PROVIDER\.NAME'):
+        catalog(settings)

@@ -126,7 +126,7 @@ def get_model_customization_job(asked: Asked, desk: Desk) -> Answered:
         "jobName": row.name,
         "outputModelName": request["customModelName"],
         "outputModelArn": row.model,
-        "outputModelKmsKeyArn": request.get("customModelKmsKeyId"),
+        "outputModelKmsKeyArn": desk.arns.kms_key(request.get("customModelKmsKeyId")),
         "status": row.status,
         "statusDetails": row.facts["statusDetails"],
         "failureMessage": row.facts.get("failureMessage"),

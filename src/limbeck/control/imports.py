@@ -63,7 +63,7 @@ def get_model_import_job(asked: Asked, desk: Desk) -> Answered:
         "creationTime": row.created,
         "lastModifiedTime": row.modified,
         "endTime": row.ended,
-        "importedModelKmsKeyArn": row.request.get("importedModelKmsKeyId"),
+        "importedModelKmsKeyArn": desk.arns.kms_key(row.request.get("importedModelKmsKeyId")),
     }
 
 

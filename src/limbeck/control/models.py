@@ -108,7 +108,7 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
             "modelName": one.model.name,
             "creationTime": one.created,
             "baseModelArn": one.base_arn,
-            "baseModelName": one.base_id.split(":")[0],
+            "baseModelName": desk.arns.name_of(one.base_id),
             "customizationType": one.customization_type,
             "ownerAccountId": desk.settings.account,
             "modelStatus": "Active",
@@ -142,14 +142,15 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
         asked_then = ("trainingDataConfig", "validationDataConfig", "outputDataConfig", "customizationConfig")
         answer |= {key: job.facts[key] for key in copied if key in job.facts}
         answer |= {key: job.request[key] for key in asked_then if key in job.request}
-        answer |= {"jobArn": job.arn, "jobName": job.name, "modelKmsKeyArn": job.request.get("customModelKmsKeyId")}
+        encrypted_by = desk.arns.kms_key(job.request.get("customModelKmsKeyId"))
+        answer |= {"jobArn": job.arn, "jobName": job.name, "modelKmsKeyArn": encrypted_by}
     return answer
 
 
 def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
     """Unregister a model and delete its weights, or forget one that could not be made.
 
-    Raises `Conflict` while something stands on it, or is being moved to it.
+    Raises `Conflict` while it is used.
     """
     identifier = asked["modelIdentifier"]
     one = find_custom_model(identifier, desk)

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
+from limbeck.arns import MODEL_ID, MODEL_ID_CHARACTERS
 from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
 from limbeck.recipe import Prices, yaml_fault
 from limbeck.records import CustomModel
@@ -28,7 +30,6 @@ from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
 __all__ = [
-    "MODEL_ID",
     "CatalogEntry",
     "Cut",
     "ModelSource",
@@ -43,8 +44,23 @@ __all__ = [
 RESTED_NS = 1_000_000_000
 """A folder that did not change for so long can be told from what it will be by its time of change."""
 
-MODEL_ID = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[a-z0-9-]{1,63}){0,2}")
-"""Amazon Bedrock's pattern for the id of a base model, without the part that lets a regular expression run away."""
+
+def _check_id(model_id: str) -> str:
+    if len(model_id) > MODEL_ID_CHARACTERS or not MODEL_ID.fullmatch(model_id):
+        raise PydanticCustomError(
+            "model_id",
+            'found "{found}"; expected PROVIDER.NAME or PROVIDER.NAME:VERSION of a-z, 0-9 and "-", at least two of them'
+            " in NAME, which may have one dot more; at most 60 before the first dot, 63 in each part behind it, and"
+            " {most} in all",
+            {"found": model_id[:200], "most": MODEL_ID_CHARACTERS},
+        )
+    return model_id
+
+
+Modality = Literal["TEXT", "IMAGE", "EMBEDDING"]
+
+ModelId = Annotated[str, AfterValidator(_check_id)]
+"""An id that Amazon Bedrock's operations take and give."""
 
 
 REGISTERED = re.compile(r"[\w-]{1,126}", re.ASCII)
@@ -72,15 +88,15 @@ class Cut(_Part):
 class CatalogEntry(_Part):
     """One model of the catalog."""
 
-    id: Annotated[str, Field(pattern=rf"^{MODEL_ID.pattern}$")]
-    name: Annotated[str, Field(max_length=20)]
-    provider: Annotated[str, Field(max_length=20)]
+    id: ModelId
+    name: Annotated[str, Field(min_length=1, max_length=20)]
+    provider: Annotated[str, Field(min_length=1, max_length=20)]
     family: str
     licence: str
     source: PackagedFile | Cut | Path
     context_tokens: Annotated[int, Field(ge=1)]
-    input_modalities: tuple[str, ...]
-    output_modalities: tuple[str, ...]
+    input_modalities: tuple[Modality, ...]
+    output_modalities: tuple[Modality, ...]
     prices: Prices
     lifecycle: Literal["ACTIVE", "LEGACY"] = "ACTIVE"
     """A legacy model is still listed and described, and no more used."""

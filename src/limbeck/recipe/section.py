@@ -15,7 +15,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What every generator of random numbers takes."""
 
 
-Name = Annotated[str, Field(pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
+Name = Annotated[str, Field(max_length=63, pattern=r"^(?:[0-9a-zA-Z][_-]?){1,63}$")]
 
 
 class Section(BaseModel):
