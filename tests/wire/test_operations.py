@@ -193,6 +193,15 @@ def test_an_answer_that_does_not_fit_its_shape_is_a_fault_of_ours():
         write(operation("DeleteCustomModel"), {"surprise": 1})
 
 
+def test_an_item_of_a_list_that_does_not_fit_keeps_no_other_from_being_answered(caplog):
+    good = {"jobArn": JOB_ARN, "jobName": "desk", "status": "Completed", "creationTime": datetime.now(UTC)}
+    good["baseModelArn"] = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0"
+    key = "modelCustomizationJobSummaries"
+    answer = write(operation("ListModelCustomizationJobs"), {key: [good, {**good, "jobName": "no name!"}, good]})
+    assert [one["jobName"] for one in json.loads(answer.body)[key]] == ["desk", "desk"]
+    assert "ListModelCustomizationJobs leaves an item out: Value 'no name!' at 'item.jobName'" in caplog.text
+
+
 def test_a_document_that_no_json_can_hold_is_a_fault_of_ours():
     use = {"toolUseId": "t", "name": "n", "input": {"degrees": float("nan")}}
     answer = {

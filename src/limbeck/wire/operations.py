@@ -11,6 +11,7 @@ values (or raises `Refused`), `write` turns plain values into an answer, `write_
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel
+from botocore.model import ListShape, OperationModel, ServiceModel
 from pydantic_core import to_json
 
 from limbeck.errors import InvalidInput
@@ -27,6 +28,8 @@ from limbeck.wire.exchange import Response
 from limbeck.wire.shapes import Faults, Part, check_members, check_size, reader, writer
 
 __all__ = ["Operation", "Refused", "Service", "json_object", "read", "write", "write_event"]
+
+log = logging.getLogger(__name__)
 
 HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 """An escape that may be half of a surrogate pair: without its other half it is text that nothing can encode."""
@@ -52,6 +55,11 @@ class Operation:
     def name(self) -> str:
         """As the API names it: ``CreateModelCustomizationJob``."""
         return str(self.model.name)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it gives a page of what there is."""
+        return self.name.startswith("List")
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -195,7 +203,10 @@ def read(
 
 
 def write(operation: Operation, values: Mapping[str, Any]) -> Response:
-    """The answer to ``operation``. Raises `ValueError` naming every member that does not fit its shape."""
+    """The answer to ``operation``. Raises `ValueError` naming every member that does not fit its shape.
+
+    An item of a list that does not fit is logged and left out: it would keep all others from whoever asks.
+    """
     status = operation.model.http.get("responseCode", 200)
     shape = operation.model.output_shape
     if shape is None:
@@ -218,7 +229,12 @@ def write(operation: Operation, values: Mapping[str, Any]) -> Response:
         elif name == payload and member.type_name == "blob":
             body = bytes(value)
         else:
-            plain = operation.writers[name](value, (None, name), faults)
+            found = Faults()
+            plain = operation.writers[name](value, (None, name), found)
+            if found and operation.is_list and isinstance(member, ListShape):
+                plain = _those_that_fit(operation, member, value)
+            else:
+                faults.extend(found)
             if name == payload:
                 body = _json(plain)
             else:
@@ -227,6 +243,18 @@ def write(operation: Operation, values: Mapping[str, Any]) -> Response:
     if faults:
         raise ValueError(f"answer to {operation.name}: {'; '.join(faults)}")
     return Response(status, _json(document) if body is None else body, headers)
+
+
+def _those_that_fit(operation: Operation, shape: ListShape, items: Iterable[Any]) -> list[Any]:
+    part, fit = writer(shape.member), []
+    for item in items:
+        faults = Faults()
+        plain = part(item, (None, "item"), faults)
+        if faults:
+            log.error("%s leaves an item out: %s", operation.name, "; ".join(faults))
+        else:
+            fit.append(plain)
+    return fit
 
 
 def write_event(operation: Operation, name: str, values: Mapping[str, Any]) -> bytes:
