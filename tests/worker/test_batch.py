@@ -7,12 +7,13 @@ import pytest
 from tests.api.stage import ScriptedPool, make_front
 from tests.homes import ENTRY
 
+from limbeck.errors import InvalidInput, Stopped
 from limbeck.jobs.queue import open_database
 from limbeck.progress import StopSignal
 from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Ledger, now
 from limbeck.storage.objects import Buckets
-from limbeck.worker import answering, batch
+from limbeck.worker import answering, batch, ending
 from limbeck.worker.labor import Bench
 
 MODEL = "huggingface.stage-v1:0"
@@ -126,3 +127,43 @@ def test_a_model_is_read_once_however_many_ask_it(bench, monkeypatch):
     bench.objects.put("desk", "in/data.jsonl", b"\n".join([json.dumps({"modelInput": ASKED}).encode()] * 5))
     assert answered(bench, "s3://desk/in/data.jsonl")[1]["successRecordCount"] == 5
     assert len(made) == 1
+
+
+def test_a_folder_is_not_its_neighbor_whose_name_begins_like_it(bench):
+    for folder in ("in", "in-old"):
+        bench.objects.put("desk", f"{folder}/data.jsonl", json.dumps({"modelInput": ASKED}).encode())
+    counts, left = answered(bench, "s3://desk/in")[1:]
+    assert counts["totalRecordCount"] == 1 and sorted(left) == ["in/data.jsonl.out", "manifest.json.out"]
+
+
+def test_a_batch_that_is_stopped_leaves_what_it_has_answered_and_one_whose_worker_ends_waits(bench, monkeypatch):
+    bench.objects.put("desk", "in/data.jsonl", b"\n".join([json.dumps({"modelInput": ASKED}).encode()] * 50))
+    wanted = iter(["InProgress", "Stopping"])
+    progress = bench.ledger.change
+
+    def change(arn, *given, facts=None, **more):
+        if facts and facts["processedRecordCount"]:
+            given = (next(wanted),)
+            bench.stop.set()
+        return progress(arn, *given, facts=facts, **more)
+
+    monkeypatch.setattr(bench.ledger, "change", change)
+    with pytest.raises(Stopped):
+        answered(bench, "s3://desk/in/")
+    assert list(bench.objects.list("desk", "out/")) == []
+    bench.stop = StopSignal()
+    with pytest.raises(Stopped):
+        batch.answer_batch(bench.ledger.row(ARN), bench)
+    out, manifest = (b"".join(bench.objects.read("desk", one.key)) for one in bench.objects.list("desk", "out/"))
+    assert 0 < len(out.splitlines()) == json.loads(manifest)["successRecordCount"] < 50
+
+
+def test_a_batch_of_which_nothing_is_answered_has_failed_with_its_counts_and_a_message_that_fits(bench):
+    roles = [{"role": "x" * 300, "content": [{"text": "hi"}]}] * 30
+    bench.objects.put("desk", "in/data.jsonl", json.dumps({"modelInput": {"messages": roles}}).encode())
+    with pytest.raises(InvalidInput, match=r"no record was answered; the first: .*role") as told:
+        answered(bench, "s3://desk/in/")
+    assert len(str(told.value)) > 2048
+    ending.fail(ARN, str(told.value), bench.ledger)
+    facts = bench.ledger.row(ARN).facts
+    assert (facts["errorRecordCount"], len(facts["failureMessage"])) == (1, 2048)

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import InvalidInput, LimbeckError
+from limbeck.errors import InvalidInput, LimbeckError, Stopped
 from limbeck.records import digest
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import Found, parse_uri
@@ -41,27 +41,26 @@ TOKENS = (
 
 
 def answer_batch(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
-    """Answer the job's files; gives the status and the counts."""
+    """Answer the job's files; gives the status and the counts. Raises `InvalidInput` where none is answered."""
     ledger, arn = bench.ledger, row.arn
     ledger.change(arn, "Validating", ("Submitted",))
-    uri = row.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
-    files = [found for found in bench.objects.find(uri) if found.key.endswith((".jsonl", ".json"))]
-    if not files:
-        raise InvalidInput(f"{uri}: no .jsonl object is there")
+    files = bench.objects.rows_within(row.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"])
     ledger.change(arn, "InProgress", ("Submitted", "Validating", "Scheduled"))
     batch = Batch(row, bench, files)
-    with asyncio.Runner() as runner:
-        runner.run(batch.run())
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(batch.run())
+    except Stopped:
+        if bench.is_unwanted(row):  # or its worker ends, and another goes on
+            batch.publish()
+        raise
     batch.publish()
     counts = batch.counts()
     if batch.expired:
         return "Expired", {**counts, "failureMessage": "the job's time ran out; what was answered is published"}, None
     if counts["totalRecordCount"] and counts["errorRecordCount"] == counts["totalRecordCount"]:
-        return (
-            "Failed",
-            {**counts, "failureMessage": f"no record was answered; the first: {batch.tally.first_fault}"},
-            None,
-        )
+        ledger.change(arn, facts=counts)
+        raise InvalidInput(f"no record was answered; the first: {batch.tally.first_fault}")
     return "Completed", counts, None
 
 
@@ -70,6 +69,7 @@ class Batch:
 
     def __init__(self, row: Row, bench: Bench, files: Sequence[Found]) -> None:
         self._row, self._bench, self._files = row, bench, files
+        self._uri = row.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
         self._converse = Service("bedrock-runtime").operations["bedrock-runtime", "Converse"]
         self._folder = bench.settings.jobs / f"batch-{row.arn.rsplit('/', 1)[-1]}"
         hours = row.request.get("timeoutDurationInHours", EXPIRES_HOURS)
@@ -115,7 +115,7 @@ class Batch:
         target = f"{place}/{self._row.arn.rsplit('/', 1)[-1]}"
         for found in self._files:
             if self._out(found).exists():
-                self._bench.objects.publish(self._out(found), f"{target}/{self._below(found)}.out")
+                self._bench.objects.publish(self._out(found), f"{target}/{found.below(self._uri)}.out")
         tokens = {"inputTokenCount": self.tally.tokens_in, "outputTokenCount": self.tally.tokens_out}
         self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(self.counts() | tokens).encode())
 
@@ -145,11 +145,6 @@ class Batch:
             yield from (line for line in lines if line.strip())
         if rest.strip():
             yield rest
-
-    def _below(self, found: Found) -> str:
-        """Where an object lies below the folder that all of them are in: names alone may be the same."""
-        asked = parse_uri(self._row.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"])[1]
-        return found.key[asked.rfind("/") + 1 :]
 
     def _out(self, found: Found) -> Path:
         return self._folder / f"{digest(found.uri)[:12]}.jsonl.out"

@@ -66,7 +66,7 @@ def bring_in(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
 def _fetch(uri: str, folder: Path, bench: Bench) -> Path:
     """The objects under ``uri`` in ``folder``; one GGUF file comes as itself."""
     prefix = uri.rstrip("/")
-    objects = [one for one in bench.objects.find(uri) if one.uri == prefix or one.uri.startswith(f"{prefix}/")]
+    objects = list(bench.objects.within(uri))
     if not objects:
         raise InvalidInput(f"{uri}: nothing is there; expected a folder in Hugging Face layout, or a .gguf file")
     folder.mkdir(parents=True)

@@ -47,6 +47,11 @@ class Bench:
     def __init__(self, settings: Settings, ledger: Ledger, objects: Objects, stop: StopSignal) -> None:
         self.settings, self.ledger, self.objects, self.stop = settings, ledger, objects, stop
 
+    def is_unwanted(self, row: Row) -> bool:
+        """Whether somebody asked for the job of ``row`` to be stopped."""
+        current = self.ledger.row(row.arn)
+        return current is not None and current.status == "Stopping"
+
 
 Work = Callable[[Row, Bench], tuple[str, Mapping[str, Any], str | None]]
 """Does a job; gives the status it ends in, facts to add, and the ARN of a model it made."""

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,10 @@ class Found:
     def uri(self) -> str:
         """Its address."""
         return f"s3://{self.bucket}/{self.key}"
+
+    def below(self, uri: str) -> str:
+        """Its key below the folder in which ``uri`` is: names alone may be the same."""
+        return self.key[parse_uri(uri)[1].rfind("/") + 1 :]
 
 
 class Objects(ABC):
@@ -95,6 +99,18 @@ class Objects(ABC):
     def find(self, uri: str) -> Iterator[Found]:
         """The objects whose addresses begin with ``uri``."""
         return self.list(*parse_uri(uri))
+
+    def within(self, uri: str) -> Iterator[Found]:
+        """The object at ``uri``, or those in that folder; none of a neighbor whose name only begins so."""
+        folder = uri.rstrip("/")
+        return (one for one in self.find(uri) if one.uri == folder or one.uri.startswith(f"{folder}/"))
+
+    def rows_within(self, uri: str) -> Sequence[Found]:
+        """The objects of rows at ``uri`` or below it. Raises `InvalidInput` where there is none."""
+        files = tuple(one for one in self.within(uri) if one.key.endswith((".jsonl", ".json")))
+        if not files:
+            raise InvalidInput(f"{uri}: no .jsonl object is there; expected one, or a folder of them")
+        return files
 
     def fetch(self, uri: str, destination: Path) -> Path:
         """Copy the object at ``uri`` to the file ``destination``, whole or not at all; gives ``destination``."""
