@@ -7,9 +7,14 @@ from tests.factory import pairs
 from tests.homes import STUDENT, tiny_home
 
 from limbeck import pipeline
-from limbeck.control.customization import JOB, create_model_customization_job, stop_model_customization_job
+from limbeck.control.customization import (
+    JOB,
+    create_model_customization_job,
+    get_model_customization_job,
+    stop_model_customization_job,
+)
 from limbeck.control.desk import open_desk
-from limbeck.errors import Conflict
+from limbeck.errors import Conflict, StorageFailed
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.workspace import write_json
@@ -84,3 +89,15 @@ def test_the_model_gets_the_tags_that_were_asked_for_it(desk, asked, trained):
     labor._do(desk.ledger.row(arn), Bench(desk.settings, desk.ledger, desk.objects, StopSignal()))
     done = desk.ledger.row(arn)
     assert (done.status, desk.ledger.tags(done.model)) == ("Completed", {"team": "desk"})
+
+
+def test_a_model_whose_publishing_fails_stays_and_its_job_says_where(desk, asked, trained, monkeypatch):
+    def publish(outputs, recipe):
+        raise StorageFailed("the server refuses our key" * 100)
+
+    monkeypatch.setattr(Outputs, "publish_all", publish)
+    arn = create_model_customization_job(asked, desk)["jobArn"]
+    labor._do(desk.ledger.row(arn), Bench(desk.settings, desk.ledger, desk.objects, StopSignal()))
+    job = get_model_customization_job({"jobIdentifier": arn}, desk)
+    assert (job["status"], len(job["failureMessage"])) == ("Failed", 2048)
+    assert job["failureMessage"].endswith(f"the model was made before that, and is there: {job['outputModelArn']}")

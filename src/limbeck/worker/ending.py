@@ -31,14 +31,19 @@ def is_due(row: Row) -> bool:
 
 
 def fail(arn: str, why: str, ledger: Ledger) -> None:
-    """The work for a row failed. A failed update leaves what stands as it was, with the old model."""
+    """The work for a row failed.
+
+    A model that was registered before stays, and the row names it. A failed update leaves what stands as it was, with
+    the old model.
+    """
     row = ledger.row(arn)
     if row is None:
         return
-    message = {"failureMessage": why[:FAILURE_CHARACTERS]}
-    coming = row.facts.get("next")
+    made, coming = row.facts.get("registered"), row.facts.get("next")
+    also = f"; the model was made before that, and is there: {made}" if made else ""
+    message = {"failureMessage": why[: FAILURE_CHARACTERS - len(also)] + also}
     if coming is None:
-        ledger.change(arn, "Failed", UNDER_WAY, message, end=True)
+        ledger.change(arn, "Failed", UNDER_WAY, message, end=True, model=made or row.model)
         return
     details = {"updateDetails": {"modelArn": coming["model"], "updateStatus": "UpdateFailed"}}
     ledger.change(arn, READY[row.kind], (*READY.values(), "Updating"), {**message, **details}, without=("next",))
