@@ -392,3 +392,9 @@ def test_the_endpoint_is_read_from_the_environment_whole_or_refused(tmp_path, mo
     monkeypatch.setenv("LIMBECK_S3_ENDPOINT", "s3.example.com")
     with pytest.raises(InvalidInput, match="expected http://HOST:PORT"):
         Settings.read(tmp_path)
+
+
+def test_an_object_of_the_longest_name_is_fetched_under_that_name(buckets, tmp_path):
+    name = "x" * 255
+    buckets.put("desk", name, b"rows")
+    assert buckets.fetch(f"s3://desk/{name}", tmp_path / name).read_bytes() == b"rows"

@@ -116,7 +116,7 @@ class Objects(ABC):
         """Copy the object at ``uri`` to the file ``destination``, whole or not at all; gives ``destination``."""
         found = self.read(*parse_uri(uri))
         destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
+        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".fetched-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines(found)
