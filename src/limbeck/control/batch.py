@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import Answered, Asked, Desk, page, present
+from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, Unknown
 from limbeck.storage.reading import Row
@@ -31,11 +31,14 @@ COPIED = ("roleArn", "clientRequestToken", "inputDataConfig", "outputDataConfig"
 
 def create_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue a batch, on any model that can be invoked, deployments among them."""
+    earlier = desk.ledger.repeated(asking("CreateModelInvocationJob", asked))
+    if earlier is not None:
+        return {"jobArn": earlier}
     try:
         hosted = resolve(asked["modelId"], desk)
         uri = asked["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
-        desk.check_place(uri)
-        desk.check_place(asked["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"])
+        names = [f"{ID12}/{found.below(uri)}.out" for found in desk.objects.rows_within(uri)]
+        desk.check_target(asked["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"], names)
     except (Unknown, NotReady) as error:
         raise InvalidInput(str(error)) from None
     facts = {"hosts": hosted.model, "imported": hosted.imported, "modelArn": hosted.arn}

@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck import intake
 from limbeck.advice.hyperparameters import CUT_RATE, WHOLE_RATE
-from limbeck.control.desk import Answered, Asked, Desk, asking, page, plain, present, tags_of
+from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, plain, present, tags_of
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
@@ -60,6 +60,11 @@ ANSWER_TOKENS = 256
 
 LEARNED_TOKENS = 2048
 """The longest answer of a model that learned from labelled rows; theirs bound it further."""
+
+LONGEST_OUTPUT = (
+    f"model-customization-job-{ID12}/validation_artifacts/post_fine_tuning_validation/validation/validation_metrics.csv"
+)
+"""The longest name a job puts below its output location."""
 
 
 def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
@@ -388,19 +393,15 @@ def _check_places(asked: Asked, desk: Desk) -> None:
                 desk.objects.head(*parse_uri(uri))
             except (Unknown, InvalidInput) as error:
                 problems.append(f"{where}: {error}")
-    writes = [("outputDataConfig.s3Uri", asked["outputDataConfig"]["s3Uri"])]
+    try:
+        desk.check_target(asked["outputDataConfig"]["s3Uri"], [LONGEST_OUTPUT])
+    except (Unknown, InvalidInput) as error:
+        problems.append(f"outputDataConfig.s3Uri: {error}")
     if "invocationLogsConfig" in config:
-        writes.append(
-            (
-                "invocationLogsConfig.invocationLogSource.s3Uri",
-                config["invocationLogsConfig"]["invocationLogSource"]["s3Uri"],
-            )
-        )
-    for where, uri in writes:
         try:
-            desk.check_place(uri)
+            desk.check_place(config["invocationLogsConfig"]["invocationLogSource"]["s3Uri"])
         except (Unknown, InvalidInput) as error:
-            problems.append(f"{where}: {error}")
+            problems.append(f"invocationLogsConfig.invocationLogSource.s3Uri: {error}")
     if problems:
         raise InvalidInput("; ".join(problems))
 

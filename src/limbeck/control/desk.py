@@ -6,10 +6,11 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -23,10 +24,22 @@ from limbeck.records import digest
 from limbeck.settings import Settings
 from limbeck.storage.database import Resource
 from limbeck.storage.ledger import Asking, Ledger, now
-from limbeck.storage.objects import Objects, open_objects
+from limbeck.storage.objects import Objects, check_key, open_objects, parse_uri
 from limbeck.storage.reading import Filters, Row
 
-__all__ = ["Answered", "Asked", "Desk", "asking", "new_id", "open_desk", "page", "page_of", "present", "tags_of"]
+__all__ = [
+    "ID12",
+    "Answered",
+    "Asked",
+    "Desk",
+    "asking",
+    "new_id",
+    "open_desk",
+    "page",
+    "page_of",
+    "present",
+    "tags_of",
+]
 
 Asked = Mapping[str, Any]
 """The members of a request: plain values, checked against the operation's shape."""
@@ -39,6 +52,9 @@ PAGE = 100
 Item = TypeVar("Item")
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+ID12 = "x" * 12
+"""In the place of an id that is not made yet, in the name of what will be put."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,18 @@ class Desk:
     def check_place(self, uri: str) -> None:
         """Raise `InvalidInput` or `UnknownObject` for an address that cannot be, or a bucket that is not there."""
         next(iter(self.objects.find(uri)), None)
+
+    def check_target(self, uri: str, names: Iterable[str]) -> None:
+        """Raise `InvalidInput` or `UnknownObject` unless objects called ``names`` can be put below ``uri``."""
+        self.check_place(uri)
+        bucket, folder = parse_uri(f"{uri.rstrip('/')}/")
+        for name in names:
+            check_key(f"{folder}{name}")
+        for above in accumulate(folder.split("/")[:-1], "{}/{}".format):
+            if self.objects.exists(bucket, above):
+                raise InvalidInput(
+                    f"{uri}: s3://{bucket}/{above} is an object; expected a folder, or a place where none is"
+                )
 
     def order(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import Answered, Asked, Desk, page, present
+from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
 from limbeck.storage.objects import parse_uri
@@ -49,6 +49,9 @@ JUDGED = tuple(
 
 def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue an evaluation. Everything that can be checked now is, and all faults are told at once."""
+    earlier = desk.ledger.repeated(asking("CreateEvaluationJob", asked))
+    if earlier is not None:
+        return {"jobArn": earlier}
     automated = asked["evaluationConfig"].get("automated")
     if automated is None:
         raise NotYet("evaluationConfig.human: not yet; give automated")
@@ -92,7 +95,8 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     if subject is not None:
         hosted = _try(lambda: resolve(subject["modelIdentifier"], desk), "inferenceConfig.models[0]", faults)
         facts["hosts"] = hosted and hosted.model
-    _try(lambda: desk.check_place(asked["outputDataConfig"]["s3Uri"]), "outputDataConfig.s3Uri", faults)
+    names = _outputs(asked)
+    _try(lambda: desk.check_target(asked["outputDataConfig"]["s3Uri"], names), "outputDataConfig.s3Uri", faults)
     if faults:
         raise InvalidInput("; ".join(faults))
     arn = desk.order(
@@ -162,6 +166,19 @@ def batch_delete_evaluation_job(asked: Asked, desk: Desk) -> Answered:
             desk.ledger.remove(row.arn)
             deleted.append({"jobIdentifier": identifier, "jobStatus": "Deleting"})
     return {"errors": errors, "evaluationJobs": deleted}
+
+
+def _outputs(asked: Asked) -> list[str]:
+    """The names of what the job will put below its output location."""
+    model = asked["inferenceConfig"]["models"][0]
+    brought = model.get("precomputedInferenceSource", {}).get("inferenceSourceIdentifier")
+    name = (brought or model["bedrockModel"]["modelIdentifier"]).rsplit("/", 1)[-1]
+    parts = asked["evaluationConfig"]["automated"]["datasetMetricConfigs"]
+    return [
+        f"{asked['jobName']}/{ID12}/models/{name}/taskTypes/{part['taskType']}/datasets/{part['dataset']['name']}"
+        f"/{ID12 * 3}_output.jsonl"
+        for part in parts
+    ]
 
 
 def _summary(row: Row) -> dict[str, Any]:

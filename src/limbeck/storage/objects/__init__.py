@@ -13,12 +13,12 @@ objects.publish_tree(Path("6-model"), "s3://desk/output/job-1")
 from __future__ import annotations
 
 from limbeck.settings import Settings
-from limbeck.storage.objects.base import Found, Objects, parse_uri
+from limbeck.storage.objects.base import Found, Objects, check_key, parse_uri
 from limbeck.storage.objects.buckets import Buckets
 from limbeck.storage.objects.endpoint import Endpoint
 from limbeck.storage.objects.uploads import Uploads
 
-__all__ = ["Buckets", "Endpoint", "Found", "Objects", "Uploads", "open_objects", "parse_uri"]
+__all__ = ["Buckets", "Endpoint", "Found", "Objects", "Uploads", "check_key", "open_objects", "parse_uri"]
 
 
 def open_objects(settings: Settings) -> Objects:

@@ -1,0 +1,137 @@
+"""What is ordered is looked at before anything is made: plain boto3 against a server without a worker."""
+
+from contextlib import contextmanager
+
+import pytest
+from tests.api.server import serving
+from tests.api.test_service import BASE, register
+from tests.factory import pairs
+
+from limbeck.jobs.queue import open_database
+from limbeck.settings import Settings
+from limbeck.storage.ledger import Ledger
+
+ROLE = "arn:aws:iam::000000000000:role/Limbeck"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    made = Settings(tmp_path_factory.mktemp("home"), 1)
+    (made.buckets / "desk").mkdir(parents=True)
+    pairs(made.buckets / "desk" / "pairs.jsonl", 20)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(settings):
+    with serving(settings.home, "--no-worker", LIMBECK_MOST_JOBS="100") as server:
+        yield server.client()
+
+
+@pytest.fixture(scope="module")
+def ledger(settings, client):
+    made = Ledger(open_database(settings.database))
+    yield made
+    made.engine.dispose()
+
+
+def tuning(name, out="s3://desk/out/", **more):
+    return {
+        "jobName": name,
+        "customModelName": f"model-{name}",
+        "roleArn": ROLE,
+        "baseModelIdentifier": BASE,
+        "trainingDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"},
+        "outputDataConfig": {"s3Uri": out},
+        **more,
+    }
+
+
+def batch(name, out="s3://desk/out/", **more):
+    return {
+        "jobName": name,
+        "roleArn": ROLE,
+        "modelId": BASE,
+        "inputDataConfig": {"s3InputDataConfig": {"s3Uri": "s3://desk/pairs.jsonl"}},
+        "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": out}},
+        **more,
+    }
+
+
+def evaluation(name, out="s3://desk/out/", dataset="d", **model):
+    location = {"s3Uri": "s3://desk/pairs.jsonl"}
+    part = {
+        "taskType": "Custom",
+        "dataset": {"name": dataset, "datasetLocation": location},
+        "metricNames": ["Builtin.Toxicity"],
+    }
+    return {
+        "jobName": name,
+        "roleArn": ROLE,
+        "evaluationConfig": {"automated": {"datasetMetricConfigs": [part]}},
+        "inferenceConfig": {"models": [{"bedrockModel": {"modelIdentifier": BASE, **model}}]},
+        "outputDataConfig": {"s3Uri": out},
+    }
+
+
+def create(client, order):
+    """Send an order of any kind; gives the ARN."""
+    if "customModelName" in order:
+        return client.create_model_customization_job(**order)["jobArn"]
+    send = client.create_evaluation_job if "evaluationConfig" in order else client.create_model_invocation_job
+    return send(**order)["jobArn"]
+
+
+@contextmanager
+def refused(client, name, said):
+    with pytest.raises(client.exceptions.ClientError, match=said) as caught:
+        yield
+    assert caught.value.response["Error"]["Code"] == name
+
+
+@pytest.mark.parametrize("order", [tuning, batch, evaluation])
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("s3://desk/pairs.jsonl", r"s3://desk/pairs\.jsonl is an object; expected a folder"),
+        ("s3://desk/pairs.jsonl/out", r"s3://desk/pairs\.jsonl is an object; expected a folder"),
+        ("s3://desk/./out", "no empty, . or .. between"),
+        (f"s3://desk/{'x' * 200}/{'y' * 200}/{'z' * 200}/{'w' * 200}/{'v' * 200}", "at most 1024 bytes"),
+        ("s3://nobody/out", 'no bucket "nobody"'),
+    ],
+)
+def test_an_output_location_where_nothing_can_be_put_is_refused(client, order, out, said):
+    with refused(client, "ValidationException", said):
+        create(client, order("placed", out))
+
+
+def test_a_name_too_long_to_be_put_is_refused_before_the_work(client, settings):
+    long = f"{'x' * 247}.jsonl"
+    (settings.buckets / "desk" / long).write_text("{}\n")
+    order = batch("long", inputDataConfig={"s3InputDataConfig": {"s3Uri": f"s3://desk/{long}"}})
+    with refused(client, "ValidationException", "at most 255 bytes between two"):
+        create(client, order)
+    with refused(client, "ValidationException", "no empty, . or .. between"):
+        create(client, evaluation("dotted", dataset=".."))
+    nothing = {"s3InputDataConfig": {"s3Uri": "s3://desk/nothing/"}}
+    with refused(client, "ValidationException", r"s3://desk/nothing/: no \.jsonl object is there"):
+        create(client, batch("nothing", inputDataConfig=nothing))
+
+
+@pytest.mark.parametrize("order", [tuning, batch, evaluation])
+def test_a_request_repeated_gets_its_first_answer_whatever_has_become_of_what_it_names(client, settings, order):
+    data = settings.buckets / "desk" / "fleeting.jsonl"
+    pairs(data, 20)
+    name, uri = f"again-{order.__name__}", "s3://desk/fleeting.jsonl"
+    asked = (
+        order(name, clientRequestToken=name) if order is not evaluation else {**order(name), "clientRequestToken": name}
+    )
+    if order is batch:
+        asked["inputDataConfig"] = {"s3InputDataConfig": {"s3Uri": uri}}
+    elif order is tuning:
+        asked["trainingDataConfig"] = {"s3Uri": uri}
+    else:
+        asked["evaluationConfig"]["automated"]["datasetMetricConfigs"][0]["dataset"]["datasetLocation"]["s3Uri"] = uri
+    first = create(client, asked)
+    data.unlink()
+    assert create(client, asked) == first
