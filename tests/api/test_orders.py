@@ -119,6 +119,20 @@ def test_a_name_too_long_to_be_put_is_refused_before_the_work(client, settings):
 
 
 @pytest.mark.parametrize("order", [tuning, batch, evaluation])
+def test_a_model_that_a_job_under_way_needs_is_not_deleted(client, settings, ledger, order):
+    name = f"needed-{order.__name__}"
+    register(settings, name)
+    arn = client.get_custom_model(modelIdentifier=name)["modelArn"]
+    more = {tuning: {"baseModelIdentifier": arn}, batch: {"modelId": arn}, evaluation: {"modelIdentifier": arn}}
+    job = create(client, order(f"job-{name}", **more[order]))
+    kind = job.split(":")[5].split("/")[0]
+    with refused(client, "ConflictException", f"in use by {kind} job-{name}; delete or stop that first"):
+        client.delete_custom_model(modelIdentifier=name)
+    ledger.change(job, "Failed", end=True)
+    client.delete_custom_model(modelIdentifier=arn)
+
+
+@pytest.mark.parametrize("order", [tuning, batch, evaluation])
 def test_a_request_repeated_gets_its_first_answer_whatever_has_become_of_what_it_names(client, settings, order):
     data = settings.buckets / "desk" / "fleeting.jsonl"
     pairs(data, 20)

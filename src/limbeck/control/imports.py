@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present, tags_of
-from limbeck.control.models import check_model_name
+from limbeck.control.models import check_model_name, check_unused
 from limbeck.errors import InvalidInput, UnknownModel
 from limbeck.models.catalog import custom_models, remove
 from limbeck.records import CustomModel
@@ -96,8 +96,9 @@ def get_imported_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
-    """Unregister an imported model and delete its weights."""
+    """Unregister an imported model and delete its weights. Raises `Conflict` while it is used."""
     model = _find(asked["modelIdentifier"], desk)
+    check_unused(model.name, desk)
     remove(model.name, desk.settings)
     desk.ledger.remove(model.lineage["arn"])  # its tags; a row it has not
     return {}

@@ -30,8 +30,13 @@ __all__ = [
 CUSTOMIZATIONS = ("FINE_TUNING", "CONTINUED_PRE_TRAINING", "DISTILLATION")
 """What can be done with every base model: any of them fine-tuned or trained on plain text, any of them a student."""
 
-HOLDERS = ("custom-model-deployment", "provisioned-model")
-"""What may stand on a model and keeps it from being deleted."""
+STANDING = ("custom-model-deployment", "provisioned-model")
+"""What may stand on a model, whatever its state, and keeps it from being deleted."""
+
+WORKING = ("model-customization-job", "model-invocation-job", "evaluation-job")
+"""What may work with a model, and keeps it from being deleted while it is `UNDER_WAY`."""
+
+UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress", "Stopping")
 
 
 def list_foundation_models(asked: Asked, desk: Desk) -> Answered:
@@ -162,17 +167,18 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
             )
         desk.ledger.remove(row.arn)
         return {}
-    holders = [
-        holder
-        for holder in desk.ledger.some(1000, kinds=HOLDERS)
-        if one.arn in (holder.model, holder.facts.get("next", {}).get("model"))
-    ]
-    if holders:
-        names = ", ".join(f"{holder.kind} {holder.name}" for holder in holders[:3])
-        raise Conflict(f'model "{one.model.name}" is in use by {names}; delete that first')
+    check_unused(one.model.name, desk)
     remove(one.model.name, desk.settings)
     desk.ledger.remove(one.arn)
     return {}
+
+
+def check_unused(name: str, desk: Desk) -> None:
+    """Raise `Conflict` while something stands on the model called ``name``, is being moved to it, or works with it."""
+    rows = desk.ledger.some(1000, kinds=STANDING) + desk.ledger.some(1000, kinds=WORKING, statuses=UNDER_WAY)
+    users = [f"{row.kind} {row.name}" for row in rows if name in _models_of(row, desk)]
+    if users:
+        raise Conflict(f'model "{name}" is in use by {", ".join(users[:3])}; delete or stop that first')
 
 
 def find_custom_model(identifier: str, desk: Desk) -> Registered | None:
@@ -223,6 +229,16 @@ def check_model_name(name: str, desk: Desk, within: Session | None = None) -> No
     for job in ongoing:
         if job.facts.get("model") == name:
             raise Conflict(f'{job.arn} is making a model named "{name}"; choose another name')
+
+
+def _models_of(row: Row, desk: Desk) -> set[str | None]:
+    """The names of the models that a row stands on, is being moved to or works with."""
+    facts = row.facts
+    found = {facts.get("hosts"), facts.get("next", {}).get("hosts"), *facts.get("judges", {}).values()}
+    if row.kind == "model-customization-job":
+        recipe = desk.ledger.recipe(row.arn)
+        found |= {(recipe.get(part) or {}).get("model") for part in ("teacher", "student")}
+    return found
 
 
 def _in_the_making(identifier: str, desk: Desk) -> Answered:
