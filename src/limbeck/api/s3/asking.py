@@ -5,22 +5,55 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Mapping
-from email.utils import format_datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from io import BytesIO
-from typing import IO
+from typing import IO, TypedDict
 from urllib.parse import unquote
 
 from limbeck.api import checksums
-from limbeck.api.s3.answers import Fault
+from limbeck.api.s3.answers import Fault, absent
 from limbeck.storage.objects import Found
 from limbeck.wire.exchange import Request
 
-__all__ = ["address", "body", "check_version", "document", "kept", "operation", "reading", "span"]
+__all__ = [
+    "Condition",
+    "address",
+    "body",
+    "check_done",
+    "check_version",
+    "document",
+    "has_changed",
+    "kept",
+    "operation",
+    "reading",
+    "span",
+    "tag",
+    "writing",
+]
 
 DOCUMENT_BYTES = 4_000_000
 """The largest XML a client may send: a thousand of the longest keys, escaped."""
 
+SAID_BY_QUERY = {
+    f"response-{name}": name
+    for name in (
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "expires",
+    )
+}
+"""Names of a query that say what a get tells in place of what was kept."""
+
+NOT_DONE = ("x-amz-write-offset-bytes", "x-amz-if-match-last-modified-time", "x-amz-if-match-size")
+"""Headers that change what an operation does, and that are not heeded here."""
+
 PARAMETERS = {
+    *SAID_BY_QUERY,
+    *("max-buckets", "bucket-region"),
     *("prefix", "delimiter", "marker", "max-keys", "encoding-type", "list-type", "start-after", "continuation-token"),
     *("fetch-owner", "key-marker", "version-id-marker", "versionId", "partNumber", "x-id"),
 }
@@ -75,6 +108,33 @@ def kept(headers: Mapping[str, str]) -> dict[str, str]:
     return {**found, "content-encoding": ",".join(coding)} if coding else found
 
 
+class Condition(TypedDict):
+    """Under which condition an object is put, as `Buckets.put` takes it."""
+
+    new: bool
+    instead_of: str | None
+
+
+def writing(headers: Mapping[str, str]) -> Condition:
+    """The condition of a put. Raises `Fault` for one that is not done."""
+    unless = headers.get("if-none-match")
+    if unless not in (None, "*"):
+        raise Fault("NotImplemented", 501, f"If-None-Match: {unless[:80]} where something is put; expected *")
+    return {"new": unless is not None, "instead_of": tag(headers)}
+
+
+def tag(headers: Mapping[str, str]) -> str | None:
+    """The one tag that an object must have to be replaced or removed, if one is named."""
+    return headers.get("if-match", "").strip().strip('"') or None
+
+
+def check_done(request: Request) -> None:
+    """Raise `Fault` for a header that asks for what is not done here."""
+    for name in NOT_DONE:
+        if name in request.headers:
+            raise absent(request, name)
+
+
 def check_version(request: Request) -> None:
     """Raise `Fault` where another version is asked for than the one there is."""
     version = request.query.get("versionId", "null")
@@ -82,19 +142,18 @@ def check_version(request: Request) -> None:
         raise Fault("NoSuchVersion", 404, f'no version "{version[:60]}"; there is one, null')
 
 
-def reading(found: Found, headers: Mapping[str, str]) -> tuple[int, int, int, dict[str, str]]:
+def reading(found: Found, request: Request) -> tuple[int, int, int, dict[str, str]]:
     """Status, start, end and headers of a get. Raises `Fault` where the client's conditions do not hold."""
+    headers = request.headers
     about = {
         "content-type": mimetypes.guess_type(found.key)[0] or "binary/octet-stream",
         **found.headers,
+        **_said(request.query),
         "etag": f'"{found.etag}"',
         "last-modified": format_datetime(found.modified, usegmt=True),
         "accept-ranges": "bytes",
     }
-    tags = (f'"{found.etag}"', found.etag, "*")
-    if headers.get("if-match", "*") not in tags:
-        raise Fault("PreconditionFailed", 412, f'object "{found.key}" has changed: its tag is "{found.etag}"')
-    if headers.get("if-none-match") in tags:
+    if not has_changed(found, headers):
         return 304, 0, 0, about
     status, start, end = 200, 0, found.size
     if "range" in headers:
@@ -102,6 +161,46 @@ def reading(found: Found, headers: Mapping[str, str]) -> tuple[int, int, int, di
         about["content-range"] = f"bytes {start}-{end - 1}/{found.size}"
     about["content-length"] = str(end - start)
     return status, start, end, about
+
+
+def has_changed(found: Found, headers: Mapping[str, str], prefix: str = "") -> bool:
+    """Whether an object is another than the client says it knows (RFC 9110, section 13.2.2).
+
+    ``prefix`` begins the names of the headers where they speak of the source of a copy. Raises `Fault` where the object
+    is not the one the client wants.
+    """
+    wanted, known = headers.get(f"{prefix}if-match"), headers.get(f"{prefix}if-none-match")
+    until, since = (_moment(headers.get(f"{prefix}if-{word}-since")) for word in ("unmodified", "modified"))
+    modified = found.modified.replace(microsecond=0)  # as it is told
+    is_wanted = _names(wanted, found) if wanted is not None else until is None or modified <= until
+    if not is_wanted:
+        raise Fault("PreconditionFailed", 412, f'object "{found.key}" has changed: its tag is "{found.etag}"')
+    return not _names(known, found) if known is not None else since is None or modified > since
+
+
+def _said(query: Mapping[str, str]) -> dict[str, str]:
+    """What a query wants told of an object. Raises `Fault` for what no header can hold."""
+    found = {header: query[name] for name, header in SAID_BY_QUERY.items() if name in query}
+    for header, text in found.items():
+        if not re.fullmatch("[\x20-\x7e\xa0-\xff]*", text):
+            raise Fault(
+                "InvalidArgument", 400, f"response-{header}: {text[:80]!r}; expected what a header of HTTP can hold"
+            )
+    return found
+
+
+def _names(tags: str, found: Found) -> bool:
+    """Whether the tag of ``found`` is among those of a header."""
+    return any(one.strip().removeprefix("W/").strip('"') in ("*", found.etag) for one in tags.split(","))
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time as HTTP has it; None for none, and for what is no time, which HTTP has nobody heed."""
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def span(text: str, size: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from limbeck.api.xml import Element, element
 from limbeck.errors import InvalidInput
 from limbeck.storage.objects import Buckets, Found
 
-__all__ = ["PAGE", "Page", "hide", "unhide"]
+__all__ = ["PAGE", "Page", "count", "hide", "unhide"]
 
 PAGE = 1000
 """Keys on a page of a listing or in one DeleteObjects, at most: S3's own number."""
@@ -28,10 +28,7 @@ class Page:
     def __init__(self, buckets: Buckets, bucket: str, query: Mapping[str, str], after: str) -> None:
         self._bucket, self._query = bucket, query
         self._prefix, self._delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        asked = query.get("max-keys", str(PAGE))
-        if not re.fullmatch("[0-9]{1,9}", asked):
-            raise InvalidInput(f'max-keys "{asked[:40]}"; expected a whole number from 0')
-        self._size = min(int(asked), PAGE)
+        self._size = count(query, "max-keys", PAGE)
         if self._delimiter and after.endswith(self._delimiter) and len(after) > len(self._prefix):
             after += LAST
         found = self._groups(buckets.list(bucket, self._prefix, after))
@@ -80,6 +77,14 @@ class Page:
             elif (common := f"{self._prefix}{head}{cut}") != last:
                 last = common
                 yield common, None
+
+
+def count(query: Mapping[str, str], name: str, most: int) -> int:
+    """How many a page is to hold, ``most`` at most. Raises `InvalidInput` for what is no number."""
+    asked = query.get(name, str(most))
+    if not re.fullmatch("[0-9]{1,9}", asked):
+        raise InvalidInput(f'{name} "{asked[:40]}"; expected a whole number from 0')
+    return min(int(asked), most)
 
 
 def hide(key: str) -> str:

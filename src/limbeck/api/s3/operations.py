@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO
 from urllib.parse import unquote
 
@@ -13,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from limbeck.api import checksums, xml
 from limbeck.api.s3 import asking
 from limbeck.api.s3.answers import Fault, Pieces, absent, answer, iso
-from limbeck.api.s3.listing import PAGE, Page, hide, unhide
+from limbeck.api.s3.listing import PAGE, Page, count, hide, unhide
 from limbeck.api.xml import element
-from limbeck.errors import AccessDenied, Conflict, InvalidInput, LimbeckError
+from limbeck.errors import AccessDenied, Conflict, InvalidInput, LimbeckError, UnknownObject
 from limbeck.storage.objects import Buckets, Found, Uploads
 from limbeck.storage.objects.base import pieces
 from limbeck.wire.exchange import Request, Response
@@ -34,6 +35,9 @@ ABSENT = {
     "tagging": "NoSuchTagSet",
 }
 """A bucket's settings, and S3's name for the fault that there is none."""
+
+BUCKETS = 10_000
+"""Buckets on a page at most: S3's own number."""
 
 REFUSALS = {
     "AccessDeniedException": "AccessDenied",
@@ -84,12 +88,13 @@ class S3:
     def _do(self, request: Request) -> Response:
         if self._elsewhere:
             raise Fault("NotImplemented", 501, f"buckets are not served here but by {self._elsewhere}; ask there")
+        asking.check_done(request)
         bucket, key = asking.address(request)
         what = asking.operation(request)
         if not bucket:
             if (request.method, what) != ("GET", ""):
                 raise absent(request, what)
-            return self._list_buckets()
+            return self._list_buckets(request)
         if not key:
             if what in ABSENT:
                 return self._setting(bucket, what, request)
@@ -102,15 +107,26 @@ class S3:
             raise absent(request, what)
         return found(self, bucket, key, request)
 
-    def _list_buckets(self) -> Response:
+    def _list_buckets(self, request: Request) -> Response:
+        query = request.query
+        prefix, size = query.get("prefix", ""), count(query, "max-buckets", BUCKETS)
+        after = unhide(query["continuation-token"]) if query.get("continuation-token") else ""
+        here = query.get("bucket-region", self._region) == self._region
+        found = [one for one in self._buckets.buckets() if here and one[0].startswith(prefix) and one[0] > after]
         rows = (
-            element("Bucket", element("Name", name), element("CreationDate", iso(made)))
-            for name, made in self._buckets.buckets()
+            element("Bucket", element("Name", name), element("CreationDate", iso(made))) for name, made in found[:size]
         )
-        owner = element("Owner", element("ID", "limbeck"))
-        return answer("ListAllMyBucketsResult", owner, element("Buckets", *rows))
+        return answer(
+            "ListAllMyBucketsResult",
+            element("Owner", element("ID", "limbeck")),
+            element("Buckets", *rows),
+            element("Prefix", prefix) if prefix else None,
+            element("ContinuationToken", hide(found[size - 1][0])) if 0 < size < len(found) else None,
+        )
 
     def _create_bucket(self, bucket: str, request: Request) -> Response:
+        if self._buckets.has(bucket) and self._region == "us-east-1":
+            return Response(200, b"", {"location": f"/{bucket}"})  # as S3 has it there, and nowhere else
         if self._buckets.has(bucket):
             raise Fault("BucketAlreadyOwnedByYou", 409, f'bucket "{bucket}" is there already, and yours')
         try:
@@ -177,31 +193,33 @@ class S3:
     def _delete_objects(self, bucket: str, request: Request) -> Response:
         asked = xml.read(asking.document(request))
         quiet = asked.findtext("Quiet") == "true"
-        keys = [(one.findtext("Key") or "", one.findtext("VersionId")) for one in asked.iter("Object")]
+        objects = list(asked.iter("Object"))
+        if any(one.find(name) is not None for one in objects for name in ("LastModifiedTime", "Size")):
+            raise absent(request, "LastModifiedTime and Size")
+        keys = [(one.findtext("Key") or "", one.findtext("VersionId"), one.findtext("ETag")) for one in objects]
         if not 1 <= len(keys) <= PAGE:
             raise Fault("MalformedXML", 400, f"{len(keys)} keys to delete; expected 1 to {PAGE}")
         self._buckets.check_bucket(bucket)
         rows = []
-        for key, version in keys:
+        for key, version, tag in keys:
             named = [element("Key", key), element("VersionId", version) if version else None]
             try:
                 if version in (None, "null"):
-                    self._buckets.remove(bucket, key)
+                    self._remove(bucket, key, tag and tag.strip('"'))
                 if not quiet:
                     rows.append(element("Deleted", *named))
-            except InvalidInput as error:
-                rows.append(
-                    element("Error", *named, element("Code", "InvalidArgument"), element("Message", str(error)))
-                )
+            except (Fault, InvalidInput, UnknownObject) as error:
+                code = getattr(error, "code", "InvalidArgument")
+                rows.append(element("Error", *named, element("Code", code), element("Message", str(error))))
         return answer("DeleteResult", *rows)
 
     def _get_object(self, bucket: str, key: str, request: Request) -> Response:
         asking.check_version(request)
         if "partNumber" in request.query:
             raise absent(request, "partNumber")
-        found, file = self._buckets.open(bucket, key)
+        found, file = self._open(bucket, key)
         try:
-            status, start, end, about = asking.reading(found, request.headers)
+            status, start, end, about = asking.reading(found, request)
         except BaseException:
             file.close()
             raise
@@ -215,34 +233,24 @@ class S3:
         if "x-amz-copy-source" in request.headers:
             return self._copy_object(bucket, key, request)
         said = checksums.check(request.headers, asking.body(request))
-        new = request.headers.get("if-none-match") == "*"
-        instead_of = request.headers.get("if-match", "").strip('"') or None
-        try:
-            made = self._buckets.put(
-                bucket,
-                key,
-                pieces(asking.body(request)),
-                new=new,
-                instead_of=instead_of,
-                headers=asking.kept(request.headers),
-            )
-        except Conflict as error:
-            raise Fault("PreconditionFailed", 412, str(error)) from None
+        data, headers = pieces(asking.body(request)), asking.kept(request.headers)
+        with _on_condition():
+            made = self._buckets.put(bucket, key, data, **asking.writing(request.headers), headers=headers)
         return Response(200, b"", {"etag": f'"{made.etag}"', **said})
 
     def _copy_object(self, bucket: str, key: str, request: Request) -> Response:
         source, file = self._source(request)
         replaced = request.headers.get("x-amz-metadata-directive") == "REPLACE"
         headers = asking.kept(request.headers) if replaced else source.headers
-        with file:
-            made = self._buckets.put(bucket, key, pieces(file), headers=headers)
+        with file, _on_condition():
+            made = self._buckets.put(bucket, key, pieces(file), **asking.writing(request.headers), headers=headers)
         return answer(
             "CopyObjectResult", element("LastModified", iso(made.modified)), element("ETag", f'"{made.etag}"')
         )
 
     def _delete_object(self, bucket: str, key: str, request: Request) -> Response:
         asking.check_version(request)
-        self._buckets.remove(bucket, key)
+        self._remove(bucket, key, asking.tag(request.headers))
         return Response(204, b"")
 
     def _create_multipart_upload(self, bucket: str, key: str, request: Request) -> Response:
@@ -274,7 +282,9 @@ class S3:
                 raise Fault("InvalidPart", 400, f'part "{number[:20]}" with tag "{etag[:40]}" was not sent')
             parts.append((int(number), etag))
         try:
-            made = self._uploads.end(request.query["uploadId"], bucket, key, parts)
+            with _on_condition():
+                upload = request.query["uploadId"]
+                made = self._uploads.end(upload, bucket, key, parts, **asking.writing(request.headers))
         except InvalidInput as error:
             raise Fault("InvalidPart", 400, str(error)) from None
         named = (element("Bucket", bucket), element("Key", key), element("ETag", f'"{made.etag}"'))
@@ -290,7 +300,40 @@ class S3:
         if version not in ("", "versionId=null"):
             raise Fault("NoSuchVersion", 404, f"no {version[:60]}; there is one version, null")
         bucket, _, key = unquote(said).removeprefix("/").partition("/")
+        found, file = self._open(bucket, key)
+        try:
+            if not asking.has_changed(found, request.headers, "x-amz-copy-source-"):
+                raise Fault("PreconditionFailed", 412, f'object "{key}" is the one the condition excludes')
+        except BaseException:
+            file.close()
+            raise
+        return found, file
+
+    def _open(self, bucket: str, key: str) -> tuple[Found, IO[bytes]]:
+        """An object and its file. Raises `UnknownObject`, also for a folder's key, which no object has here."""
+        if key.endswith("/"):
+            self._buckets.check_bucket(bucket)
+            raise UnknownObject(
+                f'no object "{key[:200]}" in bucket "{bucket}"; here none has a key that ends in a slash'
+            )
         return self._buckets.open(bucket, key)
+
+    def _remove(self, bucket: str, key: str, tag: str | None) -> None:
+        """Remove an object, if it has that tag where one is named; one that is not there is no fault."""
+        if key.endswith("/") and tag is None:
+            self._buckets.check_bucket(bucket)
+            return
+        with _on_condition():
+            self._buckets.remove(bucket, key, instead_of=tag)
+
+
+@contextmanager
+def _on_condition() -> Iterator[None]:
+    """Tell a change whose condition does not hold in S3's words."""
+    try:
+        yield
+    except Conflict as error:
+        raise Fault("PreconditionFailed", 412, str(error)) from None
 
 
 BUCKET_OPERATIONS: Mapping[tuple[str, str], Callable[[S3, str, Request], Response]] = {

@@ -128,8 +128,7 @@ class Buckets(Objects):
                 path = self.path(bucket, key)
                 if new and path.exists():
                     raise Conflict(f'object "{key}" is there already')
-                if instead_of is not None and self.head(bucket, key).etag != instead_of:
-                    raise Conflict(f'object "{key}" is not the one with tag "{instead_of}"')
+                self._check_tag(bucket, key, instead_of)
                 _move(name, path, key)
                 facts = path.stat()
                 about = (facts.st_size, facts.st_mtime_ns, etag or md5.hexdigest(), json.dumps(dict(headers or {})))
@@ -184,10 +183,14 @@ class Buckets(Objects):
 
         return found()
 
-    def remove(self, bucket: str, key: str) -> None:
-        """See `Objects.remove`. Folders left empty go too, so that their names can be keys."""
+    def remove(self, bucket: str, key: str, *, instead_of: str | None = None) -> None:
+        """See `Objects.remove`. Folders left empty go too, so that their names can be keys.
+
+        ``instead_of``: raise `Conflict` unless the object there has this tag.
+        """
         with self._changing() as database:
             path = self.path(bucket, key)
+            self._check_tag(bucket, key, instead_of)
             if not path.is_file():
                 return
             path.unlink()
@@ -219,6 +222,11 @@ class Buckets(Objects):
         check_key(key)
         self._check_links(bucket, *key.split("/"))
         return self.root / bucket / key
+
+    def _check_tag(self, bucket: str, key: str, wanted: str | None) -> None:
+        """Raise `Conflict` for an object that has not the tag ``wanted``; ``*`` is any, None asks for nothing."""
+        if wanted is not None and wanted not in ("*", self.head(bucket, key).etag):
+            raise Conflict(f'object "{key}" is not the one with tag "{wanted}"')
 
     def _check_links(self, *parts: str) -> None:
         path = self.root

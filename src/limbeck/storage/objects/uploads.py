@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 import time
@@ -16,6 +17,9 @@ from limbeck.storage.objects.buckets import Buckets
 from limbeck.storage.workspace import read_json, write_json
 
 __all__ = ["Uploads"]
+
+ID_BYTES = 16
+_ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 
 PARTS = 10_000
 """The parts an upload may have: S3's own number."""
@@ -35,7 +39,7 @@ class Uploads:
         """Begin an upload; gives its id."""
         self._buckets.path(bucket, key)
         self._forget_abandoned()
-        upload = secrets.token_hex(16)
+        upload = secrets.token_hex(ID_BYTES)
         about = {"bucket": bucket, "key": key, "headers": dict(headers or {})}
         write_json(self._root / upload / "upload.json", about)
         return upload
@@ -58,8 +62,17 @@ class Uploads:
                 path.unlink(missing_ok=True)
         return md5.hexdigest()
 
-    def end(self, upload: str, bucket: str, key: str, parts: Sequence[tuple[int, str]]) -> Found:
-        """Join ``parts`` (numbers and tags, in their order) to the object."""
+    def end(
+        self,
+        upload: str,
+        bucket: str,
+        key: str,
+        parts: Sequence[tuple[int, str]],
+        *,
+        new: bool = False,
+        instead_of: str | None = None,
+    ) -> Found:
+        """Join ``parts`` (numbers and tags, in order) to the object; the conditions are those of `Buckets.put`."""
         folder = self._folder(upload, bucket, key)
         numbers = [number for number, _ in parts]
         if not numbers or numbers != sorted(set(numbers)):
@@ -72,7 +85,9 @@ class Uploads:
         digests = b"".join(bytes.fromhex(etag) for _, etag in parts)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
         headers = read_json(folder / "upload.json")["headers"]
-        made = self._buckets.put(bucket, key, _joined(paths), etag=etag, headers=headers)
+        made = self._buckets.put(
+            bucket, key, _joined(paths), new=new, instead_of=instead_of, etag=etag, headers=headers
+        )
         shutil.rmtree(folder)
         return made
 
@@ -82,7 +97,7 @@ class Uploads:
 
     def _folder(self, upload: str, bucket: str, key: str) -> Path:
         folder = self._root / upload
-        if upload.isalnum() and (folder / "upload.json").is_file():
+        if _ID.fullmatch(upload) and (folder / "upload.json").is_file():
             about = read_json(folder / "upload.json")
             if (about["bucket"], about["key"]) == (bucket, key):
                 return folder
