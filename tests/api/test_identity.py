@@ -100,7 +100,7 @@ def test_what_is_there_cannot_be_made_and_what_is_not_cannot_be_had(iam):
     ):
         with pytest.raises(iam.exceptions.NoSuchEntityException):
             ask()
-    for document in ("not json", "[]", "{}"):
+    for document in ("not json", "[]", "{}", "[" * 5000):
         with pytest.raises(iam.exceptions.MalformedPolicyDocumentException):
             iam.create_role(RoleName="other", AssumeRolePolicyDocument=document)
 

@@ -234,6 +234,24 @@ def test_an_answer_is_held_to_a_schema(stage, client):
     assert stage.pool.asked[0].json_schema == schema
 
 
+@pytest.mark.parametrize("levels", [98, 300])
+def test_a_schema_is_taken_as_deep_as_it_can_be_walked(stage, client, levels):
+    schema = {"type": "object"}
+    for _ in range(levels // 2):
+        schema = {"anyOf": [schema]}
+    structure = {"jsonSchema": {"schema": json.dumps(schema), "name": "leak"}}
+    tool = {"toolSpec": {"name": "weather", "inputSchema": {"json": schema}}}
+    for asked in (
+        {"outputConfig": {"textFormat": {"type": "json_schema", "structure": structure}}},
+        {"toolConfig": {"tools": [tool], "toolChoice": {"any": {}}}},
+    ):
+        if levels < 100:
+            assert converse(client, **asked)["output"]
+            continue
+        with pytest.raises(client.exceptions.ValidationException, match="more than 100 levels of objects and lists"):
+            converse(client, **asked)
+
+
 def test_every_fault_of_a_conversation_is_told_with_its_place(stage, client):
     turns = [
         {"role": "assistant", "content": [{"text": "hello"}]},

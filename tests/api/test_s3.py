@@ -9,6 +9,7 @@ import zlib
 from base64 import b64encode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
 
 import boto3
 import pytest
@@ -312,6 +313,23 @@ def test_what_is_not_done_here_says_so(s3, bucket):
     ):
         with refused("NotImplemented", 501):
             ask()
+
+
+def test_what_no_file_and_no_xml_can_hold_is_a_fault_of_the_request(s3, bucket, server, key):
+    with refused("NoSuchUpload", 404):
+        s3.upload_part(Bucket=bucket, Key="k", UploadId="a" * 300, PartNumber=1, Body=b"1")
+    asked = AWSRequest("POST", f"{server.url}/{bucket}?delete=", data=b"<?xml version='1.0' encoding='foo'?><Delete/>")
+    S3SigV4Auth(Credentials(key.id, key.secret), "s3", "us-east-1").add_auth(asked)
+    status, _, said = server.ask("POST", f"/{bucket}?delete=", asked.data, dict(asked.headers))
+    assert (status, b"is not XML" in said) == (400, True)
+    with refused("NoSuchKey", 404):
+        s3.get_object(Bucket=bucket, Key="none")
+    with refused("InvalidArgument", 400):
+        s3.get_object(Bucket=bucket, Key="a\x01b")
+    asked = AWSRequest("GET", f"{server.url}/{bucket}?prefix=a%01b")
+    S3SigV4Auth(Credentials(key.id, key.secret), "s3", "us-east-1").add_auth(asked)
+    status, _, said = server.ask("GET", f"/{bucket}?prefix=a%01b", headers=dict(asked.headers))
+    assert (status, ElementTree.fromstring(said)[1].text) == (200, "a\ufffdb")
 
 
 def test_a_checksum_that_is_not_the_bodys_is_refused_and_nothing_is_stored(s3, bucket):

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from botocore.exceptions import ClientError
@@ -178,6 +180,27 @@ def test_text_that_not_every_database_can_keep_is_refused_with_its_place(server)
             inferenceConfig={"models": [{"bedrockModel": {"modelIdentifier": BASE}}]},
             outputDataConfig={"s3Uri": "s3://desk/out/"},
         )
+
+
+def test_moments_and_tokens_that_no_database_can_hold_are_refused(server):
+    early = "0001-01-01T00:00:00%2B14:00"
+    tokens = (["0001-01-01T00:00:00+14:00", "arn"], ["2026-01-01T00:00:00Z", "\ud800"], ["2026-01-01T00:00:00Z", "\0"])
+    hidden = [b64encode(json.dumps(one).encode()).decode() for one in tokens] + [b64encode(b"[" * 1500).decode()]
+    for query in (f"creationTimeAfter={early}", *(f"nextToken={quote(one)}" for one in hidden)):
+        for path in ("/custom-models", "/model-customization-jobs"):
+            status, headers, body = server.ask("GET", f"{path}?{query}")
+            assert (status, headers["x-amzn-errortype"]) == (400, "ValidationException"), (query, body)
+
+
+def test_who_wants_another_protocol_is_answered_in_this_one(server):
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AA==",
+    }
+    assert server.ask("GET", "/health", headers=upgrade)[0] == 200
+    assert server.ask("GET", "/nothing/here", headers=upgrade)[0] == 404
 
 
 def test_a_body_without_end_is_cut_off(server):

@@ -305,7 +305,7 @@ def _holders(rows: Mapping[str, Any], arn: str) -> list[str]:
 def _check_document(text: str) -> None:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _Fault("MalformedPolicyDocument", 400, f"the policy is not JSON: {error}") from None
     if not isinstance(document, dict) or "Statement" not in document:
         raise _Fault("MalformedPolicyDocument", 400, "the policy has no Statement")

@@ -93,6 +93,7 @@ def serve(
     config = uvicorn.Config(
         make_app(settings, auth, work),
         http=_Connection,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

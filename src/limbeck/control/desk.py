@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -247,7 +247,9 @@ def _token(moment: str, arn: str) -> str:
 def _position(token: str) -> tuple[str, str]:
     try:
         moment, arn = json.loads(base64.urlsafe_b64decode(token.encode()))
-        datetime.fromisoformat(moment)
-        return moment, str(arn)
-    except (ValueError, TypeError, binascii.Error):
+        datetime.fromisoformat(moment).astimezone(UTC)
+        if b"\0" in arn.encode():
+            raise ValueError
+        return moment, arn
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error):
         raise InvalidInput(f'nextToken "{token[:80]}" is none of ours; begin again without it') from None

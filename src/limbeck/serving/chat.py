@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -59,6 +59,9 @@ __all__ = [
     "answer",
     "collect",
 ]
+
+SCHEMA_LEVELS = 100
+"""The deepest JSON schema: what walks one, here and in llama.cpp, does so by recursion."""
 
 MAX_TOKENS = 2048
 """Of an answer, when nobody says: at 50 tokens a second it comes within the minute that clients wait."""
@@ -235,7 +238,8 @@ class ChatModel:
         return Prepared(generate, room < wanted, tuple(tool.name for tool in tools), forced)
 
     def tokens(self, question: Question) -> list[int]:
-        """The tokens of the question, however many they are."""
+        """The tokens of the question, however many they are. Raises `InvalidInput` as `prepare` does."""
+        _check_depths(question)
         if isinstance(question, Conversation):
             return self._conversation_tokens(question)
         return self._completion_tokens(question.text)
@@ -337,6 +341,26 @@ def _whole(part: str | tuple[CallBegins, str]) -> str | Call:
     if arguments is None:
         return f'{MARK}\n{{"name": "{begun.name}", "arguments": {given}'
     return Call(begun.id, begun.name, arguments)
+
+
+def _check_depths(asked: Question) -> None:
+    """Raise `InvalidInput` for a schema too deep to be walked, here or in the process that hosts the model."""
+    schemas = {"the format": asked.sampling.json_schema}
+    if isinstance(asked, Conversation):
+        schemas |= {f"tool {tool.name}": tool.schema for tool in asked.tools}
+    for what, schema in schemas.items():
+        level = [schema]
+        for _ in range(SCHEMA_LEVELS):
+            level = [part for one in level for part in _parts(one)]
+        if level:
+            raise InvalidInput(
+                f"{what}: its JSON schema has more than {SCHEMA_LEVELS} levels of objects and lists; expected fewer:"
+                " $defs and $ref say it flatly"
+            )
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
 def _constraint(asked: Conversation) -> Mapping[str, Any] | None:

@@ -307,7 +307,7 @@ def _as_moment(given: Any) -> datetime | None:
     try:
         if isinstance(given, str):
             found = datetime.fromisoformat(given)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
         return None if isinstance(given, bool) else datetime.fromtimestamp(given, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
