@@ -88,8 +88,8 @@ class App:
         return self._faces[0]
 
     def _own(self, head: Request, scope: Scope) -> Response | None:
-        """The answer at an address of no face; who signs, or sends a query, may mean a bucket of that name."""
-        if head.raw_query or signed_for(head):
+        """The answer at an address of no face; signed for S3, or with a query, it may be a bucket of that name."""
+        if head.raw_query or signed_for(head) == "s3":
             return None
         if head.raw_path == "/health" and head.method in ("GET", "HEAD"):
             return Response(200, READY, {"content-type": "application/json"})
