@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -195,6 +195,21 @@ def test_a_name_that_is_taken_and_a_recipe_that_changed_are_refused(recipe, unbr
     recipe["training"]["epochs"] = 3
     with pytest.raises(Conflict, match=r"different: training\.epochs"):
         limbeck.distill(recipe, home=home, resume=True)
+
+
+def test_a_job_that_another_began_between_the_first_look_and_the_lock_is_refused(tmp_path, recipe, monkeypatch):
+    job = tmp_path / "jobs" / "student"
+
+    @contextmanager
+    def locked(work):
+        job.mkdir(parents=True)
+        (job / "recipe.json").write_text(json.dumps(Recipe.build(recipe).dump()))
+        yield
+
+    monkeypatch.setattr(Workspace, "locked", locked)
+    with pytest.raises(Conflict, match=r'job "student" is there already'):
+        limbeck.distill(recipe, home=tmp_path)
+    assert [path.name for path in job.iterdir()] == ["recipe.json"]
 
 
 def test_a_recipe_may_be_mended_until_it_has_come_to_something(tmp_path, recipe):

@@ -69,11 +69,15 @@ def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, pr
     registry.check_name(recipe.name, work.folder, settings)
     for name in recipe.models:
         find(name, settings)
-    objects = open_objects(settings) if recipe.source.logs else None
-    recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop, settings.threads)
-    check_data(recipe)
+    if recipe.source.logs is None:
+        check_data(recipe)  # before there is a folder
     torch.set_num_threads(settings.threads)
     with work.locked(), as_of(work.began):
+        check_job(recipe, work, resume)  # whoever had the lock may have begun it meanwhile
+        if recipe.source.logs is not None:
+            place, objects = work.folder / "source", open_objects(settings)
+            recipe = intake.bring_logs(recipe, place, objects, work.progress, work.stop, settings.threads)
+            check_data(recipe)
         write_json(work.folder / "recipe.json", asked.dump())
         return KINDS[recipe.kind](recipe, work, settings, processes)
 
