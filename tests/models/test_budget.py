@@ -10,8 +10,9 @@ from tests.models.test_shrink import SAMPLE
 import limbeck
 from limbeck.errors import InvalidRecipe
 from limbeck.intake import read_examples
-from limbeck.models import budget
+from limbeck.models import budget, shrink
 from limbeck.models.budget import candidates
+from limbeck.models.importance import measure
 from limbeck.models.loading import load
 from limbeck.models.shrink import choose, cut
 from limbeck.recipe import Recipe, Shrink
@@ -49,10 +50,13 @@ def test_the_nearest_is_the_one_whose_logits_are(tiny):
     assert best.divergence == pytest.approx(0.0, abs=1e-5)
 
 
-def test_a_budget_of_time_goes_by_the_clock(tiny):
+def test_a_budget_of_time_goes_by_the_clock(tiny, monkeypatch):
+    measured = []
+    monkeypatch.setattr(shrink, "measure", lambda *given: (measured.append(given), measure(*given))[1])
     found = candidates(Shrink(latency=0.5), tiny.model, SAMPLE, lambda model, prompt: model.config.num_hidden_layers)
     assert {one.shrink.layers for one in found} == {2}
     assert {one.latency for one in found} == {0.5}
+    assert len(measured) == 1  # for all of its candidates
     assert budget.latency(tiny.model, SAMPLE[0]) > 0
 
 

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import kl_div
 
 from limbeck.errors import InvalidRecipe
-from limbeck.models.shrink import choose, cut, neurons_kept
+from limbeck.models.shrink import choose, cut, importance_of, neurons_kept
 from limbeck.recipe import Shrink
 
 __all__ = ["Candidate", "candidates", "latency"]
@@ -59,6 +59,7 @@ def candidates(
     key, share = ("latency", wish.latency) if wish.latency is not None else ("parameters", wish.parameters)
     assert share is not None, "asked for a budget only"
     clock, prompt = timed or latency, max(sample, key=len, default=())
+    importance = importance_of(model, sample)  # of the whole: the same for each of its cuts
     whole = sum(p.numel() for p in model.parameters())
     seconds = clock(model, prompt) if key == "latency" else 0.0
     found: list[Candidate] = []
@@ -72,11 +73,11 @@ def candidates(
             elif size > 2 * share:  # a model twice as large as its budget of time is not worth timing
                 continue
             else:
-                student = cut(model, choose(shrink, model, sample))
+                student = cut(model, choose(shrink, model, sample, importance))
                 spent = clock(student, prompt) / seconds
             smallest = min(smallest, spent)
             if spent <= share:
-                student = student or cut(model, choose(shrink, model, sample))
+                student = student or cut(model, choose(shrink, model, sample, importance))
                 divergence = _divergence(model, student, sample)
                 found.append(Candidate(shrink, size, spent if key == "latency" else None, divergence))
                 break

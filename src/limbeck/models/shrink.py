@@ -19,10 +19,10 @@ from torch import Tensor
 
 from limbeck.errors import InvalidRecipe, NotYet
 from limbeck.models.assembly import assembled
-from limbeck.models.importance import measure
+from limbeck.models.importance import Importance, measure
 from limbeck.recipe import Shrink
 
-__all__ = ["Cut", "choose", "choose_layers", "cut", "keep_layers", "neurons_kept"]
+__all__ = ["Cut", "choose", "choose_layers", "cut", "importance_of", "keep_layers", "neurons_kept"]
 
 BLOCK = 32
 """Feed-forward widths stay multiples of this: what GGUF's quantizations take at a time."""
@@ -63,8 +63,11 @@ class Cut:
     """Of each kept layer its groups of heads, rising; None keeps all."""
 
 
-def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]]) -> Cut:
-    """What ``shrink`` keeps of ``model``; importance is measured on ``sample``. Raises `InvalidRecipe`."""
+def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]], importance: Importance | None = None) -> Cut:
+    """What ``shrink`` keeps of ``model``; what was not measured before, ``importance``, is on ``sample``.
+
+    Raises `InvalidRecipe`.
+    """
     config = model.config
     depth, wish = config.num_hidden_layers, shrink.layers
     layers = choose_layers(depth if wish is None else wish, depth)
@@ -72,7 +75,7 @@ def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]]) -> Cut:
         return Cut(layers)
     neurons = neurons_kept(shrink, config)
     groups = _count_of_groups(shrink, config)
-    found = measure(model, _checked(model, sample))
+    found = importance or importance_of(model, sample)
     if shrink.choose == "importance":
         layers = _largest(found.layers, len(layers))
     by_group = found.heads.reshape(depth, config.num_key_value_heads, -1).sum(-1)
@@ -81,6 +84,11 @@ def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]]) -> Cut:
         None if neurons is None else tuple(_largest(found.neurons[layer], neurons) for layer in layers),
         None if groups is None else tuple(_largest(by_group[layer], groups) for layer in layers),
     )
+
+
+def importance_of(model: Any, sample: Sequence[Sequence[int]]) -> Importance:
+    """That of ``model``'s parts on ``sample``. Raises `NotYet` for other parts than are known, `InvalidRecipe`."""
+    return measure(model, _checked(model, sample))
 
 
 def keep_layers(model: Any, layers: Sequence[int]) -> Any:
