@@ -64,7 +64,7 @@ class Cut:
 
 
 def choose(shrink: Shrink, model: Any, sample: Sequence[Sequence[int]], importance: Importance | None = None) -> Cut:
-    """What ``shrink`` keeps of ``model``; what was not measured before, ``importance``, is on ``sample``.
+    """What ``shrink`` keeps of ``model``; ``importance`` is measured on ``sample`` where it is not given.
 
     Raises `InvalidRecipe`.
     """
