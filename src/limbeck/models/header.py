@@ -88,9 +88,11 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
     """A reader after the first four numbers, with the counts of tensors and of key-value pairs."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
-            magic, version, tensors, pairs = struct.unpack_from("<4sIQQ", held, 0)
-            if magic != b"GGUF" or version < 2:
-                raise DamagedArtifact(f"{path}: no GGUF file of version 2 or later")
+            if held[:4] != b"GGUF":
+                raise DamagedArtifact(f'{path}: no GGUF file: it does not begin with "GGUF"')
+            version, tensors, pairs = struct.unpack_from("<IQQ", held, 4)
+            if version < 2:
+                raise DamagedArtifact(f"{path}: GGUF of version {version}; expected 2 or later")
             yield _Reader(held, 24), tensors, pairs
     except (OSError, ValueError, struct.error, KeyError, OverflowError) as error:
         raise DamagedArtifact(f"{path}: its GGUF header cannot be read: {error}") from None
