@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from limbeck.errors import DamagedArtifact, InvalidInput
 from limbeck.models.header import read_gguf
-from limbeck.models.today import strftime_now
+from limbeck.models.template import chat_templates, environment
 from limbeck.storage.workspace import write_json
 
 __all__ = ["WRITTEN_BY", "Tokenizer", "tokenizer_file"]
@@ -72,7 +68,6 @@ class Tokenizer:
         self._backend = backend
         self._lock = threading.Lock()  # one switch of the backend says whether text may hold special tokens
         self._named = dict(named)
-        self._environment = _environment()
         self._compiled: dict[str, jinja2.Template] = {}
         self.chat_template = chat_template
         self.name_or_path = name
@@ -155,7 +150,7 @@ class Tokenizer:
         assert not tokenize, "encode the text"
         source = chat_template or self.get_chat_template(tools=tools)
         if source not in self._compiled:
-            self._compiled[source] = self._environment.from_string(source)
+            self._compiled[source] = environment().from_string(source)
         return self._compiled[source].render(
             messages=[{key: value for key, value in one.items() if value is not None} for one in messages],
             tools=None if tools is None else list(tools),
@@ -186,12 +181,8 @@ def _from_folder(folder: Path) -> Tokenizer:
     config = _json(folder / "tokenizer_config.json")
     older = _json(folder / "special_tokens_map.json")
     named = {name: _content(config.get(name) or older.get(name)) for name in NAMED}
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {one["name"]: one["template"] for one in template}
-        template = template if "default" in template else None
-    if (folder / "chat_template.jinja").exists():
-        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    templates = chat_templates(folder)
+    template = templates if len(templates) > 1 and "default" in templates else templates.get("default")
     return Tokenizer(backend, {name: token for name, token in named.items() if token}, template, str(folder))
 
 
@@ -229,33 +220,3 @@ def _from_gguf(path: Path) -> Tokenizer:
         if place is not None:
             named[name] = tokens[place]
     return Tokenizer(backend, named, header.get("tokenizer.chat_template"), str(path))
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as transformers sets it for chat templates (utils/chat_template_utils.py), so that they write the same."""
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    made.filters["tojson"] = _to_json
-    made.globals["raise_exception"] = _refuse
-    made.globals["strftime_now"] = strftime_now
-    return made
-
-
-class _Generation(Extension):
-    """``{% generation %}…{% endgeneration %}`` marks what an assistant said; nothing is done with it here."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Jinja's own filter escapes what HTML needs escaped; a model was trained on plain JSON."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
