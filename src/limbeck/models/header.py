@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from limbeck.errors import DamagedArtifact
 
-__all__ = ["GGUFTensor", "context_tokens", "read_gguf", "read_gguf_tensors"]
+__all__ = ["UNKNOWN_CONTEXT", "GGUFTensor", "context_tokens", "context_told", "read_gguf", "read_gguf_tensors"]
 
 GGUF_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 """Value types of GGUF's key-value pairs, as `struct` reads them; 8 is a string and 9 a list.
@@ -26,8 +26,17 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, "File Structu
 """
 STRING, LIST = 8, 9
 
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "context_length")
+"""What configurations call the length of the context: the first, or what transformers maps to it (`attribute_map`)."""
+
 UNKNOWN_CONTEXT = 4096
 """Tokens, where a model's files do not say."""
+
+
+def context_told(config: Mapping[str, Any]) -> int | None:
+    """The most tokens, prompt and answer together, by a model's configuration; None where it does not say."""
+    told = {**config, **(config.get("text_config") or {})}
+    return next((int(told[key]) for key in CONTEXT_KEYS if told.get(key)), None)
 
 
 def context_tokens(path: Path) -> int:
@@ -40,7 +49,7 @@ def context_tokens(path: Path) -> int:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DamagedArtifact(f"{path / 'config.json'}: cannot be read: {error}") from None
-        found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+        found = context_told(config)
     return int(found or UNKNOWN_CONTEXT)
 
 

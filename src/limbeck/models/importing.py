@@ -24,6 +24,7 @@ from typing import Any
 from gguf import GGUFReader
 
 from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
+from limbeck.models.header import context_told
 from limbeck.models.template import chat_template
 from limbeck.models.tokenizer import WRITTEN_BY
 from limbeck.models.weights import INDEX, Weights, weight_files
@@ -135,7 +136,7 @@ def _inspect_folder(folder: Path) -> Imported:
     architecture, context = "unknown", None
     if isinstance(config, dict):
         architecture = str((config.get("architectures") or ["none"])[0])
-        context = config.get("max_position_embeddings")
+        context = context_told(config)
         if architecture not in _causal_architectures():
             faults.append(
                 f"{folder / 'config.json'}: architecture {architecture}; expected a causal language model that"

@@ -38,7 +38,7 @@ from limbeck.models.cutting import provide
 from limbeck.models.device import device_called, moved
 from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
-from limbeck.models.header import read_gguf, read_gguf_tensors
+from limbeck.models.header import UNKNOWN_CONTEXT, context_told, read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
 from limbeck.models.template import PLAIN
@@ -70,7 +70,7 @@ class LoadedModel:
     @property
     def context_tokens(self) -> int:
         """The most tokens, prompt and answer together."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+        return context_told(vars(self.model.config.get_text_config())) or UNKNOWN_CONTEXT
 
     @property
     def sequence_tokens(self) -> int:
