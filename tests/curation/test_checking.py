@@ -68,7 +68,7 @@ def test_rules_that_can_be_held_pass():
 
 def test_a_kind_that_nobody_looks_for_is_refused_by_the_recipe_itself(recipe):
     assert set(get_args(Private)) == KINDS
-    with pytest.raises(InvalidRecipe, match=r'curation\.private\.0: found "emial"; input should be .*\'email\''):
+    with pytest.raises(InvalidRecipe, match=r'curation\.private\.0: found "emial"; expected .*, email,'):
         Recipe.build({**recipe, "curation": {"privacy": "mask", "private": ["emial"]}})
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.recipe.section import Section, Seed
+from limbeck.recipe.section import Section, Seed, like
 from limbeck.recipe.teacher import Teacher
 
 __all__ = ["Curation", "Inside", "Judge", "Private", "Votes", "Weight"]
@@ -77,7 +77,7 @@ class Curation(Section):
 
     refusals: bool = False
     """Drop answers that begin by declining."""
-    languages: tuple[Annotated[str, Field(pattern=r"^([a-z]{2,3}|prompt)$")], ...] = ()
+    languages: tuple[Annotated[str, like(r"[a-z]{2,3}|prompt", "a code of ISO 639 such as de, or prompt")], ...] = ()
     """Drop answers in other languages than these (ISO 639-1); `prompt` is that of the prompt."""
     min_characters: Annotated[int, Field(ge=0)] = 0
     max_characters: Annotated[int, Field(ge=1)] | None = None
@@ -97,7 +97,7 @@ class Curation(Section):
     """What becomes of personal data and secrets: left, masked in prompt and answer, or the example dropped."""
     private: tuple[Private, ...] = ()
     """Which kinds count; by default all."""
-    phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    phone_region: Annotated[str, like(r"[A-Z]{2}", "a region of ISO 3166 such as DE")] | None = None
     """Where phone numbers without a country code are from (ISO 3166); without it only those with one are found."""
     balance: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """The most that one answer may be of all that is trained on."""

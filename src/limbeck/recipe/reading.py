@@ -143,22 +143,51 @@ def _sentence(where: str, faults: Sequence[Any], model: type[BaseModel]) -> str:
         case "missing":
             return f"{shown}missing"
         case "value_error":
-            return shown + str(fault["msg"]).removeprefix("Value error, ")
+            return shown + _said(fault)
     wanted = ", or ".join(dict.fromkeys(_wanted(one) for one in faults))
     value = fault.get("input")
     found = kind_of(value) if isinstance(value, dict | list | None) else f'"{value}"'
-    return f"{shown}found {found}; {wanted}"
+    return f"{shown}found {'an empty list' if value == [] else found}; expected {wanted}"
+
+
+def _said(fault: Any) -> str:
+    """What a check of ours says of a value."""
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _wanted(fault: Any) -> str:
+    """What pydantic expected in a value's place, in our words."""
+    more = fault.get("ctx", {})
     match fault["type"]:
         case "tuple_type" | "list_type":
-            return "expected a list"
+            return "a list"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return "expected keys"
+            return "keys"
         case "path_type":
-            return "expected a path"
-    return str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
+            return "a path"
+        case "string_type" | "string_too_short":
+            return "text"
+        case "bool_type" | "bool_parsing":
+            return "true or false"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "a whole number"
+        case "float_type" | "float_parsing" | "finite_number":
+            return "a number"
+        case "literal_error":
+            return str(more["expected"]).replace("'", "")
+        case "greater_than":
+            return f"more than {more['gt']:g}"
+        case "greater_than_equal":
+            return f"{more['ge']:g} or more"
+        case "less_than":
+            return f"less than {more['lt']:.12g}"
+        case "less_than_equal":
+            return f"{more['le']:.12g} or less"
+        case "too_short":
+            return f"a list of {more['min_length']} or more"
+        case "too_long":
+            return f"a list of {more['max_length']} or fewer"
+    return _said(fault).removeprefix("expected ")
 
 
 def _location(told: tuple[Any, ...], model: type[BaseModel]) -> tuple[Any, ...]:
