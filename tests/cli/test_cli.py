@@ -176,6 +176,24 @@ def test_a_good_file_is_said_to_be_good(limbeck, tmp_path):
     assert "p.jsonl: 5 rows, 5 valid (5 different prompts, 5 with an answer)" in done.stderr
 
 
+def test_answers_that_contradict_each_other_are_told_and_no_fault(limbeck, tmp_path):
+    rows = [{"prompt": "Why?", "completion": text} for text in ("so", "so", "not so")]
+    done = limbeck("validate", write_rows(tmp_path / "p.jsonl", rows))
+    told = "p.jsonl line 3: another answer to the prompt of line 1; that of line 1 is learned\n"
+    assert (done.returncode, done.stdout) == (0, told)
+    assert "p.jsonl: 3 rows, 3 valid (1 different prompts, 3 with an answer, 1 with another than before)" in done.stderr
+
+
+def test_a_removed_job_is_told_with_the_models_that_learned_from_its_own(limbeck, tmp_path):
+    write_json(tmp_path / "home/jobs/old/recipe.json", {"kind": "distillation", "name": "old"})
+    for name, taught_by in (("old", "x"), ("new", "old")):
+        facts = {"name": name, "kind": "distillation", "base": "x", "fingerprint": "0"}
+        more = {"path": f"jobs/{name}/6-model", "lineage": {"taught_by": taught_by}}
+        write_json(tmp_path / f"home/models/{name}.json", {**facts, **more})
+    done = limbeck("remove", "old")
+    assert done.stderr.startswith("old: removed\nnew learned from it and stay;")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -7,7 +7,7 @@ import pytest
 from tests.views.conftest import register
 
 from limbeck.errors import InvalidInput, Unknown
-from limbeck.views.lineage import fates, lineage, matching
+from limbeck.views.lineage import fates, heirs, lineage, matching
 from limbeck.views.rows import job_folder, rows
 
 
@@ -47,6 +47,11 @@ def test_a_model_that_was_deleted_still_leads_to_those_that_learned_from_it(mode
         (models.jobs / job / "5-evaluation" / "manifest.json").write_text("{}")
     (fate,) = lineage(row["id"], models)
     assert (fate.model, fate.heirs) == ("student (deleted)", ("pupil (deleted)", "grandchild"))
+
+
+def test_the_models_that_learned_from_what_a_job_made_are_its_heirs(models):
+    assert heirs(models.jobs / "first", models) == ("pupil", "grandchild")
+    assert heirs(models.jobs / "of-other", models) == ()
 
 
 @pytest.mark.parametrize(("wanted", "use"), [({"verdict": "refusal"}, "dropped"), ({"split": "held-out"}, "examined")])

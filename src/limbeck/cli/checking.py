@@ -42,8 +42,8 @@ def validate(
             raise InvalidInput("\n".join(faults))
         return
     census = intake.survey(file)
-    for fault in census.faults:
-        print(fault)
+    for told in (*census.faults, *census.contradictions):
+        print(told)
     tell.print(f"{file.name}: {_counted(census)}", markup=False, highlight=False)
     if census.faults or not census.valid:
         raise typer.Exit(2)
@@ -73,7 +73,8 @@ def logs(
 
 def _counted(census: intake.Census) -> str:
     valid = f"{census.prompts} different prompts, {census.labelled} with an answer"
-    return f"{census.rows} rows, {census.valid} valid ({valid})"
+    differ = f", {len(census.contradictions)} with another than before" if census.contradictions else ""
+    return f"{census.rows} rows, {census.valid} valid ({valid}{differ})"
 
 
 def _tell_counts(uri: str, counts: dict[str, int]) -> None:

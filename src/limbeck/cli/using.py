@@ -20,6 +20,7 @@ from limbeck.models.catalog import catalog, custom_models, find, system_of
 from limbeck.records import Quantization
 from limbeck.settings import Settings
 from limbeck.storage.workspace import job_states
+from limbeck.views.lineage import heirs
 from limbeck.views.rows import job_folder
 
 __all__ = ["evaluate", "export", "invoke", "jobs", "models", "remove"]
@@ -179,5 +180,10 @@ def remove(
     from limbeck.steps.job import remove as remove_job  # loads what knows patterns and phone numbers
 
     settings = Settings.read(home)
-    remove_job(job_folder(job, settings), settings)
+    folder = job_folder(job, settings)
+    left = heirs(folder, settings)
+    remove_job(folder, settings)
     tell.print(f"{job}: removed", markup=False, highlight=False)
+    if left:
+        told = f"{', '.join(left)} learned from it and stay; what they learned can no more be traced to its rows"
+        tell.print(told, markup=False, highlight=False, soft_wrap=True)

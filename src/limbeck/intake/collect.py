@@ -69,6 +69,8 @@ class Census:
     prompts: int = 0
     """Different prompts among the valid rows."""
     faults: list[Fault] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+    """A sentence for each row that repeats a prompt and answers it differently; the first answer is the one learned."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,21 @@ def survey(
     """Read a whole file and count; nothing is written. What it takes beside the path, `read_rows` takes."""
     census = Census(name or path.name)
     seen: set[str] = set()
+    answered: dict[str, tuple[int, int]] = {}
     for row in read_rows(path, marks, columns, name):
         census.rows += 1
         if isinstance(row, list):
             census.faults += row
-        else:
-            census.valid += 1
-            census.labelled += row.label is not None
-            seen.add(row.prompt.id)
+            continue
+        census.valid += 1
+        seen.add(row.prompt.id)
+        if row.label is None:
+            continue
+        census.labelled += 1
+        line, label = answered.setdefault(row.prompt.id, (row.line, hash(row.label)))
+        if label != hash(row.label):
+            told = f"another answer to the prompt of line {line}; that of line {line} is learned"
+            census.contradictions.append(f"{census.file} line {row.line}: {told}")
     census.prompts = len(seen)
     return census
 

@@ -18,7 +18,7 @@ from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, read_json
 from limbeck.views.rows import Row, rows, senders
 
-__all__ = ["Fate", "fates", "lineage", "matching"]
+__all__ = ["Fate", "fates", "heirs", "lineage", "matching"]
 
 EXAMINED = "5-evaluation"
 """The last stage before there is a model."""
@@ -51,6 +51,13 @@ def lineage(example: str, settings: Settings) -> list[Fate]:
     if len(sources) > 1:
         raise InvalidInput(f'"{example}" begins {len(sources)} ids: {", ".join(sorted(sources))}; say more of it')
     return found
+
+
+def heirs(job: Path, settings: Settings) -> tuple[str, ...]:
+    """The models that were taught by what a job made, or made from it, and so on, nearest first."""
+    models = list(_registered(settings))
+    made = [model for model in models if model.job.resolve() == job.resolve()]
+    return tuple(dict.fromkeys(name for model in made for name in _heirs(model, models)))
 
 
 def matching(what: str) -> Callable[[Row], bool]:
