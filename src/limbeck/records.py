@@ -378,6 +378,12 @@ class AnsweredExample:
     note: str = ""
     """What became of an attempt to mend it, where nothing did."""
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The tokens that the teacher read, and those it wrote: an answer that was given is read with its prompt."""
+        asked, said = self.answer.prompt_tokens, self.answer.response_tokens
+        return (asked + said, 0) if self.origin == "given" else (asked, said)
+
 
 @dataclass(frozen=True)
 class Score:

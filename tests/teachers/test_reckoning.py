@@ -5,13 +5,15 @@ import json
 import pytest
 
 from limbeck.recipe import Prices
-from limbeck.records import Answer
+from limbeck.records import Answer, AnsweredExample, Example, Message, Prompt
 from limbeck.teachers.budget import JOURNAL
 from limbeck.teachers.estimate import Estimate, Judging, Part, Range
 from limbeck.teachers.reckoning import Reckoning
 
 CENTS = Range(0.1, 0.2)
-ANSWERS = [Answer("leak", (1, 2), "stop", 10)] * 3
+EXAMPLE = Example(Prompt((Message("user", "It leaks."),)), "leak", "train", "p.jsonl", 1)
+ANSWER = Answer("leak", (1, 2), "stop", 10)
+ANSWERS = [AnsweredExample(EXAMPLE, ANSWER, "teacher", "wise")] * 3
 
 
 def part(kind, remote, usd=CENTS):
@@ -49,3 +51,9 @@ def test_of_a_teacher_that_is_here_the_answers_stand_beside_what_was_foreseen_of
         "the teacher's 3 answers took 30 tokens of prompts and 6 of answers; foreseen for them were 36 to 100"
     )
     assert told.to_json()["spent"] is None
+
+
+def test_a_label_that_the_teacher_read_is_among_the_tokens_it_read(tmp_path):
+    label = AnsweredExample(EXAMPLE, ANSWER, "given", "wise")
+    told = Reckoning.of([*ANSWERS, label], estimate(part("answers", False), part("labels", False)), None, tmp_path)
+    assert (told.answers, told.prompt_tokens, told.response_tokens) == (4, 42, 6)

@@ -59,7 +59,9 @@ def evaluate(
     percentiles = f"p50 {1000 * timed['p50']:.1f} ms, p95 {1000 * timed['p95']:.1f} ms"
     print(f"latency: {percentiles}, {timed['tokens_per_second']:.1f} tokens/s")
     if "cost_per_1000_requests" in found:
-        print(f"cost: {found['cost_per_1000_requests']:.4f} USD for 1,000 requests")
+        from limbeck.teachers.estimate import money
+
+        print(f"cost: {money(found['cost_per_1000_requests'])} USD for 1,000 requests")
     for remark in found["remarks"]:
         print(remark)
 

@@ -121,6 +121,6 @@ def reckon(
         return []
     given = [example for example in examples if example.origin != "augmented"]
     foreseen = estimate(recipe, given, intake.golden_pairs(recipe.source), settings, chosen)
-    found = Reckoning.of([one.answer for one in answered], foreseen, prices_of(chosen, settings), work.folder)
+    found = Reckoning.of(answered, foreseen, prices_of(chosen, settings), work.folder)
     write_json(work.folder / "2-synthesis" / "cost.json", found.to_json())
     return [str(found)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Budget, Prices
-from limbeck.records import Answer
+from limbeck.records import AnsweredExample
 from limbeck.teachers.budget import Purse, Spent
 from limbeck.teachers.estimate import Estimate, Range, money
 
@@ -38,16 +38,13 @@ class Reckoning:
     spent: Spent
 
     @classmethod
-    def of(cls, answers: Sequence[Answer], estimate: Estimate, prices: Prices | None, job: Path) -> Reckoning:
-        """The reckoning of ``answers`` and of what stands in the journal of a job's folder.
+    def of(cls, answered: Sequence[AnsweredExample], estimate: Estimate, prices: Prices | None, job: Path) -> Reckoning:
+        """The reckoning of what was ``answered`` and of what stands in the journal of a job's folder.
 
         A label that nobody was asked about has no tokens and costs nothing.
         """
-        given = [answer for answer in answers if answer.response_tokens]
-        prompt, response = (
-            sum(answer.prompt_tokens for answer in given),
-            sum(answer.response_tokens for answer in given),
-        )
+        given = [one for one in answered if one.answer.response_tokens]
+        prompt, response = sum(one.tokens[0] for one in given), sum(one.tokens[1] for one in given)
         usd, purse = prices.cost(prompt, response) if prices else None, Purse(Budget(), None, job)
         return cls(estimate, len(given), prompt, response, usd, purse.requests, purse.spent)
 

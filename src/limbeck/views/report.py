@@ -16,6 +16,7 @@ from limbeck.models.catalog import find
 from limbeck.page import render
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
+from limbeck.teachers.estimate import money
 from limbeck.views.figures import bars, histogram, scatter
 from limbeck.views.map import chart
 from limbeck.views.rows import Row, covering, read_lines, rows
@@ -147,15 +148,15 @@ def _cost(job: Path, found: Sequence[Row], settings: Settings) -> dict[str, Any]
     asked = [row for row in found if row["prompt_tokens"] is not None and row["teacher"]]
     if not asked:
         return None
-    prompt_tokens = sum(row["prompt_tokens"] for row in asked)
     written = sum(row["response_tokens"] or 0 for row in asked if row["origin"] != "given")
+    read = sum(row["prompt_tokens"] + (row["response_tokens"] or 0) for row in asked) - written  # labels are read
     prices = _prices(job, asked[0]["teacher"], settings)
     return {
         "teacher": asked[0]["teacher"],
         "answers": len(asked),
-        "prompt_tokens": prompt_tokens,
+        "prompt_tokens": read,
         "response_tokens": written,
-        "usd": None if prices is None else prices.cost(prompt_tokens, written),
+        "usd": None if prices is None else money(prices.cost(read, written)),
     }
 
 
