@@ -69,10 +69,13 @@ def test_a_request_repeated_with_its_token_gets_the_first_answer(client):
 
 def test_a_model_that_could_not_be_made_is_deleted_and_its_name_is_free(client, ledger):
     arn = client.create_custom_model(**brought("broken"))["modelArn"]
+    assert "broken" in [one["modelName"] for one in client.list_custom_models(modelStatus="Creating")["modelSummaries"]]
     with pytest.raises(client.exceptions.ConflictException, match="Creating"):
         client.delete_custom_model(modelIdentifier="broken")
     fail(arn, "no weights", ledger)
     assert client.get_custom_model(modelIdentifier="broken")["failureMessage"] == "no weights"
+    (listed,) = client.list_custom_models(modelStatus="Failed")["modelSummaries"]
+    assert (listed["modelName"], listed["modelArn"], listed["modelStatus"]) == ("broken", arn, "Failed")
     client.delete_custom_model(modelIdentifier="broken")
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.delete_custom_model(modelIdentifier="broken")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from limbeck.control.desk import Answered, Asked, Desk, page_of
-from limbeck.control.shelf import Registered
+from limbeck.control.shelf import Registered, in_the_making
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
 from limbeck.storage.reading import Row
@@ -94,7 +94,9 @@ def create_custom_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def list_custom_models(asked: Asked, desk: Desk) -> Answered:
-    """The registered models, filtered, sorted by time of creation (newest first unless asked otherwise), paged."""
+    """The models registered, being made and not made, filtered, sorted by time of creation (newest first unless asked
+    otherwise), paged.
+    """
     fits: Mapping[str, Callable[[Registered, Any], bool]] = {
         "creationTimeBefore": lambda one, moment: one.created < moment,
         "creationTimeAfter": lambda one, moment: one.created > moment,
@@ -102,10 +104,13 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
         "baseModelArnEquals": lambda one, arn: arn == one.base_arn,
         "foundationModelArnEquals": lambda one, arn: arn == one.foundation_arn,
         "isOwned": lambda one, owned: bool(owned),
-        "modelStatus": lambda one, status: status == "Active",
+        "modelStatus": lambda one, status: status == one.status,
     }
     said = {key: asked[key] for key in fits if key in asked}
-    chosen = [one for one in desk.shelf.all() if all(fits[key](one, value) for key, value in said.items())]
+    registered = desk.shelf.all()
+    rows = desk.ledger.some(1000, kind="custom-model", statuses=("Creating", "Failed"))
+    coming = [in_the_making(row, desk.arns) for row in rows if desk.shelf.find(row.arn) is None]
+    chosen = [one for one in (*registered, *coming) if all(fits[key](one, value) for key, value in said.items())]
     page, token = page_of(chosen, lambda one: one.position, asked)
     summaries = [
         {
@@ -116,7 +121,7 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
             "baseModelName": desk.arns.name_of(one.base_id),
             "customizationType": one.customization_type,
             "ownerAccountId": desk.settings.account,
-            "modelStatus": "Active",
+            "modelStatus": one.status,
         }
         for one in page
         if one.is_there()

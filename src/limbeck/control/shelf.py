@@ -15,9 +15,10 @@ from limbeck.arns import Arns
 from limbeck.models.catalog import custom_models
 from limbeck.records import CustomModel
 from limbeck.settings import Settings
+from limbeck.storage.reading import Row
 from limbeck.storage.workspace import MANIFEST
 
-__all__ = ["Registered", "Shelf"]
+__all__ = ["Registered", "Shelf", "in_the_making"]
 
 KINDS = {
     "distillation": "DISTILLATION",
@@ -26,6 +27,9 @@ KINDS = {
     "adopted": "IMPORTED",
 }
 """The kinds of registered models that are custom models; imported ones are listed elsewhere."""
+
+UNKNOWN = "local.unknown"
+"""The base of a model whose weights nobody has looked at yet, since a list must name one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Registered:
     """What was written last of its files."""
     position: tuple[str, str]
     """In lists: by time of creation and ARN."""
+    status: str = "Active"
+    """Another has a model that is not registered: it is Creating, or has Failed."""
 
     @property
     def customization_type(self) -> str:
@@ -50,8 +56,8 @@ class Registered:
         return KINDS[self.model.kind]
 
     def is_there(self) -> bool:
-        """Whether its files are."""
-        return self.mark.exists()
+        """Whether its files are, if it is registered."""
+        return self.status != "Active" or self.mark.exists()
 
 
 class Shelf:
@@ -81,6 +87,17 @@ class Shelf:
         return found if found is not None and found.is_there() else None
 
 
+def in_the_making(row: Row, arns: Arns) -> Registered:
+    """What CreateCustomModel was asked for and is not registered, as a list has it; its base has no name yet."""
+    model = CustomModel(row.name, Path(), "adopted", UNKNOWN, "", {})
+    base_arn, position = arns.foundation_model(UNKNOWN), _position(row.created, row.arn)
+    return Registered(model, row.arn, UNKNOWN, base_arn, base_arn, row.created, Path(), position, row.status)
+
+
+def _position(created: datetime, arn: str) -> tuple[str, str]:
+    return created.isoformat(timespec="microseconds"), arn
+
+
 def _registered(model: CustomModel, models: Mapping[str, CustomModel], arns: Arns) -> Registered | None:
     """A model under AWS's names, or None where its files are gone.
 
@@ -95,8 +112,7 @@ def _registered(model: CustomModel, models: Mapping[str, CustomModel], arns: Arn
     base_arn = model.lineage.get("base_arn") or (foundation if parent is None else _arn(parent, models, arns))
     created = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
     arn = _arn(model, models, arns)
-    position = (created.isoformat(timespec="microseconds"), arn)
-    return Registered(model, arn, root, base_arn, foundation, created, mark, position)
+    return Registered(model, arn, root, base_arn, foundation, created, mark, _position(created, arn))
 
 
 def _arn(model: CustomModel, models: Mapping[str, CustomModel], arns: Arns) -> str:
