@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +29,16 @@ from limbeck.evaluation.metrics import (
         ("", "leak", 0.0, 0.0),
         ("", "", 1.0, 1.0),
         ('"leak"', "leak", 1.0, 1.0),
+        ('{"a": 1, "b": "X"}', '{ "b":"x","a":1.0 }', 1.0, 1.0),
+        ('{"a": 1, "b": 2}', '{"a": 1, "b": 3}', 0.0, 0.5),
+        ('{"a": 1}', '{"b": 1}', 0.0, 0.0),
+        ('{"a": "1"}', '{"a": 1}', 0.0, 0.0),
+        ('{"a": {"b": [1, 2]}}', '{"a": {"b": [2, 1]}}', 0.0, 1.0),
+        ("[]", "{}", 0.0, 0.0),
+        ("{not json", "{not  JSON", 1.0, 1.0),
+        ("{" * 5000, "{" * 5000, 1.0, 1.0),
+        ('{"a": 1}', "a 1", 0.0, 0.0),
+        ('{"a": "leak"}', 'Here it is: {"a": "leak"}', 0.0, 4 / 7),
     ],
 )
 def test_scores_are_those_of_the_definition(answer, reference, exact, f1):
@@ -40,6 +52,18 @@ def test_f1_is_symmetric_between_0_and_1_and_1_where_exact(first, second):
     assert 0.0 <= score <= 1.0
     assert score == pytest.approx(token_f1(second, first))
     assert not exact_match(first, second) or score == 1.0
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(), parts, max_size=3),
+)
+
+
+@given(st.lists(VALUES, max_size=3) | st.dictionaries(st.text(), VALUES, max_size=3))
+def test_json_is_the_same_however_it_is_written(value):
+    short, long = json.dumps(value, separators=(",", ":")), json.dumps(value, indent=2, ensure_ascii=False)
+    assert exact_match(short, long) == token_f1(short, long) == 1.0
 
 
 def test_an_interval_holds_the_mean_narrows_with_rows_and_is_seeded():

@@ -1,12 +1,15 @@
 """Scores of one answer against another, and their means with bootstrap intervals.
 
 Exact match and token F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1), on text that is
-case-folded and stripped of punctuation at its ends and extra spaces; articles are kept, since labels and JSON are
-not prose.
+case-folded and stripped of punctuation at its ends and extra spaces; articles are kept, since labels are not prose.
+
+An object or a list in JSON is read as what it says: spaces, the order of keys and 1.0 for 1 make no other answer, and
+what two of them have in common are values under the same keys.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections import Counter
@@ -29,13 +32,16 @@ DRAWN_AT_ONCE = 1 << 20
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1.0 if the two are the same text, else 0.0."""
-    return float(_plain(answer) == _plain(reference))
+    """1.0 if the two are the same text, or the same JSON, else 0.0."""
+    found, expected = (_read(text) for text in (answer, reference))
+    return float(found[0] == expected[0])
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over words, as bags."""
-    found, expected = _plain(answer).split(), _plain(reference).split()
+    """Harmonic mean of precision and recall over words, or where both are JSON over values, as bags."""
+    (said, values), (wanted, others) = (_read(text) for text in (answer, reference))
+    both = values is not None and others is not None
+    found, expected = (_leaves(values), _leaves(others)) if both else (said.split(), wanted.split())
     common = (Counter(found) & Counter(expected)).total()
     if not found or not expected:
         return float(found == expected)
@@ -90,6 +96,36 @@ def _interval(sample: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int) -
     means = np.concatenate([sample[chosen].mean(axis=1) for chosen in resamples(len(sample), seed)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _read(text: str) -> tuple[str, Any]:
+    """``text`` as it is compared, and its value if it is an object or a list in JSON."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            value = json.loads(text, parse_float=_number)
+            return json.dumps(value, sort_keys=True, ensure_ascii=False).casefold(), value
+        except (ValueError, RecursionError):
+            pass  # text that only begins like it
+    return _plain(text), None
+
+
+def _number(written: str) -> float:
+    number = float(written)
+    return int(number) if number.is_integer() else number
+
+
+def _leaves(value: Any) -> list[str]:
+    """The values in ``value``, each with the keys that lead to it; what place one has in a list does not count."""
+    leaves, within = [], [("", value)]
+    while within:
+        path, one = within.pop()
+        if one and isinstance(one, dict):
+            within += [(f"{path}.{key}", part) for key, part in one.items()]
+        elif one and isinstance(one, list):
+            within += [(f"{path}[]", part) for part in one]
+        else:
+            leaves.append(f"{path} {json.dumps(one, ensure_ascii=False)}".casefold())
+    return leaves
 
 
 def _plain(text: str) -> str:
