@@ -132,6 +132,82 @@ def test_a_model_that_a_job_under_way_needs_is_not_deleted(client, settings, led
     client.delete_custom_model(modelIdentifier=arn)
 
 
+def test_more_tags_than_a_resource_may_have_are_refused_when_it_is_made(client):
+    tags = [{"key": f"k{at}", "value": "v"} for at in range(51)]
+    with refused(client, "TooManyTagsException", "tags: found 51; expected at most 50"):
+        create(client, batch("tagged", tags=tags))
+    with refused(client, "TooManyTagsException", "expected at most 50"):
+        create(client, tuning("tagged", customModelTags=tags))
+    create(client, batch("tagged", tags=tags[:50]))
+
+
+def test_weights_in_a_bucket_that_is_not_there_are_refused_at_once(client):
+    source = {"s3DataSource": {"s3Uri": "s3://nobody/weights/"}}
+    with refused(client, "ValidationException", 'no bucket "nobody"'):
+        client.create_custom_model(modelName="brought", roleArn=ROLE, modelSourceConfig=source)
+
+
+def test_a_token_is_forgotten_with_what_it_made(client, settings):
+    register(settings, "again")
+    arn = client.get_custom_model(modelIdentifier="again")["modelArn"]
+    asked = {"modelDeploymentName": "again", "modelArn": arn, "clientRequestToken": "once"}
+    first, same = (client.create_custom_model_deployment(**asked)["customModelDeploymentArn"] for _ in range(2))
+    client.delete_custom_model_deployment(customModelDeploymentIdentifier="again")
+    later = client.create_custom_model_deployment(**asked)["customModelDeploymentArn"]
+    assert first == same != later
+    assert client.get_custom_model_deployment(customModelDeploymentIdentifier=later)["status"] == "Creating"
+
+
+def test_a_deployment_repeated_gets_its_first_answer_whatever_has_become_of_its_model(client, settings):
+    register(settings, "gone")
+    model = client.get_custom_model(modelIdentifier="gone")["modelArn"]
+
+    def ask():
+        deployed = client.create_custom_model_deployment(
+            modelDeploymentName="gone", modelArn=model, clientRequestToken="gone"
+        )
+        provisioned = client.create_provisioned_model_throughput(
+            provisionedModelName="gone", modelUnits=1, modelId=model, clientRequestToken="gone"
+        )
+        return deployed["customModelDeploymentArn"], provisioned["provisionedModelArn"]
+
+    first = ask()
+    (settings.models / "gone.json").unlink()
+    assert ask() == first
+
+
+def test_no_deployment_takes_the_name_of_a_model_away(client, settings):
+    for name in ("ours", "theirs"):
+        register(settings, name)
+    arn = client.get_custom_model(modelIdentifier="theirs")["modelArn"]
+    client.create_custom_model_deployment(modelDeploymentName="ours", modelArn=arn)
+    job = create(client, batch("of-ours", modelId="ours"))
+    with refused(client, "ConflictException", "in use by model-invocation-job of-ours"):
+        client.delete_custom_model(modelIdentifier="ours")
+    client.stop_model_invocation_job(jobIdentifier=job)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ("maxTokens: 5", 'inferenceParams: found "maxTokens: 5"; expected JSON'),
+        ('{"inferenceConfig": {"maxTokens": 0}}', "maxTokens: Input should be greater than or equal to 1"),
+        (
+            '{"temperature": 7, "top_p": -1}',
+            "temperature: .* less than or equal to 1.*top_p: .* greater than or equal to 0",
+        ),
+    ],
+)
+def test_how_a_model_is_to_be_asked_is_looked_at_before_an_evaluation_is_made(client, params, said):
+    with refused(client, "ValidationException", said):
+        create(client, evaluation("asked", inferenceParams=params))
+
+
+def test_an_inference_profile_is_named_by_its_arn_too(client):
+    profile = f"arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.{BASE}"
+    assert create(client, batch("profiled", modelId=profile))
+
+
 @pytest.mark.parametrize("order", [tuning, batch, evaluation])
 def test_a_request_repeated_gets_its_first_answer_whatever_has_become_of_what_it_names(client, settings, order):
     data = settings.buckets / "desk" / "fleeting.jsonl"

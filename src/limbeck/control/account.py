@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limbeck.control.desk import Answered, Asked, Desk, tags_of
+from limbeck.control.desk import MOST_TAGS, Answered, Asked, Desk, tags_of
 from limbeck.control.hosting import find_imported
 from limbeck.control.models import base_entry, find_custom_model
 from limbeck.errors import InvalidInput, TooManyTags, Unknown
@@ -19,8 +19,6 @@ __all__ = [
 ]
 
 LOGGING = "invocation logging"
-
-MOST_TAGS = 50
 
 
 def put_model_invocation_logging_configuration(asked: Asked, desk: Desk) -> Answered:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from limbeck.arns import Arns
 from limbeck.control.shelf import Shelf
-from limbeck.errors import InvalidInput, QuotaExceeded
+from limbeck.errors import InvalidInput, QuotaExceeded, TooManyTags, UnknownObject
 from limbeck.jobs.queue import Queue, open_database
 from limbeck.records import digest
 from limbeck.settings import Settings
@@ -29,6 +29,7 @@ from limbeck.storage.reading import Filters, Row
 
 __all__ = [
     "ID12",
+    "MOST_TAGS",
     "Answered",
     "Asked",
     "Desk",
@@ -48,6 +49,9 @@ Answered = dict[str, Any]
 
 PAGE = 100
 """Items on a page when nobody says how many."""
+
+MOST_TAGS = 50
+"""Tags a resource may have."""
 
 Item = TypeVar("Item")
 
@@ -84,6 +88,13 @@ class Desk:
     def check_place(self, uri: str) -> None:
         """Raise `InvalidInput` or `UnknownObject` for an address that cannot be, or a bucket that is not there."""
         next(iter(self.objects.find(uri)), None)
+
+    def check_source(self, uri: str) -> None:
+        """Raise `InvalidInput` for an address that cannot be, or a bucket that is not there."""
+        try:
+            self.check_place(uri)
+        except UnknownObject as error:
+            raise InvalidInput(str(error)) from None
 
     def check_target(self, uri: str, names: Iterable[str]) -> None:
         """Raise `InvalidInput` or `UnknownObject` unless objects called ``names`` can be put below ``uri``."""
@@ -183,10 +194,12 @@ def present(said: Mapping[str, Any]) -> Answered:
 
 
 def tags_of(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
-    """AWS's list of tags by key. Raises `InvalidInput` for a key said twice."""
+    """AWS's list of tags by key. Raises `InvalidInput` for a key said twice, `TooManyTags`."""
     found = {tag["key"]: tag["value"] for tag in tags or ()}
     if len(found) < len(tags or ()):
         raise InvalidInput("tags: the same key twice; expected each key once")
+    if len(found) > MOST_TAGS:
+        raise TooManyTags(f"tags: found {len(found)}; expected at most {MOST_TAGS}")
     return found
 
 

@@ -10,6 +10,7 @@ from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
+from limbeck.wire.bodies.inference_params import sampling_of
 
 __all__ = [
     "JOB",
@@ -95,6 +96,7 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     if subject is not None:
         hosted = _try(lambda: resolve(subject["modelIdentifier"], desk), "inferenceConfig.models[0]", faults)
         facts["hosts"] = hosted and hosted.model
+        _try(lambda: sampling_of(subject.get("inferenceParams")), "inferenceConfig.models[0].bedrockModel", faults)
     names = _outputs(asked)
     _try(lambda: desk.check_target(asked["outputDataConfig"]["s3Uri"], names), "outputDataConfig.s3Uri", faults)
     if faults:

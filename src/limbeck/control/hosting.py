@@ -19,22 +19,25 @@ READY = {"custom-model-deployment": ("Active",), "provisioned-model": ("InServic
 
 
 def resolve(identifier: str, desk: Desk) -> Hosted:
-    """What ``identifier`` stands for. Raises `InvalidInput` for nothing, `NotReady` for what is still being made."""
+    """What ``identifier`` stands for; a name that a model has is the model's, whatever else has it.
+
+    Raises `InvalidInput` for nothing, `NotReady` for what is still being made.
+    """
     entry = usable_entry(identifier, desk)
     if entry is not None:
         return Hosted(desk.arns.foundation_model(entry.id), entry.id)
-    for kind, ready in READY.items():
-        row = desk.ledger.find(kind, identifier)
-        if row is not None:
-            if row.status not in ready:
-                raise NotReady(f"{kind} {row.name} is {row.status}; ask again when it is {ready[0]}")
-            return Hosted(row.arn, str(row.facts["hosts"]))
     made = find_custom_model(identifier, desk)
     if made is not None:
         return Hosted(made.arn, made.model.name)
     imported = find_imported(identifier, desk)
     if imported is not None:
         return Hosted(identifier, imported, imported=True)
+    for kind, ready in READY.items():
+        row = desk.ledger.find(kind, identifier)
+        if row is not None:
+            if row.status not in ready:
+                raise NotReady(f"{kind} {row.name} is {row.status}; ask again when it is {ready[0]}")
+            return Hosted(row.arn, str(row.facts["hosts"]))
     raise InvalidInput(INVALID)
 
 

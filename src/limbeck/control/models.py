@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from limbeck.control.desk import Answered, Asked, Desk, page_of
+from limbeck.control.desk import Answered, Asked, Desk, asking, page_of
 from limbeck.control.shelf import Registered, in_the_making
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
@@ -78,6 +78,10 @@ def create_custom_model(asked: Asked, desk: Desk) -> Answered:
     source = (asked.get("modelSourceConfig") or {}).get("s3DataSource")
     if source is None:
         raise InvalidInput("modelSourceConfig.s3DataSource: missing; expected the s3:// URI of a folder of weights")
+    earlier = desk.ledger.repeated(asking("CreateCustomModel", asked))
+    if earlier is not None:
+        return {"modelArn": earlier}
+    desk.check_source(source["s3Uri"])
     name = asked["modelName"]
     arn = desk.order(
         "custom-model",
@@ -200,8 +204,9 @@ def custom_model(identifier: str, desk: Desk) -> Registered:
 
 
 def base_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
-    """The base model of that id or ARN, also with the prefix of a geography, as inference profiles have it."""
+    """The base model of that id or ARN, or of that inference profile: an id or ARN with the prefix of a geography."""
     bare = identifier.removeprefix(desk.arns.foundation_model(""))
+    bare = bare.removeprefix(desk.arns.resource("inference-profile", ""))
     known = catalog(desk.settings)
     head, _, rest = bare.partition(".")
     return known.get(bare) or (known.get(rest) if head in GEOGRAPHIES else None)

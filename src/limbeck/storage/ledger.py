@@ -164,9 +164,10 @@ class Ledger:
             return row
 
     def remove(self, arn: str) -> None:
-        """Forget a row and its tags."""
+        """Forget a row, its tags, and the token it was asked for with: sent again, that asks for another."""
         with Session(self.engine) as session, session.begin():
             session.execute(sa.delete(Tag).where(Tag.arn == arn))
+            session.execute(sa.delete(Token).where(Token.arn == arn))
             session.execute(sa.delete(Resource).where(Resource.arn == arn))
 
     def tags(self, arn: str) -> dict[str, str]:

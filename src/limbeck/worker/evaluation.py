@@ -25,6 +25,7 @@ from limbeck.evaluation.metrics import exact_match, token_f1
 from limbeck.serving.chat import Conversation, Sampling, Turn
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
+from limbeck.wire.bodies.inference_params import sampling_of
 from limbeck.wire.operations import json_object
 from limbeck.worker.answering import Answering, answering
 from limbeck.worker.judging import RUBRICS, Judge, Rubric, rubric_of
@@ -155,7 +156,7 @@ async def _answers(
 ) -> list[str]:
     if subject is None:
         return [item.brought or "" for item in items]
-    sampling = _sampling(subject.get("inferenceParams"))
+    sampling = sampling_of(subject.get("inferenceParams"))
     return await _ask(row.facts["hosts"], [item.prompt for item in items], sampling, models, bench)
 
 
@@ -169,21 +170,6 @@ async def _ask(model: str, prompts: Sequence[str], sampling: Sampling, models: A
                 raise found
             said.append(found.text)
     return said
-
-
-def _sampling(params: str | None) -> Sampling:
-    """How the model is asked: greedily, unless the job says otherwise."""
-    try:
-        given = json.loads(params or "{}")
-        config = given.get("inferenceConfig", given)
-        return Sampling(
-            max_tokens=int(config.get("maxTokens") or config.get("max_tokens") or 512),
-            temperature=float(config.get("temperature", 0.0)),
-            top_p=float(config.get("topP", config.get("top_p", 1.0))),
-            seed=0,
-        )
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidInput(f'inferenceParams: found "{params}"; expected JSON such as {{"maxTokens": 256}}') from None
 
 
 async def _programmatic(
@@ -206,7 +192,7 @@ async def _programmatic(
         return accuracy
     if "hosts" not in row.facts:
         raise InvalidInput("Builtin.Robustness: asks the model again, and answers brought along have none")
-    sampling = _sampling(row.request["inferenceConfig"]["models"][0]["bedrockModel"].get("inferenceParams"))
+    sampling = sampling_of(row.request["inferenceConfig"]["models"][0]["bedrockModel"].get("inferenceParams"))
     again = await _ask(row.facts["hosts"], [_disturbed(item.prompt) for item in items], sampling, models, bench)
     later = [score(text, item.reference or "") for text, item in zip(again, items, strict=True)]
     return [max(0.0, (a - b) / a) if a else 0.0 for a, b in zip(accuracy, later, strict=True)]
