@@ -221,12 +221,17 @@ def test_a_recipe_may_be_mended_until_it_has_come_to_something(tmp_path, recipe)
 
 
 def test_a_job_of_which_nothing_could_be_said_is_refused_before_anything_is_learned(tmp_path, recipe):
-    one = write_rows(tmp_path / "one.jsonl", [{"prompt": "a leak"}, {"prompt": "a leak"}])
+    one, two = (write_rows(tmp_path / f"{name}.jsonl", [{"prompt": "a leak"}] * 2) for name in ("one", "two"))
     recipe["source"] = {"prompts": str(one), "minimum": 1}
     with pytest.raises(InvalidInput, match="1 different prompts, and none of them held out"):
         limbeck.distill(recipe, home=tmp_path)
     recipe["source"] = {"prompts": recipe["source"]["prompts"], "held_out": str(one), "minimum": 1}
     with pytest.raises(InvalidInput, match="no prompt is left to learn from: 2 rows are of prompts that are held out"):
+        limbeck.distill(recipe, home=tmp_path, resume=True)
+    recipe["source"] = {"prompts": recipe["source"]["prompts"], "validation": [str(two)], "minimum": 1}
+    with pytest.raises(
+        InvalidInput, match=r"all 2 rows of one\.jsonl are of prompts of the validation data .* too; take"
+    ):
         limbeck.distill(recipe, home=tmp_path, resume=True)
     assert not list((tmp_path / "jobs" / "student").glob("[2-9]-*"))
 

@@ -65,8 +65,10 @@ def test_a_student_is_taught_as_its_like_learned_best_but_where_the_request_says
 @pytest.mark.parametrize(
     ("name", "kept"), [("a.csv", ".csv"), ("a.PARQUET", ".parquet"), ("a.txt", ".txt"), ("a", ".jsonl")]
 )
-def test_data_are_read_as_what_their_name_says(asked, desk, name, kept):
-    recipe = _recipe({**asked, "trainingDataConfig": {"s3Uri": f"s3://desk/{name}"}}, desk)
+def test_data_are_called_and_read_as_what_their_name_says(asked, desk, name, kept):
+    data = {"s3Uri": f"s3://desk/{name}"}
+    recipe = _recipe({**asked, "trainingDataConfig": data, "validationDataConfig": {"validators": [data]}}, desk)
+    assert recipe.source.prompts.stem == recipe.source.validation[0].stem == "a"
     assert recipe.source.prompts.suffix == kept
 
 

@@ -363,19 +363,21 @@ def _source(asked: Asked, place: Path, desk: Desk) -> dict[str, Any]:
             " invocationLogsConfig"
         )
     validators = asked.get("validationDataConfig", {}).get("validators", [])
-    source: dict[str, Any] = {"prompts": str(place / f"train{_suffix(config.get('s3Uri'))}")}
+    source: dict[str, Any] = {"prompts": str(place / "train" / _file_name(config.get("s3Uri")))}
     if validators:
-        named = [f"validation-{at}{_suffix(validator['s3Uri'])}" for at, validator in enumerate(validators)]
-        source["validation"] = [str(place / name) for name in named]
+        named = [_file_name(validator["s3Uri"]) for validator in validators]
+        source["validation"] = [str(place / f"validation-{at}" / name) for at, name in enumerate(named)]
     if "invocationLogsConfig" in config and asked.get("customizationType") != "DISTILLATION":
         raise InvalidInput("trainingDataConfig.invocationLogsConfig: only a distillation learns from invocation logs")
     return source
 
 
-def _suffix(uri: str | None) -> str:
-    """What tells a file of text, or a table, from rows."""
-    suffix = Path(uri or "").suffix.lower()
-    return suffix if suffix in (*intake.TEXT_SUFFIXES, *intake.TABLES) else ".jsonl"
+def _file_name(uri: str | None) -> str:
+    """How faults and reports call an object; the end of the name tells a file of text, or a table, from rows."""
+    name = Path(uri or "logs").name
+    suffix = Path(name).suffix.lower()
+    known = suffix in (*intake.TEXT_SUFFIXES, *intake.TABLES, ".jsonl")
+    return f"{Path(name).stem}{suffix}" if known else f"{name[:60]}.jsonl"
 
 
 def _check_places(asked: Asked, desk: Desk) -> None:

@@ -67,7 +67,8 @@ def sift(
     work.progress.say(f"curation: {summary['kept']} answers kept{masked}, {told}")
     if not any(verdict.keep and one.example.split == "train" for one, verdict in sieve.all):
         raise InvalidInput(
-            f"no answer is left to train on ({told}); {work.folder / STAGE / 'dropped.jsonl'} says why"
+            f"no answer is left to train on ({told}); {STAGE}/dropped.jsonl, in the output of a job"
+            " synthetic_data/dropped.jsonl, says why"
             " (truncated answers: raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference)"
         )
     return [one for one, verdict in sieve.all if verdict.keep]

@@ -266,6 +266,14 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         _hold_one_out(examples, golden)
     if not any(example.split == "train" for example in examples.values()):
         same = sum(status == "guarded" for *_, status, _ in fates)
+        trained = {names[path] for path in source.prompt_files}
+        folded = sum(file in trained and status == "folded" for file, _, status, _ in fates)
+        if source.validation and not same and folded:
+            where = ", ".join(sorted(trained))
+            raise InvalidInput(
+                f"no prompt is left to learn from: all {folded} rows of {where} are of prompts of the"
+                " validation data (validationDataConfig, source.validation) too; take them out of one of the two"
+            )
         raise InvalidInput(
             f"no prompt is left to learn from: {same} rows are of prompts that are held out as well, {len(examples)}"
             " others only watched; give rows of others"

@@ -70,8 +70,12 @@ class Outputs:
             self._table("4-training/validation.csv", VALIDATION, name)
 
     def publish_report(self, recipe: Recipe) -> None:
-        """What became of every row that was given, with the count that decides whether a job can run; and advice."""
+        """What became of every row that was given, with the count that decides whether a job can run; and advice.
+
+        What was dropped is told too: it is why a job fails that has no answer left.
+        """
         self._copy("advice.json", "advice.json")
+        self._copy("3-curation/dropped.jsonl", "synthetic_data/dropped.jsonl")
         told = insights(self._folder, recipe)
         if told is not None:
             self._put("input_data_report/manifest.report.csv", told.encode())
@@ -80,8 +84,7 @@ class Outputs:
         """Everything the job made."""
         self.publish_metrics()
         self.publish_report(recipe)
-        for name in ("3-curation/kept.jsonl", "3-curation/dropped.jsonl"):
-            self._copy(name, f"synthetic_data/{Path(name).name}")
+        self._copy("3-curation/kept.jsonl", "synthetic_data/kept.jsonl")
         for name in ("report.json", "report.html", "answers.jsonl", "documents.jsonl"):
             self._copy(f"5-evaluation/{name}", f"evaluation/{name}")
         model = self._folder / "6-model"
