@@ -20,6 +20,9 @@ from limbeck.storage.keys import ALPHABET, AccessKey, Keys
 
 __all__ = ["Session", "find_key", "open_session"]
 
+SESSION = "ASIA"
+"""How the id of a session's key begins."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -32,7 +35,7 @@ class Session:
 
 def open_session(key: AccessKey, role: str, name: str, until: datetime) -> Session:
     """A session of ``role`` called ``name``, taken with ``key``."""
-    key_id = "ASIA" + "".join(secrets.choice(ALPHABET) for _ in range(16))
+    key_id = SESSION + "".join(secrets.choice(ALPHABET) for _ in range(16))
     said = {"id": key_id, "caller": f"{role}/{name}", "until": until.isoformat()}
     payload = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
     made = AccessKey(key_id, _sealed(key, "secret", payload)[:40], said["caller"], key.created)
@@ -43,6 +46,11 @@ def find_key(keys: Keys, key_id: str, token: str | None, now: datetime) -> Acces
     """The key ``key_id``, a user's or, with a ``token``, a session's. Raises `AccessDenied`."""
     if token is None:
         key = keys.find(key_id)
+        if key is None and key_id.startswith(SESSION):
+            raise AccessDenied(
+                f"access key {key_id} is a session's, and no session token came; send AWS_SESSION_TOKEN with it",
+                "UnrecognizedClientException",
+            )
         if key is None:
             raise AccessDenied(f"no access key {key_id}; `limbeck keys add` makes one", "UnrecognizedClientException")
         return key

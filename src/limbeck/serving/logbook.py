@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from limbeck.arns import Arns
 from limbeck.records import Invocation
 from limbeck.settings import Settings
 from limbeck.storage.objects import Objects
@@ -127,7 +128,7 @@ class Logbook:
             "requestId": one.request_id,
             "operation": one.operation,
             "modelId": one.model_id,
-            "identity": {"arn": f"arn:aws:iam::{settings.account}:user/{one.caller}"},
+            "identity": {"arn": Arns(settings.region, settings.account).caller(one.caller)},
         }
         if one.metadata:
             record["requestMetadata"] = dict(one.metadata)
