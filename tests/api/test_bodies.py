@@ -118,6 +118,8 @@ def test_an_imported_models_three_forms_each_return_their_own_shape(stage, clien
     completion = invoke(client, {"prompt": "?", "max_gen_len": 9, "return_logprobs": True}, IMPORTED)
     assert (completion["generation"], completion["stop_reason"]) == ("There is a leak.", "stop")
     assert completion["logprobs"] == [{str(place): -0.25} for place in range(5)]
+    stopped = invoke(client, {"prompt": "?", "max_gen_len": 9, "stop": " leak"}, IMPORTED)
+    assert stopped == invoke(client, {"prompt": "?", "max_gen_len": 9, "stop": [" leak"]}, IMPORTED)
     text = invoke(client, {"prompt": "?", "max_tokens": 2, "logprobs": 2}, IMPORTED)
     assert (text["object"], text["model"]) == ("text_completion", IMPORTED)
     choice = text["choices"][0]

@@ -134,6 +134,25 @@ def test_tool_choice_is_kept(stage, client):
     assert len(stage.pool.asked[-1].token_ids) < 100
 
 
+def test_a_list_of_one_prompt_is_that_prompt(stage, client):
+    client.completions.create(model=MODEL, prompt=["a leak"])
+    client.completions.create(model=MODEL, prompt="a leak")
+    one, other = (asked.token_ids for asked in stage.pool.asked)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tool_choice": "required"}, "tool_choice: required, and no tools are given"),
+        ({"metadata": {f"k{at}": "v" for at in range(17)}}, "metadata: .*at most 16"),
+    ],
+)
+def test_what_cannot_be_heeded_is_refused_with_its_place(client, more, said):
+    with pytest.raises(openai.BadRequestError, match=said):
+        client.chat.completions.create(**ASKED, **more)
+
+
 def test_an_answer_is_held_to_a_format(stage, client):
     schema = {"type": "object", "properties": {"leak": {"type": "boolean"}}}
     shaped = {"type": "json_schema", "json_schema": {"name": "leak", "schema": schema, "strict": True}}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from limbeck.serving.base import TokenLogprob
 from limbeck.serving.calls import Text
@@ -40,7 +40,7 @@ class ImportedBody(LlamaBody):
     """What an imported model takes besides."""
 
     top_k: Annotated[int, Field(ge=0)] = 0
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], BeforeValidator(lambda stop: (stop,) if isinstance(stop, str) else stop)] = ()
     return_logprobs: bool = False
     response_format: ResponseFormat | None = None
 

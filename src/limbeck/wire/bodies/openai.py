@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from limbeck.errors import InvalidInput
 from limbeck.serving.base import TokenLogprob
 from limbeck.serving.calls import Call, CallBegins, CallInput, Text, Tool
 from limbeck.serving.chat import Answer, Completion, Conversation, Event, Finish, Media, Result, Sampling, Turn
@@ -62,7 +63,7 @@ class Asking(Body):
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=0)] = None
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str] | None, Field(max_length=16)] = None
 
     def sampling(self, max_tokens: int | None, logprobs: int) -> Sampling:
         """How the answer is to be made."""
@@ -81,10 +82,15 @@ class Asking(Body):
         )
 
 
+def _the_only(prompt: Any) -> Any:
+    """A list of one prompt is that prompt, as OpenAI has it."""
+    return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+
+
 class CompletionBody(Asking):
     """A text to go on with."""
 
-    prompt: Annotated[str, Field(min_length=1)]
+    prompt: Annotated[str, BeforeValidator(_the_only), Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] = 16
     logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
     echo: Literal[False] | None = None
@@ -200,6 +206,8 @@ class ChatBody(Asking):
             for one in (self.tools or () if choice != "none" else ())
         )
         names = tuple(tool.name for tool in tools)
+        if choice == "required" and not names:
+            raise InvalidInput("tool_choice: required, and no tools are given; give tools, or leave it out")
         forced = names if choice == "required" else (choice.function.name,) if isinstance(choice, Named) else ()
         turns = _together([message.turn(f"messages.{number}") for number, message in enumerate(self.messages)])
         logprobs = max(1, self.top_logprobs or 0) if self.logprobs else 0
