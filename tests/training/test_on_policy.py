@@ -97,3 +97,25 @@ def test_no_answer_is_longer_than_the_teacher_can_read(tiny):
     (bounded,) = replace(own, read=len(own.prompts[0][1]) + 1).batch(1, [0])
     assert len(free.tokens.response) == 5
     assert bounded.tokens.response == bounded.read_as.response == free.tokens.response[:2]
+
+
+class StopAtToken(StopSignal):
+    """Is set when it was asked ``count`` times: before each step, and after each token."""
+
+    def __init__(self, count):
+        super().__init__()
+        self._left = count
+
+    def is_set(self):
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_stop_is_heard_while_the_student_writes_and_loses_no_step(tiny, tmp_path):
+    whole, resumed = sampling(tiny, share=1.0), sampling(tiny, share=1.0)
+    run(whole, tmp_path / "whole")
+    with pytest.raises(Stopped, match="after step 1 of"):
+        run(sampling(tiny, share=1.0), tmp_path / "broken", StopAtToken(9))
+    assert len(rows(tmp_path / "broken" / "metrics.csv")) == 1
+    run(resumed, tmp_path / "broken")
+    assert same_bits(bits(resumed.student.model), bits(whole.student.model))

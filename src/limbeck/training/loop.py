@@ -127,6 +127,11 @@ def train(
         state = {**watch.state(), "machine": machine}
         checkpoints.save(folder, step, learning, optimizer, state, best, processes)
 
+    def check(stopped: bool) -> None:
+        if stopped:
+            save()
+            raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
+
     with (
         _Table(folder / "metrics.csv", METRICS, step, processes.first) as metrics,
         _Table(folder / "validation.csv", VALIDATION, step, processes.first) as validated,
@@ -134,9 +139,7 @@ def train(
     ):
         while step < steps and not (plan.patience and watch.unimproved >= plan.patience):
             stopped, due = processes.any(stop.is_set(), time.monotonic() - saved_at >= plan.checkpoint_seconds)
-            if stopped:
-                save()
-                raise Stopped(f"stopped after step {step} of {steps}; the checkpoint is kept")
+            check(stopped)
             began = time.monotonic()
             epoch, place = divmod(step, steps_an_epoch)
             if place == 0 or not batches:
@@ -145,7 +148,7 @@ def train(
 
             members, score = [examples[i] for i in batch], None
             if sampling is not None and sampling.takes(step):
-                members, score = sampling.batch(step, batch), sampling.scored
+                members, score = sampling.batch(step, batch, lambda: check(stop.is_set())), sampling.scored
             model.train()
             torch.manual_seed(plan.seed + step)  # dropout, where a model has it, is the same after a resume
             losses = replicas.accumulate(members, objective, plan.pack_tokens, score=score)

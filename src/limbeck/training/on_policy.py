@@ -52,15 +52,17 @@ class Sampling:
         """Whether the batch of ``step`` is the student's own."""
         return bool(np.random.default_rng([self.seed, step]).random() < self.plan.share)
 
-    def batch(self, step: int, chosen: Sequence[int]) -> list[TrainingExample]:
-        """What the student answers now to the prompts of the ``chosen`` examples."""
+    def batch(
+        self, step: int, chosen: Sequence[int], check: Callable[[], None] = lambda: None
+    ) -> list[TrainingExample]:
+        """What the student answers now to the prompts of the ``chosen`` examples. ``check`` may raise to stop."""
         prompts = [self.prompts[i] for i in chosen]
         seen = [own for own, _ in prompts]
         settings = GenerationSettings(self.max_tokens, self.plan.temperature, self.plan.top_p, self.seed)
         keys = [f"on-policy {step} {place}" for place in range(len(chosen))]
         self.student.model.eval()
         # A new engine each time: one would keep the prefix as weights of an earlier step read it.
-        answers = Engine(self.student).generate(seen, settings, keys, common_prefix(seen))
+        answers = Engine(self.student).generate(seen, settings, keys, common_prefix(seen), check)
         made = []
         for answer, (own, teachers) in zip(answers, prompts, strict=True):
             written = answer.token_ids[: self._room(own, teachers)]
