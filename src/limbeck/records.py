@@ -24,6 +24,7 @@ import numpy.typing as npt
 import regex
 
 __all__ = [
+    "VERDICTS",
     "Answer",
     "AnsweredExample",
     "CustomModel",
@@ -344,6 +345,28 @@ class Answer:
     def response_tokens(self) -> int:
         """How many tokens the response has; 0 where nobody counted."""
         return len(self.token_ids) or self.counted_tokens or 0
+
+
+VERDICTS = (
+    "kept",
+    "held-out",
+    "empty",
+    "truncated",
+    "refusal",
+    "length",
+    "schema",
+    "label",
+    "pattern",
+    "repetition",
+    "language",
+    "disagreement",
+    "private",
+    "contamination",
+    "near-duplicate",
+    "judge",
+    "balance",
+)
+"""What a verdict can be: kept, or the rule that drops, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,14 @@ def test_show_prints_rows_and_nothing_a_terminal_obeys(run):
     assert "3 of 35 rows; --limit 0 shows all" in run("show", "first", "--limit", "3")
 
 
+def test_a_verdict_that_does_not_exist_is_told_with_those_that_do(run):
+    said = str(run("show", "first", "--where", "verdict!=keep", ok=False))
+    assert said.startswith('--where "verdict!=keep": unknown verdict "keep"; expected one of kept, held-out, empty,')
+    assert said.endswith("balance, none yet")
+    found = run("show", "first", "--where", "verdict!=kept", "--where", "split!=held-out")
+    assert "1 of 1 rows" in found and "refusal" in found
+
+
 def test_lineage_and_forget_name_the_model(run, home):  # noqa: F811
     row = next(row for row in rows(job_folder("first", home)) if row["verdict"] == "kept" and row["split"] == "train")
     said = run("lineage", row["id"][:10])

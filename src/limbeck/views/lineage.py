@@ -16,7 +16,7 @@ from pathlib import Path
 from limbeck.errors import InvalidInput, Unknown
 from limbeck.settings import Settings
 from limbeck.storage.workspace import MANIFEST, read_json
-from limbeck.views.rows import Row, rows, senders
+from limbeck.views.rows import UNJUDGED, Row, rows, senders
 
 __all__ = ["Fate", "fates", "heirs", "lineage", "matching"]
 
@@ -103,7 +103,7 @@ def _use(row: Row) -> str:
     if row["split"] == "held-out":
         return "examined"
     if row["verdict"] != "kept":
-        return "none yet" if row["verdict"] == "none yet" else "dropped"
+        return UNJUDGED if row["verdict"] == UNJUDGED else "dropped"
     return "trained" if row["split"] == "train" else "watched"
 
 

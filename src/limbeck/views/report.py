@@ -19,7 +19,7 @@ from limbeck.storage.workspace import read_json
 from limbeck.teachers.estimate import money
 from limbeck.views.figures import bars, histogram, scatter
 from limbeck.views.map import chart
-from limbeck.views.rows import Row, covering, read_lines, rows
+from limbeck.views.rows import UNJUDGED, Row, covering, read_lines, rows
 
 __all__ = ["report"]
 
@@ -74,7 +74,7 @@ def _counts(found: Sequence[Row], verdicts: Mapping[str, int]) -> list[tuple[str
     splits = Counter(row["split"] for row in found)
     kept = sum(row["split"] == "train" and row["verdict"] == "kept" for row in found)
     masked = sum(str(row["detail"] or "").startswith("masked: ") for row in found)
-    own = {"kept", "held-out", "none yet"}
+    own = {"kept", "held-out", UNJUDGED}
     return [
         ("examples", len(found)),
         ("trained on", kept),

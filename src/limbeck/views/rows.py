@@ -18,7 +18,7 @@ from limbeck.errors import DamagedArtifact, Unknown
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
 
-__all__ = ["KEYS", "Row", "covering", "job_folder", "read_lines", "rows", "senders"]
+__all__ = ["KEYS", "UNJUDGED", "Row", "covering", "job_folder", "read_lines", "rows", "senders"]
 
 Row = Mapping[str, Any]
 
@@ -52,6 +52,9 @@ KEYS = (
     "response_tokens",
 )
 """Of every row, in this order. `prompt` is the text of the last turn."""
+
+UNJUDGED = "none yet"
+"""In the place of a verdict, of an example that curation has not seen."""
 
 TEXTS = ("messages", "response", "label", "metadata", "others")
 """What may be private in a row that curation has not seen."""
@@ -90,7 +93,7 @@ def rows(job: Path) -> Iterator[dict[str, Any]]:
                 "prompt_origin": row.get("origin"),
                 "prompt_parent": row.get("parent"),
                 "prompt_method": row.get("method"),
-                "verdict": "held-out" if row["split"] == "held-out" else "none yet",
+                "verdict": "held-out" if row["split"] == "held-out" else UNJUDGED,
             }
             yield _row({**about, **cover({key: about.get(key) for key in TEXTS})}, answer)
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from limbeck.errors import InvalidInput
-from limbeck.views.rows import KEYS, Row
+from limbeck.records import VERDICTS
+from limbeck.views.rows import KEYS, UNJUDGED, Row
 
 __all__ = ["Filter", "parse"]
 
@@ -58,6 +59,9 @@ def _condition(text: str) -> Filter:
         return lambda row: (number := _number(_value(row, key))) is not None and compare(number, bound)
     if sign == "~":
         return lambda row: value.casefold() in _text(_value(row, key)).casefold()
+    if key == "verdict" and value not in (*VERDICTS, UNJUDGED):
+        expected = ", ".join((*VERDICTS, UNJUDGED))
+        raise InvalidInput(f'--where "{text}": unknown verdict "{value}"; expected one of {expected}')
     wanted = sign != "!="
     return lambda row: _equal(_value(row, key), value) == wanted
 
