@@ -1,14 +1,17 @@
 """The stage: every rule drops its own, all stay in view with their lineage, and the same data have the same hashes."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from tests.curation.made import answered, example
 
 from limbeck import curation
+from limbeck.curation import sieve
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Curation
+from limbeck.records import VERDICTS
 from limbeck.storage.workspace import Workspace
 
 
@@ -31,11 +34,20 @@ def test_each_rule_drops_its_own_and_all_stay_in_view(work):
     assert [row["response"] for row in read(work, "kept.jsonl")] == ["fine"]
 
 
+def test_every_verdict_is_known_in_the_order_of_the_rules():
+    rules = re.findall(r"^\| ([\w-]+) +\|", sieve.__doc__, re.MULTILINE)
+    assert (rules[0], *VERDICTS) == ("rule", "kept", *rules[1:])
+
+
 def test_nothing_left_to_train_on_says_why(work):
     with pytest.raises(
         InvalidInput, match=r"no answer is left to train on \(1 truncated\).*raise synthesis\.max_response_tokens"
     ):
         curation.sift([answered("a", reason="length")], [], work)
+    with pytest.raises(
+        InvalidInput, match=r"\(1 empty\).*says why; give other rows, or loosen the rules under curation$"
+    ):
+        curation.sift([answered("a", "")], [], work)
 
 
 PLAN = Curation(

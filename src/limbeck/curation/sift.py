@@ -66,10 +66,12 @@ def sift(
     masked = f", {sieve.masked} masked" if sieve.masked else ""
     work.progress.say(f"curation: {summary['kept']} answers kept{masked}, {told}")
     if not any(verdict.keep and one.example.split == "train" for one, verdict in sieve.all):
+        out = "give other rows, or loosen the rules under curation"
+        if counts["truncated"]:
+            out = "raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference"
         raise InvalidInput(
             f"no answer is left to train on ({told}); {STAGE}/dropped.jsonl, in the output of a job"
-            " synthetic_data/dropped.jsonl, says why"
-            " (truncated answers: raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference)"
+            f" synthetic_data/dropped.jsonl, says why; {out}"
         )
     return [one for one, verdict in sieve.all if verdict.keep]
 
