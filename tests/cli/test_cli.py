@@ -305,8 +305,12 @@ def test_a_model_that_nobody_measured_has_no_verdict(limbeck, tmp_path):
     ):
         row = {"name": name, "path": str(tmp_path), "kind": "imported", "base": "Llama", "fingerprint": "f"}
         write_json(tmp_path / "home" / "models" / f"{name}.json", {**row, "lineage": lineage})
-    found = {row["model"]: row["verdict"] for row in json.loads(limbeck("models", "--json").stdout)}
-    assert (found["brought"], found["worse"], found["better"]) == ("–", "do not ship", "ship")
+    found = {row["model"]: row for row in json.loads(limbeck("models", "--json").stdout)}
+    verdicts = [found[name]["verdict"] for name in ("brought", "worse", "better")]
+    assert verdicts == [None, "do not ship", "ship"]
+    base = found["huggingface.smollm2-135m-instruct-v1:0"]
+    assert (base["base"], base["licence"], base["verdict"]) == (None, "Apache-2.0", None)
+    assert "None" not in limbeck("models").stdout
 
 
 def recipe(tmp_path, taught_folder, **training):

@@ -135,18 +135,25 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
     """List the catalog and the registered models."""
     settings = Settings.read(home)
     rows = [
-        {"model": entry.id, "kind": "base", "base": "–", "parameters": None, "verdict": entry.licence}
+        {
+            "model": entry.id,
+            "kind": "base",
+            "base": None,
+            "parameters": None,
+            "licence": entry.licence,
+            "verdict": None,
+        }
         for entry in catalog(settings).values()
     ]
     for model in custom_models(settings).values():
-        verdict = "–" if not model.report else "ship" if model.report.get("ship") else "do not ship"
-        parameters = model.lineage.get("parameters")
+        verdict = None if not model.report else "ship" if model.report.get("ship") else "do not ship"
         rows.append(
             {
                 "model": model.name,
                 "kind": model.kind,
                 "base": model.base,
-                "parameters": parameters,
+                "parameters": model.lineage.get("parameters"),
+                "licence": None,
                 "verdict": verdict,
             }
         )
@@ -159,7 +166,8 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
         table.add_column(name)
     for row in rows:
         size = f"{row['parameters'] / 1e6:.1f} M" if isinstance(row["parameters"], int) else "–"
-        table.add_row(str(row["model"]), str(row["kind"]), str(row["base"]), size, str(row["verdict"]))
+        said = row["licence"] or row["verdict"] or "–"
+        table.add_row(str(row["model"]), str(row["kind"]), str(row["base"] or "–"), size, str(said))
     print_table(table)
 
 
