@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from limbeck import pipeline
 from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.inference.engine import Engine
 from limbeck.inference.parity import Parity
+from limbeck.intake.faults import flaw
 from limbeck.models.catalog import system_of
 from limbeck.progress import Progress, Silent, StopSignal
 from limbeck.recipe import Evaluation, Kind, Recipe
-from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt, Quantization
+from limbeck.records import Answer, CustomModel, GenerationSettings, Message, Prompt, Quantization, Role
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace
 
@@ -168,9 +169,27 @@ def _asked(max_tokens: int, temperature: float = 0.0, seed: int = 0) -> Generati
 
 
 def _prompt(prompt: str | Sequence[Mapping[str, str]], system: str | None) -> Prompt:
+    """What a caller asks, under ``system`` where it names none. Raises `InvalidInput` for what waits for no answer."""
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    made = Prompt(tuple(Message(turn["role"], turn["content"]) for turn in turns))  # type: ignore[arg-type]
+    if not isinstance(turns, Sequence):
+        raise InvalidInput(f'prompt: found {turns!r}; expected text, or turns {{"role", "content"}}')
+    made = Prompt(tuple(_turn(turn, at) for at, turn in enumerate(turns)))
+    if not made.turns or made.turns[-1].role != "user":
+        found = made.turns[-1].role if made.turns else "nobody"
+        raise InvalidInput(f"prompt: the last to speak is {found}; expected the user")
     return made.with_system(system) if system else made
+
+
+def _turn(turn: Any, at: int) -> Message:
+    role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if role not in get_args(Role):
+        expected = f'{{"role", "content"}}, role one of {", ".join(get_args(Role))}'
+        raise InvalidInput(f"prompt: turn {at + 1}: found {turn!r}; expected {expected}")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(f"prompt: turn {at + 1}: found {text!r}; expected text")
+    if wrong := flaw(text):
+        raise InvalidInput(f"prompt: turn {at + 1}: found {wrong}; expected text that is valid Unicode")
+    return Message(role, text)  # type: ignore[arg-type]
 
 
 def _run(
