@@ -205,6 +205,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         list(read_rows(tmp_path / "nowhere.jsonl"))
 
 
+def test_what_json_says_of_a_fault_is_told_with_its_column():
+    (fault,) = parse(b'{"prompt": "a\tb"}')
+    assert fault.found == "invalid control character at column 14"
+
+
 @pytest.mark.parametrize(
     ("begins", "told"),
     [
@@ -212,8 +217,21 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         (b"PK\x03\x04rest", "a zip archive"),
         (b'[\n  {"prompt": "a"},\n  {"prompt": "b"}\n]\n', "a JSON array"),
         (b'\xef\xbb\xbf[{"prompt": "a"},\n{"prompt": "b"}]\n', "a JSON array"),
+        (b'[{"prompt": "a"}, {"prompt": "b"}]\n', "a JSON array"),
+        (b'{\n  "prompt": "a"\n}\n', r"an object over several lines.*\(jq -c \. makes"),
+        ('{"prompt": "a"}\n{"prompt": "b"}\n'.encode("utf-16"), "UTF-16"),
+        (b'{\x00"\x00', "UTF-16"),
     ],
-    ids=["gzip", "zip", "array", "array in a line each"],
+    ids=[
+        "gzip",
+        "zip",
+        "array",
+        "array in a line each",
+        "array in a line",
+        "indented",
+        "UTF-16",
+        "UTF-16 without mark",
+    ],
 )
 def test_a_file_of_another_kind_is_told_so_once(tmp_path, begins, told):
     path = tmp_path / "rows.jsonl"

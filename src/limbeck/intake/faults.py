@@ -63,7 +63,7 @@ def loaded(line: bytes, faults: Faults, expected: str = "one JSON object a line"
     except UnicodeDecodeError as error:
         faults.add("line", f"byte 0x{line[error.start]:02x} at {error.start}", "UTF-8")
     except json.JSONDecodeError as error:
-        faults.add("line", f"{error.msg.lower()} at column {error.colno}", expected)
+        faults.add("line", f"{error.msg.lower().removesuffix(' at')} at column {error.colno}", expected)
     except RecursionError:
         faults.add("line", "nesting without end", expected)
     except ValueError:  # Python reads no whole number of over 4,300 digits

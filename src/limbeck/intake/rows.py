@@ -15,6 +15,7 @@ Rows as other services export them are turned into chat first (`exports`); a fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,9 +100,14 @@ def _another_kind(head: bytes) -> str | None:
         return "packed with gzip; expected a file of JSON lines, unpacked"
     if head.startswith(b"PK\x03\x04"):
         return "a zip archive, as spreadsheets are; expected a file of JSON lines, or a table as .csv or .parquet"
-    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0].rstrip()
-    if first.startswith(b"[") and not first.endswith(b"]"):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:2]:
+        return "UTF-16, as PowerShell's > writes it; expected UTF-8 (iconv -f UTF-16 -t UTF-8 makes it that)"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    first = text.partition(b"\n")[0].rstrip()
+    if re.match(rb"\[\s*\{", text) or (first.startswith(b"[") and not first.endswith(b"]")):
         return "a JSON array; expected a file of JSON lines, an object a line (jq -c '.[]' makes it one)"
+    if re.match(rb'\{\s*\n\s*"', text):
+        return "an object over several lines; expected a file of JSON lines, an object a line (jq -c . makes it one)"
     return None
 
 
