@@ -81,7 +81,9 @@ class _LineTask:
     def line(self, now: float) -> str:
         rate = (self._done - self._start) / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else float("inf")
-        figures = f"{self._done:g} of {self._total:g} {self._unit}, {rate:.1f} a second"
+        figures = f"{self._done:g} of {self._total:g} {self._unit}"
+        if rate > 0:  # what was done earlier is no work of now
+            figures += f", {rate:.1f} a second" if rate >= 1 else f", {rate:.2g} a second"
         tail = f", about {left:.0f} s left" if self._done < self._total and rate > 0 else ""
         return f"{self._name}: {figures}{tail}" + (f", {self._note}" if self._note else "")
 
