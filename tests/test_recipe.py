@@ -186,6 +186,10 @@ def test_all_kinds_are_read():
         ({"training": []}, "training: found an empty list; expected keys"),
         ({"export": {"gguf": "f8"}}, 'export.gguf: found "f8"; expected f32, f16, q8_0, q4_1 or q4_0, or none'),
         ({"source": {"prompts": []}}, "source.prompts: found an empty list; expected a list of 1 or more"),
+        (
+            {"teacher": {"model": "t", "budget": {"tokens": 5}}},
+            "teacher: budget: with via: transformers it is asked on this machine, where no cap is kept",
+        ),
         ({"teacher": {"model": ""}}, 'teacher.model: found ""; expected text'),
         ({"training": {"epochs": 1.5}}, 'training.epochs: found "1.5"; expected a whole number'),
         ({"training": {"learning_rate": -1}}, 'training.learning_rate: found "-1"; expected more than 0'),

@@ -45,6 +45,18 @@ def test_rows_tokens_time_and_cost_are_told_with_a_range_and_nobody_is_asked(rec
     assert not settings.home.exists()
 
 
+@pytest.mark.parametrize(
+    ("tokens", "told"), [(100, "not enough"), (10_000, "perhaps not enough"), (5_000_000, "enough")]
+)
+def test_a_cap_stands_beside_what_is_foreseen(recipe, settings, tokens, told):
+    asked = {**PRICED, "budget": {"tokens": tokens, "usd": 1000}}
+    found = forecast(Recipe.build({**recipe, "teacher": asked}), settings)
+    of_tokens, of_money = found.lines[-2:]
+    assert of_tokens.startswith(f"budget:   {tokens:,} tokens; ") and of_tokens.endswith(f" are foreseen: {told}")
+    assert of_money.startswith("budget:   1,000.00 USD; ") and of_money.endswith(" are foreseen: enough")
+    assert found.to_json()["caps"] == {"tokens": tokens, "usd": 1000}
+
+
 def test_a_large_set_is_counted_on_a_sample(recipe, settings, tmp_path):
     recipe["source"]["prompts"] = str(pairs(tmp_path / "many.jsonl", 1000, labelled=False))
     found = forecast(Recipe.build(recipe), settings)

@@ -134,6 +134,11 @@ class Teacher(Section):
                 raise ValueError(
                     f"{', '.join(stray)}: of no use with via: {self.via}; expected via: {', '.join(REMOTE)}"
                 )
+            if self.budget != Budget():
+                raise ValueError(
+                    f"budget: with via: {self.via} it is asked on this machine, where no cap is kept; drop it, or"
+                    f" expected via: {', '.join(REMOTE)}"
+                )
         return self
 
     @property

@@ -11,8 +11,8 @@ for every answer, since none is known to be dropped before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limbeck.errors import DamagedArtifact, UnknownModel
@@ -105,6 +105,8 @@ class Estimate:
     """None where there are no prices."""
     judged: Judging | None = None
     """The judge's part, where the recipe has one."""
+    caps: Mapping[str, float] = field(default_factory=dict)
+    """What the job may use over the network: `tokens`, `usd`, where the teacher's budget says so."""
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
@@ -124,7 +126,34 @@ class Estimate:
             f"time:     {_duration(self.seconds.low)} to {_duration(self.seconds.high)} for the teacher's answers",
             f"cost:     {cost}",
             *([self.judged.line] if self.judged else []),
+            *self._against_caps,
         ]
+
+    @property
+    def over_the_network(self) -> tuple[int, Range, Range | None]:
+        """Questions, tokens and US dollars of all who are asked so; None for these where a price is not known."""
+        far = [part for part in self.parts if part.remote]
+        questions = sum(part.questions for part in far)
+        tokens = sum((part.prompt_tokens + part.response_tokens for part in far), Range())
+        costs = [part.usd for part in far]
+        if self.judged is not None and self.judged.remote:
+            questions += self.judged.questions
+            tokens += Range(self.judged.prompt_tokens, self.judged.prompt_tokens) + self.judged.response_tokens
+            costs.append(self.judged.usd)
+        known = [cost for cost in costs if cost is not None]
+        return questions, tokens, sum(known, Range()) if known and len(known) == len(costs) else None
+
+    @property
+    def _against_caps(self) -> Iterator[str]:
+        _, tokens, usd = self.over_the_network
+        for unit, foreseen, written in (("tokens", tokens, "{:,.0f}".format), ("usd", usd, money)):
+            cap = self.caps.get(unit)
+            if cap is not None and foreseen is not None:
+                enough = (
+                    "not enough" if cap < foreseen.low else "perhaps not enough" if cap < foreseen.high else "enough"
+                )
+                shown = f"{written(cap)} {unit.replace('usd', 'USD')}"
+                yield f"budget:   {shown}; {written(foreseen.low)} to {written(foreseen.high)} are foreseen: {enough}"
 
     @property
     def _kinds(self) -> str:
@@ -156,6 +185,7 @@ def estimate(
         sum((part.seconds for part in parts), Range()),
         _cost(parts),
         _judged(recipe, examples, told, teacher, settings),
+        teacher.budget.model_dump(include={"tokens", "usd"}, exclude_none=True),
     )
 
 

@@ -59,21 +59,12 @@ class Reckoning:
 
     @property
     def _over_the_network(self) -> str:
-        far = [part for part in self.estimate.parts if part.remote]
-        questions = sum(part.questions for part in far)
-        tokens = sum((part.prompt_tokens + part.response_tokens for part in far), Range())
-        costs = [part.usd for part in far]
-        judged = self.estimate.judged
-        if judged is not None and judged.remote:
-            questions += judged.questions
-            tokens += Range(judged.prompt_tokens, judged.prompt_tokens) + judged.response_tokens
-            costs.append(judged.usd)
+        questions, tokens, usd = self.estimate.over_the_network
         told = (
             f"the job's {self.requests:,} requests took {self.spent.tokens:,} tokens; foreseen, with the examination,"
             f" were {questions:,} and {tokens.low:,.0f} to {tokens.high:,.0f}"
         )
-        known = [cost for cost in costs if cost is not None]
-        return told + (_money(self.spent.usd, sum(known, Range())) if known and len(known) == len(costs) else "")
+        return told + (_money(self.spent.usd, usd) if usd else "")
 
     @property
     def _of_the_answers(self) -> str:
