@@ -80,9 +80,16 @@ def test_prompts_that_the_teacher_is_to_write_are_foreseen(recipe, settings):
     made = 1000 - plain.answered
     assert (found.rows, found.answered, found.examined) == (120, 1000, plain.examined)
     each = plain.prompt_tokens / 120
-    assert found.prompt_tokens == pytest.approx(plain.prompt_tokens + made * (2 * each + 60), rel=0.02)
-    assert found.response_tokens.high == plain.response_tokens.high + made * (50 + 100)
-    assert found.response_tokens.low == pytest.approx(plain.response_tokens.low + made * (5 + each), rel=0.02)
+    (asked,) = [part for part in found.parts if part.kind == "similar prompts"]
+    assert asked.questions == 8 * 64 + 8 and asked.most == 20 * made + 2 * 64
+    read = plain.prompt_tokens + made * each
+    assert found.prompt_tokens == pytest.approx(read + asked.questions * (each + 60), rel=0.02)
+    assert found.prompt_tokens_most == pytest.approx(read + asked.most * (each + 60), rel=0.02)
+    written = plain.response_tokens.low + made * 5
+    assert found.response_tokens.high == plain.response_tokens.high + made * 50 + asked.most * 100
+    assert found.response_tokens.low == pytest.approx(written + asked.questions * each, rel=0.02)
+    (line,) = [line for line in found.lines if line.startswith("asked:")]
+    assert f"{asked.questions:,} to {asked.most:,} similar prompts" in line
     assert found.usd.high > plain.usd.high and found.seconds.low > plain.seconds.low
 
 

@@ -1,6 +1,6 @@
 """Similar prompts: the teacher, or a writer in its place, writes others like those given, as many as wanted or it can.
 
-In rounds of `ROUND` questions (`methods`), spread evenly over clusters of the given prompts and over the methods. What
+In rounds of questions (`recipe.rounds`), spread evenly over clusters of the given prompts and over the `methods`. What
 `admission` lets in is an example of origin "augmented", whose parent is the given prompt it was made from, without a
 label: the teacher answers it as it answers any other. Seeds are prompts to be trained on, of one turn and without
 droppable parts; held-out prompts and those for validation are never shown.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
-from limbeck.recipe import Augment, Synthesis
+from limbeck.recipe import Augment, Synthesis, rounds
 from limbeck.records import Example, GenerationSettings, Message, Prompt, Question, digest
 from limbeck.storage.workspace import write_json, writing
 from limbeck.synthesis import instructions
@@ -36,16 +36,8 @@ __all__ = ["AUGMENTED", "augment"]
 AUGMENTED = "2-augmented"
 MADE = "examples.jsonl"
 
-ROUND = 64
-"""Questions a round: what is asked next depends on what came of the last."""
-SMALLEST = 8
-"""Questions of a round when little is missing."""
-LEAST = 0.05
-"""New prompts a question, below which a round yielded too little."""
 SHARE = 1.5
 """The most of a round's questions that start in one cluster, in equal shares: one that yields nothing takes no more."""
-PATIENCE = 2
-"""Such rounds in a row after which the teacher has no more."""
 
 
 def augment(examples: Sequence[Example], session: Session, plan: Synthesis) -> list[Example]:
@@ -102,7 +94,7 @@ class _Writing:
     def run(self) -> None:
         """Ask, round after round, until enough is made or too little comes."""
         poor = 0
-        while self._missing > 0 and poor < PATIENCE:
+        while self._missing > 0 and poor < rounds.PATIENCE:
             number = len(self._rounds)
             asked = self._questions(number)
             session = replace(self._session, settings=self._settings(number))
@@ -117,7 +109,7 @@ class _Writing:
                     self._admit(text, one, number)
             new = len(self._all) - before
             self._rounds.append({"asked": len(asked), "new": new})
-            poor = poor + 1 if new < LEAST * len(asked) else 0
+            poor = poor + 1 if rounds.is_poor(len(asked), new) else 0
 
     @property
     def _missing(self) -> int:
@@ -132,7 +124,7 @@ class _Writing:
         dice = random.Random(f"{self._seed}:{number}")  # noqa: S311 (a sample, not a secret)
         planned: Counter[int] = Counter()
         asked: dict[str, Request] = {}
-        size = min(ROUND, max(SMALLEST, 2 * self._missing))
+        size = rounds.size(self._missing)
         most = math.ceil(SHARE * size / len(self._members))
         for turn in range(size):
             method = self._plan.methods[turn % len(self._plan.methods)]

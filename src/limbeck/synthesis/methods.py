@@ -19,17 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limbeck.recipe import Augment
+from limbeck.recipe.rounds import AT_ONCE
 from limbeck.records import Answer, Example, Prompt
 from limbeck.synthesis.instructions import REWRITING, TRANSLATE, rewriting, writing_others
 
-__all__ = ["AT_ONCE", "Request", "read", "request"]
+__all__ = ["Request", "read", "request"]
 
 SHOWN = 8
 """Prompts shown at once, as in Self-Instruct."""
 CHARACTERS = 4000
 """The most that those shown have together, the first excepted: about 1,000 tokens, half of a small model's window."""
-AT_ONCE = 4
-"""Prompts asked for at once: a small teacher repeats itself in longer lists."""
 
 NUMBERED = re.compile(r"^[ \t]*(?:[*#_]{1,3}[ \t]*)?(?:(?:new )?request[ \t]*)?#?(\d{1,2})[ \t]*[.:)\]]", re.M | re.I)
 """What begins an entry of a list: `1.`, `2)`, `**3.**`, `Request 4:`."""

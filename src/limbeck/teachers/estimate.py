@@ -24,7 +24,7 @@ from limbeck.rubrics import MARK_TOKENS, named, question
 from limbeck.settings import Settings
 from limbeck.teachers.foreseen import Asked, Foresight, Range, counter, mean
 
-__all__ = ["Estimate", "Judging", "Part", "Range", "estimate", "money", "prices_of"]
+__all__ = ["Estimate", "Judging", "Part", "Range", "estimate", "money", "prices_of", "span"]
 
 SERVICE_PACE = (100.0, 15.0)
 """Tokens a second of one answer from a service, at best and at worst."""
@@ -50,6 +50,8 @@ class Part:
     seconds: Range
     usd: Range | None
     """None where there are no prices."""
+    most: int | None = None
+    """Questions at most, where what comes of them decides how many; None where it does not."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class Judging:
 def money(usd: float) -> str:
     """An amount as people write it: to the cent, or below ten of them three figures, and no power of ten."""
     return f"{usd:.{2 - math.floor(math.log10(usd))}f}" if 0 < usd < 0.1 else f"{usd:,.2f}"
+
+
+def span(least: float, most: float) -> str:
+    """A count as people write it, or the range it lies in."""
+    return f"{least:,.0f}" + (f" to {most:,.0f}" if most > least else "")
 
 
 def _span(usd: Range) -> str:
@@ -117,12 +124,11 @@ class Estimate:
         """The estimate for a person, a line each."""
         tokens, least, most = self.response_tokens, self.prompt_tokens, self.prompt_tokens_most
         cost = f"{_span(self.usd)} USD" if self.usd else "unknown: there are no prices"
-        prompts = f"about {least:,}" + (f" to {most:,}" if most > least else "")
         return [
             f"rows:     {self.rows:,}, of which {self.teacher} answers {self.answered:,} and is examined on"
             f" {self.examined:,}",
             *([self._kinds] if {part.kind for part in self.parts} - {"answers", "examination"} else []),
-            f"tokens:   {prompts} of prompts, {tokens.low:,.0f} to {tokens.high:,.0f} of answers",
+            f"tokens:   about {span(least, most)} of prompts, {tokens.low:,.0f} to {tokens.high:,.0f} of answers",
             f"time:     {_duration(self.seconds.low)} to {_duration(self.seconds.high)} for the teacher's answers",
             f"cost:     {cost}",
             *([self.judged.line] if self.judged else []),
@@ -130,14 +136,14 @@ class Estimate:
         ]
 
     @property
-    def over_the_network(self) -> tuple[int, Range, Range | None]:
+    def over_the_network(self) -> tuple[Range, Range, Range | None]:
         """Questions, tokens and US dollars of all who are asked so; None for these where a price is not known."""
         far = [part for part in self.parts if part.remote]
-        questions = sum(part.questions for part in far)
+        questions = _questions(far)
         tokens = sum((part.prompt_tokens + part.response_tokens for part in far), Range())
         costs = [part.usd for part in far]
         if self.judged is not None and self.judged.remote:
-            questions += self.judged.questions
+            questions += Range(self.judged.questions, self.judged.questions)
             tokens += Range(self.judged.prompt_tokens, self.judged.prompt_tokens) + self.judged.response_tokens
             costs.append(self.judged.usd)
         known = [cost for cost in costs if cost is not None]
@@ -157,8 +163,9 @@ class Estimate:
 
     @property
     def _kinds(self) -> str:
-        told = ", ".join(f"{part.questions:,} {part.kind}" for part in self.parts)
-        return f"asked:    {sum(part.questions for part in self.parts):,} questions: {told}"
+        told = ", ".join(f"{span(part.questions, part.most or 0)} {part.kind}" for part in self.parts)
+        total = _questions(self.parts)
+        return f"asked:    {span(total.low, total.high)} questions: {told}"
 
 
 def estimate(
@@ -189,13 +196,17 @@ def estimate(
     )
 
 
+def _questions(parts: Sequence[Part]) -> Range:
+    return sum((Range(part.questions, part.most or part.questions) for part in parts), Range())
+
+
 def _part(asked: Asked, settings: Settings) -> Part:
     model, read, written = asked.model, asked.prompt_tokens, asked.response_tokens
     written = Range(float(round(written.low)), float(round(written.high)))
     prices = prices_of(model, settings)
     usd = prices and Range(prices.cost(round(read.low), written.low), prices.cost(round(read.high), written.high))
-    seconds = _seconds(model, asked.questions, read, written, settings)
-    return Part(asked.kind, model.model, model.remote, asked.questions, read, written, seconds, usd or None)
+    seconds = _seconds(model, Range(asked.questions, asked.most or asked.questions), read, written, settings)
+    return Part(asked.kind, model.model, model.remote, asked.questions, read, written, seconds, usd or None, asked.most)
 
 
 def _cost(parts: Sequence[Part]) -> Range | None:
@@ -235,11 +246,13 @@ def _judged(
     return Judging(judge.model, judge.remote, questions, prompt_tokens, marks, usd or None)
 
 
-def _seconds(teacher: Teacher, questions: int, read: Range, answers: Range, settings: Settings) -> Range:
+def _seconds(teacher: Teacher, questions: Range, read: Range, answers: Range, settings: Settings) -> Range:
     if teacher.remote:
         low, high = (
-            (questions * wait + tokens / pace) / teacher.concurrency
-            for wait, pace, tokens in zip(SERVICE_WAIT, SERVICE_PACE, (answers.low, answers.high), strict=True)
+            (count * wait + tokens / pace) / teacher.concurrency
+            for count, wait, pace, tokens in zip(
+                (questions.low, questions.high), SERVICE_WAIT, SERVICE_PACE, (answers.low, answers.high), strict=True
+            )
         )
         return Range(low, high)
     # Every weight is multiplied and added once a token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).

@@ -8,7 +8,7 @@
 | mended labels   | `labels: improve`: each written anew, and read; at least none where `auto` decides              |
 | refined         | `refine`: each answer written anew, and read                                                    |
 | samples         | `votes`: the other answers to each prompt, each refined as the first is                        |
-| similar prompts | `augment`: a question each; many are refused where the teacher is small                        |
+| similar prompts | `augment`: from every reply let in to rounds that yield just enough for another (`recipe.rounds`) |
 | trial           | a sample answered by each candidate whose answers are not learned anyway, and the judge's marks |
 | examination     | held-out prompts                                                                               |
 
@@ -27,7 +27,7 @@ from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
 from limbeck.models.catalog import find
 from limbeck.models.chat import Renderer
 from limbeck.models.tokenizer import Tokenizer
-from limbeck.recipe import Recipe, Teacher
+from limbeck.recipe import Recipe, Teacher, rounds
 from limbeck.records import Example, Message, Prompt, Question
 from limbeck.rubrics import MARK_TOKENS
 from limbeck.settings import Settings
@@ -76,6 +76,8 @@ class Asked:
     questions: int
     prompt_tokens: Range
     response_tokens: Range
+    most: int | None = None
+    """Questions at most, where what comes of them decides how many; None where it does not."""
 
 
 class Foresight:
@@ -147,10 +149,10 @@ class Foresight:
         plan = self._plan.augment
         if plan is not None and self.made:
             bare = mean([Question(e.prompt) for e in self._seeds], self._count)
-            written = Range(min(bare, plan.max_tokens), float(plan.max_tokens))
-            read = self.made * (bare + WORDS_OF_A_QUESTION)
-            model = plan.writer or self._teacher
-            yield Asked("similar prompts", model, self.made, Range(read, read), written.times(self.made))
+            least, most = rounds.fewest(self.made, plan.methods), rounds.most(self.made)
+            read = Range(float(least), float(most)).times(bare + WORDS_OF_A_QUESTION)
+            written = Range(least * min(bare, plan.max_tokens), float(most * plan.max_tokens))
+            yield Asked("similar prompts", plan.writer or self._teacher, least, read, written, most)
 
     def _trial(self) -> Iterator[Asked]:
         trial = self._recipe.trial

@@ -19,7 +19,7 @@ from typing import Any
 from limbeck.recipe import Budget, Prices
 from limbeck.records import AnsweredExample
 from limbeck.teachers.budget import Purse, Spent
-from limbeck.teachers.estimate import Estimate, Range, money
+from limbeck.teachers.estimate import Estimate, Range, money, span
 
 __all__ = ["Reckoning"]
 
@@ -62,7 +62,7 @@ class Reckoning:
         questions, tokens, usd = self.estimate.over_the_network
         told = (
             f"the job's {self.requests:,} requests took {self.spent.tokens:,} tokens; foreseen, with the examination,"
-            f" were {questions:,} and {tokens.low:,.0f} to {tokens.high:,.0f}"
+            f" were {span(questions.low, questions.high)} and {tokens.low:,.0f} to {tokens.high:,.0f}"
         )
         return told + (_money(self.spent.usd, usd) if usd else "")
 
