@@ -72,14 +72,15 @@ def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, pr
     if recipe.source.logs is None:
         check_data(recipe)  # before there is a folder
     torch.set_num_threads(settings.threads)
-    with work.locked(), as_of(work.began):
+    with work.locked():
         check_job(recipe, work, resume)  # whoever had the lock may have begun it meanwhile
         if recipe.source.logs is not None:
             place, objects = work.folder / "source", open_objects(settings)
             recipe = intake.bring_logs(recipe, place, objects, work.progress, work.stop, settings.threads)
             check_data(recipe)
         write_json(work.folder / "recipe.json", asked.dump())
-        return KINDS[recipe.kind](recipe, work, settings, processes)
+        with as_of(work.began):
+            return KINDS[recipe.kind](recipe, work, settings, processes)
 
 
 def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Processes = ALONE) -> CustomModel:
