@@ -16,6 +16,7 @@ from limbeck.models.gguf_cache import gguf_of
 from limbeck.models.gguf_file import write_gguf
 from limbeck.models.importing import adopt, inspect
 from limbeck.models.loading import load
+from limbeck.models.template import MORE_TEMPLATES
 from limbeck.models.tokenizer import Tokenizer
 from limbeck.models.weights import INDEX
 
@@ -135,6 +136,15 @@ def test_an_adopted_folder_loads_and_leaves_pickles_and_code_behind(folder, tmp_
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names
     assert not {"pytorch_model.bin", "modeling_tiny.py", "model-f16.gguf"} & names
     assert load(str(found.path), settings).fingerprint == load(str(folder), settings).fingerprint
+
+
+def test_a_template_for_tools_comes_along_and_makes_it_another_model(folder, tmp_path, settings):
+    bare = load(str(folder), settings).fingerprint
+    (folder / MORE_TEMPLATES).mkdir()
+    (folder / MORE_TEMPLATES / "tool_use.jinja").write_text("{{ tools }}")
+    found = adopt(folder, tmp_path / "adopted")
+    assert set(Tokenizer.open(found.path).chat_template) == {"default", "tool_use"}
+    assert load(str(found.path), settings).fingerprint != bare
 
 
 def test_an_adopted_gguf_file_loads_and_serves_as_it_is(gguf, tiny_folder, tmp_path, settings):

@@ -25,7 +25,7 @@ from gguf import GGUFReader
 
 from limbeck.errors import Conflict, DamagedArtifact, InvalidInput
 from limbeck.models.header import context_told
-from limbeck.models.template import chat_template
+from limbeck.models.template import MORE_TEMPLATES, chat_template
 from limbeck.models.tokenizer import WRITTEN_BY
 from limbeck.models.weights import INDEX, Weights, weight_files
 from limbeck.storage.workspace import read_json
@@ -114,12 +114,15 @@ def making(destination: Path) -> Iterator[Path]:
 
 
 def copy_layout(source: Path, folder: Path) -> None:
-    """Copy the files of a model in Hugging Face layout: weights, configuration, tokenizer, template, card."""
+    """Copy the files of a model in Hugging Face layout: weights, configuration, tokenizer, templates, card."""
     left = {path for pattern in PASSED_OVER for path in source.glob(pattern)}
     chosen = set(weight_files(source))
     for path in sorted(path for path in source.iterdir() if path.is_file() and path not in left):
         if path.suffix != ".safetensors" or path in chosen:
             shutil.copyfile(path, folder / path.name)
+    for path in (source / MORE_TEMPLATES).glob("*.jinja"):
+        (folder / MORE_TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / MORE_TEMPLATES / path.name)
 
 
 def _inspect_folder(folder: Path) -> Imported:

@@ -41,7 +41,7 @@ from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import UNKNOWN_CONTEXT, context_told, read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
-from limbeck.models.template import PLAIN
+from limbeck.models.template import MORE_TEMPLATES, PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.tensor_files import tensor_file
 from limbeck.storage.workspace import file_digest, writing
@@ -165,6 +165,7 @@ def fingerprint(folder: Path) -> str:
         "generation_config.json",
         "tokenizer*",
         "chat_template*",
+        f"{MORE_TEMPLATES}/*.jinja",
         "vocab*",
         "merges*",
     )

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from limbeck.models.today import strftime_now
 from limbeck.storage.workspace import read_json
 
-__all__ = ["PLAIN", "chat_template", "chat_templates", "environment", "render", "turn_end"]
+__all__ = ["MORE_TEMPLATES", "PLAIN", "chat_template", "chat_templates", "environment", "render", "turn_end"]
 
 PLAIN = (
     r"{% for message in messages %}{{ message['role'] | capitalize }}{{ ':\n' }}{{ message['content'] }}"
@@ -28,6 +28,9 @@ PLAIN = (
     r"{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
 """For a model that has none, as base models: what is made of it keeps this one."""
+
+MORE_TEMPLATES = "additional_chat_templates"
+"""The folder of a model's further templates: one for conversations with tools, say."""
 
 MARK = "\ue000end\ue001"
 """Stands for an assistant's words; from Unicode's private use area, so no template writes it itself."""
@@ -38,7 +41,7 @@ def chat_templates(folder: Path) -> dict[str, str]:
 
     Raises `DamagedArtifact` for a configuration that cannot be read.
     """
-    files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
+    files = {path.stem: path for path in (folder / MORE_TEMPLATES).glob("*.jinja")}
     if (folder / "chat_template.jinja").exists():
         files["default"] = folder / "chat_template.jinja"
     if files:
