@@ -24,13 +24,13 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")
 
 
-LONG = ("test_jobs.py", "test_stopped_jobs.py", "test_processes.py", "test_queue.py")
+LONG = ("test_cli.py", "test_jobs.py", "test_stopped_jobs.py", "test_processes.py", "test_queue.py")
 """Files that wait for processes most of their time."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than there are cores, for many tests wait for a process they have started; four at most."""
-    return min(4, (os.cpu_count() or 1) + 2)
+    """Four workers more than there are cores, for many tests wait for a process they have started; six at most."""
+    return min(6, (os.cpu_count() or 1) + 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, present
+from limbeck.control.desk import ID12, Answered, Asked, Desk, once, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, Unknown
 from limbeck.storage.reading import Row
@@ -29,11 +29,9 @@ HOURS = 24
 COPIED = ("roleArn", "clientRequestToken", "inputDataConfig", "outputDataConfig", "vpcConfig", "modelInvocationType")
 
 
+@once("CreateModelInvocationJob", "jobArn")
 def create_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue a batch, on any model that can be invoked, deployments among them."""
-    earlier = desk.ledger.repeated(asking("CreateModelInvocationJob", asked))
-    if earlier is not None:
-        return {"jobArn": earlier}
     try:
         hosted = resolve(asked["modelId"], desk)
         uri = asked["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck import intake
 from limbeck.advice.hyperparameters import CUT_RATE, WHOLE_RATE
-from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, plain, present, tags_of
+from limbeck.control.desk import ID12, Answered, Asked, Desk, once, page, plain, present, tags_of
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
 from limbeck.control.models import check_model_name, find_custom_model, usable_entry
@@ -67,14 +67,12 @@ LONGEST_OUTPUT = (
 """The longest name a job puts below its output location."""
 
 
+@once("CreateModelCustomizationJob", "jobArn")
 def create_model_customization_job(asked: Asked, desk: Desk) -> Answered:
     """Check everything that can be checked now, make the job's row, enqueue it.
 
     Raises `InvalidInput` with all the reasons, `Conflict` for a name that is taken, `QuotaExceeded`.
     """
-    earlier = desk.ledger.repeated(asking("CreateModelCustomizationJob", asked))
-    if earlier is not None:
-        return {"jobArn": earlier}
     name, model = asked["jobName"], asked["customModelName"]
     base_id, base_arn, foundation_arn = _base(asked["baseModelIdentifier"], desk)
     recipe = _recipe(asked, desk)

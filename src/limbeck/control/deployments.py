@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from limbeck.control.desk import Answered, Asked, Desk, asking, new_id, page, present
+from limbeck.control.desk import Answered, Asked, Desk, new_id, once, page, present
 from limbeck.control.models import custom_model, find_custom_model, usable_entry
 from limbeck.control.shelf import Registered
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
@@ -45,11 +45,9 @@ TOO_MANY = "are there, as many as there may be; delete one, or raise LIMBECK_MOS
 COMMITMENTS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=182)}
 
 
+@once("CreateCustomModelDeployment", "customModelDeploymentArn")
 def create_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
     """A name under which a custom model answers."""
-    earlier = desk.ledger.repeated(asking("CreateCustomModelDeployment", asked))
-    if earlier is not None:
-        return {"customModelDeploymentArn": earlier}
     model = _deployable(asked["modelArn"], desk)
     arn = desk.order(
         DEPLOYMENT,
@@ -109,11 +107,9 @@ def delete_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
     return {}
 
 
+@once("CreateProvisionedModelThroughput", "provisionedModelArn")
 def create_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
     """Throughput for a base or a custom model, with or without a commitment."""
-    earlier = desk.ledger.repeated(asking("CreateProvisionedModelThroughput", asked))
-    if earlier is not None:
-        return {"provisionedModelArn": earlier}
     hosts, arn, foundation = _hostable(asked["modelId"], desk)
     facts: dict[str, Any] = {"hosts": hosts, "foundationModelArn": foundation, "modelUnits": asked["modelUnits"]}
     if "commitmentDuration" in asked:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -33,8 +33,8 @@ __all__ = [
     "Answered",
     "Asked",
     "Desk",
-    "asking",
     "new_id",
+    "once",
     "open_desk",
     "page",
     "page_of",
@@ -54,6 +54,8 @@ MOST_TAGS = 50
 """Tags a resource may have."""
 
 Item = TypeVar("Item")
+
+Make = Callable[[Asked, "Desk"], Answered]
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -158,7 +160,7 @@ class Desk:
 
         return self.ledger.create(
             row,
-            asking(operation, asked),
+            _asking(operation, asked),
             tags_of(asked.get(tags)),
             check_all,
             lambda connection: self.queue.put(connection, queue, id12, arn),
@@ -176,10 +178,28 @@ def new_id() -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(12))
 
 
-def asking(operation: str, asked: Asked) -> Asking:
+def _asking(operation: str, asked: Asked) -> Asking:
     """What tells a repeated request from a new one."""
     rest = {key: value for key, value in asked.items() if key != "clientRequestToken"}
     return Asking(operation, asked.get("clientRequestToken"), digest(plain(rest)))
+
+
+def once(operation: str, arn: str) -> Callable[[Make], Make]:
+    """What makes something for ``operation`` is not called for a request that repeats an earlier one, token and all.
+
+    That is answered with what was made then, under the name ``arn``, before anything is looked at: what it spoke of may
+    be gone by now. Raises `Conflict` where the token was used for something else.
+    """
+
+    def decorate(make: Make) -> Make:
+        @wraps(make)
+        def answered(asked: Asked, desk: Desk) -> Answered:
+            earlier = desk.ledger.repeated(_asking(operation, asked))
+            return make(asked, desk) if earlier is None else {arn: earlier}
+
+        return answered
+
+    return decorate
 
 
 def plain(asked: Asked) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from limbeck.control.customization import stop
-from limbeck.control.desk import ID12, Answered, Asked, Desk, asking, page, present
+from limbeck.control.desk import ID12, Answered, Asked, Desk, once, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
 from limbeck.storage.objects import parse_uri
@@ -48,11 +48,9 @@ JUDGED = tuple(
 )
 
 
+@once("CreateEvaluationJob", "jobArn")
 def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue an evaluation. Everything that can be checked now is, and all faults are told at once."""
-    earlier = desk.ledger.repeated(asking("CreateEvaluationJob", asked))
-    if earlier is not None:
-        return {"jobArn": earlier}
     automated = asked["evaluationConfig"].get("automated")
     if automated is None:
         raise NotYet("evaluationConfig.human: not yet; give automated")

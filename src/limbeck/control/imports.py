@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from limbeck.control.desk import Answered, Asked, Desk, asking, page, page_of, present, tags_of
+from limbeck.control.desk import Answered, Asked, Desk, once, page, page_of, present, tags_of
 from limbeck.control.models import check_model_name, check_unused
 from limbeck.errors import InvalidInput, UnknownModel
 from limbeck.models.catalog import custom_models, remove
@@ -25,11 +25,9 @@ __all__ = [
 JOB = "model-import-job"
 
 
+@once("CreateModelImportJob", "jobArn")
 def create_model_import_job(asked: Asked, desk: Desk) -> Answered:
     """Enqueue the import of a folder in Hugging Face layout, or of a GGUF file."""
-    earlier = desk.ledger.repeated(asking("CreateModelImportJob", asked))
-    if earlier is not None:
-        return {"jobArn": earlier}
     source = asked["modelDataSource"].get("s3DataSource")
     if source is None:
         raise InvalidInput("modelDataSource.s3DataSource: missing; expected the s3:// URI of a folder of weights")

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from limbeck.control.desk import Answered, Asked, Desk, asking, page_of
+from limbeck.control.desk import Answered, Asked, Desk, once, page_of
 from limbeck.control.shelf import Registered, in_the_making
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
@@ -73,14 +73,12 @@ def get_foundation_model_availability(asked: Asked, desk: Desk) -> Answered:
     }
 
 
+@once("CreateCustomModel", "modelArn")
 def create_custom_model(asked: Asked, desk: Desk) -> Answered:
     """A custom model from a folder of weights in a bucket: checked and adopted in the background."""
     source = (asked.get("modelSourceConfig") or {}).get("s3DataSource")
     if source is None:
         raise InvalidInput("modelSourceConfig.s3DataSource: missing; expected the s3:// URI of a folder of weights")
-    earlier = desk.ledger.repeated(asking("CreateCustomModel", asked))
-    if earlier is not None:
-        return {"modelArn": earlier}
     desk.check_source(source["s3Uri"])
     name = asked["modelName"]
     arn = desk.order(
