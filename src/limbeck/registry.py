@@ -21,6 +21,7 @@ from limbeck.inference.engine import Engine
 from limbeck.inference.export import export, section
 from limbeck.inference.parity import Parity
 from limbeck.models import loading
+from limbeck.models.catalog import registered_at
 from limbeck.models.gguf_file import gguf_name
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Export
@@ -36,7 +37,7 @@ STAGE = "6-model"
 def check_name(name: str, folder: Path, settings: Settings) -> None:
     """Refuse a name that a model of another job has. Raises `Conflict`."""
     registered = settings.models / f"{name}.json"
-    if registered.exists() and _place(read_json(registered), settings).parent.resolve() != folder.resolve():
+    if registered.exists() and registered_at(registered).path.parent.resolve() != folder.resolve():
         raise Conflict(f'a model named "{name}" is registered already ({registered}); choose another name')
 
 
@@ -87,15 +88,7 @@ def register(
 
 def registered_as(name: str, settings: Settings) -> CustomModel:
     """The model registered under ``name``. Raises `DamagedArtifact` where there is none."""
-    known = read_json(settings.models / f"{name}.json")
-    return CustomModel(
-        name, _place(known, settings), known["kind"], known["base"], known["fingerprint"], known["lineage"]
-    )
-
-
-def _place(known: Mapping[str, Any], settings: Settings) -> Path:
-    """Where the model of a registration lies."""
-    return settings.home / str(known["path"])
+    return registered_at(settings.models / f"{name}.json")
 
 
 def annotate(name: str, about: Mapping[str, Any], settings: Settings) -> None:

@@ -3,8 +3,10 @@
 import pytest
 from tests.api.stage import Stage, make_front
 
+from limbeck.jobs.queue import open_database
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
+from limbeck.storage.ledger import Ledger
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,14 @@ def stage(served):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def ledger(settings, client):
+    """What the server of a file's own ``settings`` writes down, once its ``client`` can ask it."""
+    made = Ledger(open_database(settings.database))
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture(scope="module")

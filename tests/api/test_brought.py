@@ -8,10 +8,8 @@ import pytest
 from tests.api.server import serving
 from tests.api.test_service import register
 
-from limbeck.jobs.queue import open_database
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
-from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Buckets
 from limbeck.storage.workspace import write_json
 from limbeck.worker import labor
@@ -38,13 +36,6 @@ def server(settings):
 @pytest.fixture(scope="module")
 def client(server):
     return server.client()
-
-
-@pytest.fixture(scope="module")
-def ledger(settings, client):
-    made = Ledger(open_database(settings.database))
-    yield made
-    made.engine.dispose()
 
 
 def import_job(name, **more):

@@ -7,9 +7,7 @@ from tests.api.server import serving
 from tests.api.test_service import BASE, register
 from tests.factory import pairs
 
-from limbeck.jobs.queue import open_database
 from limbeck.settings import Settings
-from limbeck.storage.ledger import Ledger
 
 ROLE = "arn:aws:iam::000000000000:role/Limbeck"
 
@@ -26,13 +24,6 @@ def settings(tmp_path_factory):
 def client(settings):
     with serving(settings.home, "--no-worker", LIMBECK_MOST_JOBS="100") as server:
         yield server.client()
-
-
-@pytest.fixture(scope="module")
-def ledger(settings, client):
-    made = Ledger(open_database(settings.database))
-    yield made
-    made.engine.dispose()
 
 
 def tuning(name, out="s3://desk/out/", **more):

@@ -4,7 +4,7 @@ import pytest
 from tests.homes import ENTRY
 
 from limbeck.errors import InvalidInput, UnknownModel
-from limbeck.models.catalog import catalog, find, remove
+from limbeck.models.catalog import catalog, find, remove, system_of
 
 
 @pytest.mark.parametrize("name", ["nobody", "a" * 300, "a" * 5000, "~nouser/x", "a\0b", "", "../" * 2000])
@@ -13,6 +13,7 @@ def test_what_no_model_can_be_called_is_unknown(settings, name):
         find(name, settings)
     with pytest.raises(UnknownModel):
         remove(name, settings)
+    assert system_of(name, settings) is None
 
 
 def test_a_folder_is_found_by_its_path_and_another_folder_is_none(tiny_folder, tmp_path, settings):

@@ -17,8 +17,8 @@ import typer
 
 from limbeck import __version__
 from limbeck.cli import checking, data, making, service, using
-from limbeck.cli.terminal import tell
-from limbeck.errors import InvalidInput, LimbeckError
+from limbeck.cli.terminal import decoded, tell
+from limbeck.errors import LimbeckError
 from limbeck.settings import Settings
 
 __all__ = ["app", "main"]
@@ -96,11 +96,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
     """Refuse what no text is: names and prompts are written down, all in UTF-8. Raises `InvalidInput`."""
     for argument in arguments:
         told = argument.encode(errors="surrogateescape")
-        try:
-            told.decode()
-        except UnicodeDecodeError as error:
-            shown = told.decode(errors="backslashreplace")
-            raise InvalidInput(f'"{shown}": byte 0x{told[error.start]:02x} at {error.start}; expected UTF-8') from None
+        decoded(told, f'"{told.decode(errors="backslashreplace")}"')
 
 
 def _is_the_machines(fault: OSError) -> bool:

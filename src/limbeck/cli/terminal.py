@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from limbeck.errors import Stopped
+from limbeck.errors import InvalidInput, Stopped
 from limbeck.progress import StopSignal
 
-__all__ = ["AsJson", "Home", "print_json", "print_table", "stoppable", "tell"]
+__all__ = ["AsJson", "Home", "decoded", "print_json", "print_table", "stoppable", "tell"]
 
 tell = Console(stderr=True)
 
@@ -47,6 +47,15 @@ def stoppable(how_to_go_on: str) -> Iterator[StopSignal]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def decoded(told: bytes, where: str) -> str:
+    """The text that came at ``where``. Raises `InvalidInput` for what is no UTF-8."""
+    try:
+        return told.decode()
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{told[error.start]:02x} at {error.start}"
+        raise InvalidInput(f"{where}: {found}; expected text in UTF-8") from None
 
 
 def print_json(value: Any) -> None:

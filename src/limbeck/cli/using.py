@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 
 from limbeck.cli.bars import watcher
-from limbeck.cli.terminal import AsJson, Home, print_json, print_table, stoppable, tell
-from limbeck.errors import InvalidInput, InvalidRecipe
+from limbeck.cli.terminal import AsJson, Home, decoded, print_json, print_table, stoppable, tell
+from limbeck.errors import InvalidRecipe
 from limbeck.models.catalog import catalog, custom_models, find, system_of
 from limbeck.records import Quantization
 from limbeck.settings import Settings
@@ -102,12 +102,7 @@ def invoke(
 
 def _standard_input() -> str:
     """All of it. Raises `InvalidInput` for what is no UTF-8."""
-    told = sys.stdin.buffer.read()
-    try:
-        return told.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{told[error.start]:02x} at {error.start}"
-        raise InvalidInput(f"standard input: {found}; expected text in UTF-8") from None
+    return decoded(sys.stdin.buffer.read(), "standard input").removeprefix("\ufeff")
 
 
 def export(

@@ -54,7 +54,10 @@ def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
 
 def find_imported(identifier: str, desk: Desk) -> str | None:
     """The name of the imported model of that ARN or name, if it is one."""
-    for model in custom_models(desk.settings).values():
-        if model.kind == "imported" and identifier in (model.name, model.lineage["arn"]):
-            return model.name
-    return None
+    models = custom_models(desk.settings)
+    if identifier in models:
+        return identifier if models[identifier].kind == "imported" else None
+    if ":imported-model/" not in identifier:
+        return None  # asked with every request to a deployment: nothing is gone through for it
+    imported = (model for model in models.values() if model.kind == "imported")
+    return next((model.name for model in imported if model.lineage["arn"] == identifier), None)

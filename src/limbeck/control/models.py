@@ -12,6 +12,7 @@ from limbeck.control.desk import Answered, Asked, Desk, once, page_of
 from limbeck.control.shelf import Registered, in_the_making
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
+from limbeck.storage.ledger import UNDER_WAY
 from limbeck.storage.reading import Row
 
 __all__ = [
@@ -34,9 +35,7 @@ STANDING = ("custom-model-deployment", "provisioned-model")
 """What may stand on a model, whatever its state, and keeps it from being deleted."""
 
 WORKING = ("model-customization-job", "model-invocation-job", "evaluation-job")
-"""What may work with a model, and keeps it from being deleted while it is `UNDER_WAY`."""
-
-UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress", "Stopping")
+"""What may work with a model, and keeps it from being deleted until it has ended."""
 
 
 def list_foundation_models(asked: Asked, desk: Desk) -> Answered:
@@ -182,8 +181,9 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
 
 def check_unused(name: str, desk: Desk) -> None:
     """Raise `Conflict` while something stands on the model called ``name``, is being moved to it, or works with it."""
-    rows = desk.ledger.some(1000, kinds=STANDING) + desk.ledger.some(1000, kinds=WORKING, statuses=UNDER_WAY)
-    users = [f"{row.kind} {row.name}" for row in rows if name in _models_of(row, desk)]
+    standing = desk.ledger.some(1000, kinds=STANDING)
+    working = desk.ledger.some(1000, kinds=WORKING, statuses=(*UNDER_WAY, "Stopping"))
+    users = [f"{row.kind} {row.name}" for row in (*standing, *working) if name in _models_of(row, desk)]
     if users:
         raise Conflict(f'model "{name}" is in use by {", ".join(users[:3])}; delete or stop that first')
 

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,17 @@ class HeldOut:
     examples: list[Example]
     fates: list[Fate]
 
+    @cached_property
+    def _counted(self) -> Counter[str]:
+        return Counter(status for _, _, status, _ in self.fates)
+
     @property
     def counts(self) -> dict[str, int]:
         """How many rows there are, and became what."""
-        counts = Counter(status for _, _, status, _ in self.fates)
+        counts = self._counted
         return {"rows": counts.total(), **{key: counts[key] for key in ("accepted", "folded", "refused")}}
 
-    @property
+    @cached_property
     def faults(self) -> list[str]:
         """A sentence for each row that is not examined on, or whose answer contradicts another's."""
         return [
@@ -99,10 +104,9 @@ class HeldOut:
     @property
     def lines(self) -> list[str]:
         """What to tell: how many rows were accepted, and the first faults."""
-        fates = Counter(status for _, _, status, _ in self.fates)
         more = len(self.faults) - MOST_TOLD
         rest = [f"and {more} more; `limbeck validate` names them"] if more > 0 else []
-        return [f"intake: {_accepted(self.file, fates)}", *self.faults[:MOST_TOLD], *rest]
+        return [f"intake: {_accepted(self.file, self._counted)}", *self.faults[:MOST_TOLD], *rest]
 
 
 def survey(

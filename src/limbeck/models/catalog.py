@@ -37,6 +37,7 @@ __all__ = [
     "catalog",
     "custom_models",
     "find",
+    "registered_at",
     "remove",
     "system_of",
 ]
@@ -160,6 +161,11 @@ def custom_model(path: Path) -> CustomModel:
 @lru_cache(maxsize=4096)
 def _custom_model(path: Path, changed: int) -> CustomModel:
     """Read once for each time it was written: lists of models are asked for often."""
+    return registered_at(path)
+
+
+def registered_at(path: Path) -> CustomModel:
+    """What the file of a registration says, read now. Raises `DamagedArtifact` where there is none."""
     row, home = read_json(path), path.parent.parent
     return CustomModel(row["name"], home / row["path"], row["kind"], row["base"], row["fingerprint"], row["lineage"])
 
@@ -210,15 +216,15 @@ def system_of(name: str, settings: Settings) -> str | None:
     ``name`` is a registered model's, or the path of a folder or file that one was written to.
     """
     known = custom_models(settings).get(name)
-    lineage = known.lineage if known else _lineage_beside(Path(name).expanduser())
+    lineage = known.lineage if known else _lineage_beside(_folder_or_file(name))
     found = lineage.get("system") or lineage.get("recipe", {}).get("source", {}).get("system")
     return str(found) if found else None
 
 
-def _lineage_beside(model: Path) -> Mapping[str, Any]:
+def _lineage_beside(model: Path | None) -> Mapping[str, Any]:
     """What a model's folder, or that of a GGUF file, tells of its origin."""
-    told = (model.parent if model.suffix == ".gguf" else model) / "lineage.json"
-    if not told.is_file():
+    told = model and (model.parent if model.suffix == ".gguf" else model) / "lineage.json"
+    if told is None or not told.is_file():
         return {}
     lineage: Mapping[str, Any] = read_json(told).get("lineage", {})
     return lineage

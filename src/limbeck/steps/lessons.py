@@ -83,9 +83,9 @@ def check_rows(student: LoadedModel, examples: Sequence[Example], recipe: Recipe
     examined = {one.id for one in examined_rows(examples, recipe.evaluation)}
     faults = []
     for example in examples:
-        labels = synthesis.labels([example]) if as_given else []
         if example.split == "held-out" and example.id not in examined:
             continue
+        labels = synthesis.labels([example]) if as_given else []
         if any(rule(one) is not None for one in labels for rule in rules.values()):
             continue  # it is dropped, however long it is
         tokens = len(student.renderer.prompt(example.prompt))

@@ -19,7 +19,10 @@ from limbeck.errors import Conflict, Unknown
 from limbeck.storage.database import Heartbeat, Resource, Setting, Tag, Token
 from limbeck.storage.reading import Filters, Row, read
 
-__all__ = ["Asking", "Ledger", "now"]
+__all__ = ["UNDER_WAY", "Asking", "Ledger", "now"]
+
+UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress", "Creating", "Updating")
+"""States of what waits or is worked on; what is Stopping has been asked to end."""
 
 
 def now() -> datetime:

@@ -11,12 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from limbeck.settings import Settings
-from limbeck.storage.ledger import Ledger
+from limbeck.storage.ledger import UNDER_WAY, Ledger
 from limbeck.storage.reading import Row
 
-__all__ = ["READY", "UNDER_WAY", "fail", "is_due", "log_of"]
-
-UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress", "Creating", "Updating")
+__all__ = ["READY", "fail", "is_due", "log_of"]
 
 READY = {"custom-model-deployment": "Active", "provisioned-model": "InService"}
 """Of what stands, and is never done: an update may be under way."""

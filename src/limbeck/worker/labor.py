@@ -24,10 +24,10 @@ from limbeck.jobs.child import die_with_parent
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.database import AWAY, engine_of
-from limbeck.storage.ledger import Ledger
+from limbeck.storage.ledger import UNDER_WAY, Ledger
 from limbeck.storage.objects import Objects, open_objects
 from limbeck.storage.reading import Row
-from limbeck.worker.ending import READY, UNDER_WAY, fail, is_due, log_of
+from limbeck.worker.ending import READY, fail, is_due, log_of
 
 __all__ = ["STOPPED", "Bench", "main"]
 

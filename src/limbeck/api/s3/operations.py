@@ -125,9 +125,9 @@ class S3:
         )
 
     def _create_bucket(self, bucket: str, request: Request) -> Response:
-        if self._buckets.has(bucket) and self._region == "us-east-1":
-            return Response(200, b"", {"location": f"/{bucket}"})  # as S3 has it there, and nowhere else
         if self._buckets.has(bucket):
+            if self._region == "us-east-1":
+                return Response(200, b"", {"location": f"/{bucket}"})  # as S3 has it there, and nowhere else
             raise Fault("BucketAlreadyOwnedByYou", 409, f'bucket "{bucket}" is there already, and yours')
         try:
             self._buckets.make_bucket(bucket)
