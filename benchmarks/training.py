@@ -9,10 +9,11 @@ the last row. Each contender is a process, so that its peak memory is its own; c
 over the repeats are printed. ``--shown`` puts so many worked examples into the system prompt that all share (fourteen
 make some 400 tokens).
 
-Below the table: how much of the machine's own matrix product (sgemm, measured between the same steps) the products that
-our loop needs amount to, here and as jobs are by default (32 examples a step, embeddings that do not learn); and what a
-whole job takes, the teacher's answers to the prompts included: ours writes them with its engine and captures meanwhile,
-the other with transformers.generate in batches as large; each does so once.
+Below the table: how much of the machine's own matrix product (PyTorch's sgemm and the one that our linear layers use,
+measured between the same steps) the products that our loop needs amount to, here and as jobs are by default (32
+examples a step, embeddings that do not learn); and what a whole job takes, the teacher's answers to the prompts
+included: ours writes them with its engine and captures meanwhile, the other with transformers.generate in batches as
+large; each does so once.
 
 - `dense`: every token's log-probability is stored, so the loss is TRL's but for rounding; both are held against the
   same run in float64, written out plainly.
@@ -156,16 +157,22 @@ def write_theirs(work: Path) -> dict:
     return {"seconds": time.perf_counter() - began}
 
 
-def sgemm(seconds: float = 0.5, size: int = 1024) -> float:
-    """The machine's own matrix product, in operations a second."""
+def sgemm(seconds: float = 0.5, size: int = 1024) -> tuple[float, float]:
+    """The machine's own matrix product, in operations a second: PyTorch's, and that of our linear layers."""
+    from limbeck.models.products import product
+
     left, right = torch.randn(size, size), torch.randn(size, size)
+
+    def measured(multiply: Callable[[], object]) -> float:
+        multiply()
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            multiply()
+            count += 1
+        return 2 * size**3 * count / (time.perf_counter() - began)
+
     out = torch.empty(size, size)
-    torch.mm(left, right, out=out)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        torch.mm(left, right, out=out)
-        count += 1
-    return 2 * size**3 * count / (time.perf_counter() - began)
+    return measured(lambda: torch.mm(left, right, out=out)), measured(lambda: product(left, right))
 
 
 class Clock:
@@ -175,9 +182,9 @@ class Clock:
     minute to the next.
     """
 
-    def __init__(self, between: Callable[[], float] | None = None) -> None:
+    def __init__(self, between: Callable[[], tuple[float, float]] | None = None) -> None:
         self.ticks: list[float] = []
-        self.between: list[float] = []
+        self.between: list[tuple[float, float]] = []
         self._measure, self._apart = between, 0.0
 
     def tick(self) -> None:
@@ -251,18 +258,21 @@ def ours(work: Path, k: int, text_alone: bool = False, **plan: Any) -> dict:
     train(student.model, unshuffled, [], objective, plan, folder, Ticking(), StopSignal())
     with (folder / "metrics.csv").open() as file:
         losses = [float(row["training_loss"]) for row in csv.DictReader(file)]
-    # What the steps that were timed need: counted, not estimated.
+    # What the steps that were timed need: counted, not estimated; PyTorch counts its own products.
     from torch.utils.flop_counter import FlopCounterMode
 
+    from limbeck.models import products
     from limbeck.training.step import accumulate
 
+    products.FASTER = False
     order = [batch for at in range(plan.epochs) for batch in batches_of_epoch(len(examples), plan.batch_size, at, SEED)]
     needed = 0
     for batch in order[1:]:
         with FlopCounterMode(display=False) as counter:
             accumulate(student.model, [unshuffled[i] for i in batch], objective, plan.pack_tokens)
         needed += counter.get_total_flops()
-    return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "sgemm": statistics.mean(clock.between)}
+    machine = [statistics.mean(some) for some in zip(*clock.between, strict=True)]
+    return {"seconds": clock.seconds(), "losses": losses, "needed": needed, "machine": machine}
 
 
 def ticking(clock: Clock):
@@ -475,9 +485,10 @@ def main() -> None:
         print()
         for name, role in (("top-32", "top-32"), ("as jobs are by default", "job")):
             needed = statistics.median(f["needed"] / f["seconds"] for f in runs[role])
-            machine = statistics.median(f["sgemm"] for f in runs[role])
-            told = f"{needed / 1e9:.1f} GFLOP/s, {needed / machine:.0%} of sgemm's {machine / 1e9:.1f}"
-            print(f"needed, {name}: {told}")
+            theirs, mine = (statistics.median(f["machine"][at] for f in runs[role]) for at in (0, 1))
+            told = f"{needed / theirs:.0%} of PyTorch's sgemm ({theirs / 1e9:.1f})"
+            told += f", {needed / mine:.0%} of the product our layers use ({mine / 1e9:.1f})"
+            print(f"needed, {name}: {needed / 1e9:.1f} GFLOP/s, {told}")
         whole = STEPS / (STEPS - 1)  # the clock leaves the first step out
         for epochs in (1, 3):
             their_job = median("write-theirs", "seconds") + epochs * whole * base

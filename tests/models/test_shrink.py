@@ -107,7 +107,7 @@ def test_a_narrow_student_loads_anywhere_and_is_the_same_as_gguf(tiny, settings,
     assert student.fingerprint == begin(tiny, wish, "narrow", prompts).fingerprint != tiny.fingerprint
     save(student.model, student.renderer.tokenizer, tmp_path / "narrow")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "narrow")
-    assert torch.equal(said(plain), said(student.model))
+    torch.testing.assert_close(said(plain), said(student.model))
     loaded = load(str(tmp_path / "narrow"), settings)
     assert loaded.parameters == student.parameters < 0.6 * tiny.parameters
     parity = export(Engine(loaded), tmp_path / "narrow", "f32", [loaded.renderer.prompt(p) for p in prompts], 1)

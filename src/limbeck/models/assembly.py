@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from limbeck.models.device import moved
+from limbeck.models.products import quickened
 
 __all__ = ["assembled"]
 
@@ -18,4 +19,4 @@ def assembled(config: Any, weights: Mapping[str, Tensor], dtype: torch.dtype, de
     """A causal language model of ``config`` with copies of ``weights``, in evaluation mode, on ``device``."""
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=config._attn_implementation)
     moved(model, device).load_state_dict(weights)
-    return model.eval()
+    return quickened(model.eval())

@@ -41,6 +41,7 @@ from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import UNKNOWN_CONTEXT, context_told, read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
+from limbeck.models.products import quickened
 from limbeck.models.template import MORE_TEMPLATES, PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.tensor_files import tensor_file
@@ -121,7 +122,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN
     return LoadedModel(
         source.id,
-        moved(model.eval(), device),
+        moved(quickened(model.eval()), device),
         Renderer(tokenizer, _stop_ids(model)),
         source,
         source.fingerprint or _fingerprint(folder, settings),

@@ -18,11 +18,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from limbeck.models.packing import capped_logits, response_logits
+from limbeck.models.products import Linear, product
 
 __all__ = ["clear", "learn_in_place", "logits"]
 
 LARGE = 8_000_000
 """Numbers of a gradient from which on it is worth keeping (32 MB: what the C library gives back when it is freed)."""
+
+TOKENS = 4096
+"""Of the vocabulary, whose rows of the gradient are computed at once."""
 
 
 def learn_in_place(model: Any) -> None:
@@ -44,11 +48,11 @@ def clear(parameters: Iterable[Tensor]) -> None:
 def logits(model: Any, hidden_RD: Tensor) -> Tensor:
     """Logits, (R, V), of hidden states: those of `response_logits`, and in training with the gradient told above."""
     head = model.get_output_embeddings()
-    plain = type(head) is torch.nn.Linear and head.bias is None  # not an adapter around one
+    plain = type(head) in (torch.nn.Linear, Linear) and head.bias is None  # not an adapter around one
     if not (plain and head.weight.requires_grad and torch.is_grad_enabled()):
         return response_logits(model, hidden_RD)
-    product: Tensor = _Product.apply(hidden_RD, head.weight)  # type: ignore[no-untyped-call]
-    return capped_logits(model, product)
+    found: Tensor = _Product.apply(hidden_RD, head.weight)  # type: ignore[no-untyped-call]
+    return capped_logits(model, found)
 
 
 class _Product(torch.autograd.Function):
@@ -58,14 +62,15 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, hidden_RD: Tensor, weight_VD: Tensor) -> Tensor:
         ctx.save_for_backward(hidden_RD)
         ctx.weight_VD = weight_VD
-        return hidden_RD @ weight_VD.mT
+        return product(hidden_RD, weight_VD)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_RV: Tensor) -> tuple[Tensor, None]:
         (hidden_RD,), weight_VD = ctx.saved_tensors, ctx.weight_VD
         if weight_VD.grad is None:
-            weight_VD.grad = gradient_RV.mT @ hidden_RD
-        else:
-            torch.addmm(weight_VD.grad, gradient_RV.mT, hidden_RD, out=weight_VD.grad)
-        return gradient_RV @ weight_VD, None
+            weight_VD.grad = torch.zeros_like(weight_VD)
+        for start in range(0, len(weight_VD), TOKENS):  # products that do not leave the cache until they are added
+            some = slice(start, start + TOKENS)
+            weight_VD.grad[some].add_(product(gradient_RV[:, some].mT, hidden_RD.mT))
+        return product(gradient_RV, weight_VD.mT), None
