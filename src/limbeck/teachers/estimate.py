@@ -32,9 +32,9 @@ SERVICE_WAIT = (0.2, 1.5)
 """Seconds before a service's first token."""
 LEAST_MARK = 20
 """Tokens of a mark with a short sentence."""
-MACHINE_PACE = (1e11, 1e10)
+MACHINE_PACE = (2e11, 1e10)
 """Multiplications and additions a second on one core where many are answered at once, at best and at worst. Today's
-servers reach 6e10 to 1.2e11 in large products."""
+servers reach 6e10 to 2.4e11 in large products."""
 
 
 @dataclass(frozen=True)
