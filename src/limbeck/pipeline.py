@@ -41,6 +41,7 @@ from limbeck.steps.together import check as check_together
 from limbeck.steps.together import help_along, working_together
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace, write_json
+from limbeck.teachers.known import addressed
 from limbeck.teachers.local import LocalTeacher
 from limbeck.training import ALONE, Processes, joined
 
@@ -62,10 +63,10 @@ def run(recipe: Recipe, work: Workspace, settings: Settings, resume: bool = Fals
 
 
 def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, processes: Processes) -> CustomModel:
-    asked = recipe
+    asked, recipe = recipe, addressed(recipe, settings)
     recipe.check_kind()
     check_together(recipe, processes, settings)
-    check_job(recipe, work, resume)
+    check_job(asked, work, resume)
     registry.check_name(recipe.name, work.folder, settings)
     for name in recipe.models:
         find(name, settings)
@@ -73,7 +74,7 @@ def _begin(recipe: Recipe, work: Workspace, settings: Settings, resume: bool, pr
         check_data(recipe)  # before there is a folder
     torch.set_num_threads(settings.threads)
     with work.locked():
-        check_job(recipe, work, resume)  # whoever had the lock may have begun it meanwhile
+        check_job(asked, work, resume)  # whoever had the lock may have begun it meanwhile
         if recipe.source.logs is not None:
             place, objects = work.folder / "source", open_objects(settings)
             recipe = intake.bring_logs(recipe, place, objects, work.progress, work.stop, settings.threads)

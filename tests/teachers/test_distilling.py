@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.conftest import make_model, make_tokenizer
 from tests.factory import message, pairs, write_rows
+from tests.homes import ENTRY
 from tests.teachers.hostile import Hostile
 
 import limbeck
@@ -104,6 +105,20 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert cost["actual"]["usd"] < cost["spent"]["usd"]
     assert cost["sentence"] in model.report["details"]["said"]
     assert cost["sentence"].startswith(f"the job's 17 requests took {server.billed:,} tokens; foreseen, with the exam")
+
+
+def test_a_teacher_that_the_catalog_knows_there_is_named_by_its_id_alone(tmp_path, recipe, server):
+    (tmp_path / "home").mkdir()
+    entry = ENTRY.format(id="far.wise-v1:0", name="wise", path=f"{{model: wise, endpoint: '{server.url}'}}")
+    (tmp_path / "home" / "catalog.yaml").write_text(entry)
+    recipe |= {"teacher": {"model": "far.wise-v1:0"}, "training": {"epochs": 1, "objective": {"cross_entropy": 1}}}
+    model = limbeck.distill(recipe, home=tmp_path / "home")
+    assert model.lineage["taught_by"] == f"wise at {server.url}"
+    assert (
+        json.loads((tmp_path / "home" / "jobs" / "student" / "recipe.json").read_text())["teacher"]["endpoint"] is None
+    )
+    assert limbeck.distill(recipe, home=tmp_path / "home", resume=True).fingerprint == model.fingerprint
+    assert len(server.seen) == 14 + 3
 
 
 def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, server, monkeypatch):

@@ -15,6 +15,7 @@ from limbeck.recipe import Recipe, Shrink
 from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace
+from limbeck.teachers.known import addressed
 
 __all__ = ["advice_on", "lines"]
 
@@ -23,6 +24,7 @@ MARKS = {"fine": "  ", "consider": "? ", "mind": "! "}
 
 def advice_on(recipe: Recipe, settings: Settings) -> tuple[Counts, list[Advice]]:
     """The counts of a recipe's data and models, and the advice on them. Reads all rows, leaves nothing."""
+    recipe = addressed(recipe, settings)
     with TemporaryDirectory(prefix="limbeck-") as folder:
         work = Workspace(Path(folder) / recipe.name)
         objects = open_objects(settings) if recipe.source.logs else None

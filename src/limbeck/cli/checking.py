@@ -14,6 +14,7 @@ from limbeck.cli.terminal import AsJson, Home, print_json, tell
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Recipe
 from limbeck.settings import Settings
+from limbeck.teachers.known import addressed
 
 __all__ = ["logs", "validate"]
 
@@ -23,9 +24,9 @@ def validate(
 ) -> None:
     """Say everything that is wrong with a file of rows, a line each, or with a recipe. Writes nothing."""
     if file.suffix.lower() in (".yaml", ".yml"):
-        recipe = Recipe.read(file)
-        tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
         settings = Settings.read()
+        recipe = addressed(Recipe.read(file), settings)
+        tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
         faults = [*impossible_rules(recipe), *impossible_cut(recipe, settings), *named_in_vain(recipe, settings)]
         if (logs := recipe.source.logs) is not None:
             try:

@@ -13,6 +13,7 @@ from limbeck.settings import Settings
 from limbeck.storage.objects import open_objects
 from limbeck.storage.workspace import Workspace
 from limbeck.teachers.estimate import Estimate, estimate
+from limbeck.teachers.known import addressed
 
 __all__ = ["forecast"]
 
@@ -22,6 +23,7 @@ def forecast(recipe: Recipe, settings: Settings) -> Estimate:
     # Loads what knows patterns and phone numbers, which the other commands need not wait for.
     from limbeck.steps.job import check_data
 
+    recipe = addressed(recipe, settings)
     if faults := impossible_cut(recipe, settings):
         raise InvalidRecipe("recipe", faults)
     with TemporaryDirectory(prefix="limbeck-") as folder:

@@ -132,7 +132,7 @@ def models(as_json: AsJson = False, home: Home = None) -> None:
     rows = [
         {
             "model": entry.id,
-            "kind": "base",
+            "kind": "remote" if entry.elsewhere else "base",
             "base": None,
             "parameters": None,
             "licence": entry.licence,

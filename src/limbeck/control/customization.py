@@ -16,7 +16,7 @@ from limbeck.advice.hyperparameters import CUT_RATE, WHOLE_RATE
 from limbeck.control.desk import ID12, Answered, Asked, Desk, once, page, plain, present, tags_of
 from limbeck.control.hosting import find_imported
 from limbeck.control.hyperparameters import AUGMENT, DRY_RUN, RESUME, checked, chosen
-from limbeck.control.models import check_model_name, find_custom_model, usable_entry
+from limbeck.control.models import base_entry, check_model_name, find_custom_model, usable_entry
 from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe, NotYet, Unknown
 from limbeck.jobs.stopping import end_waiting
 from limbeck.models.catalog import Cut
@@ -26,6 +26,7 @@ from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
 from limbeck.storage.workspace import Workspace
 from limbeck.teachers.estimate import estimate
+from limbeck.teachers.known import addressed
 
 __all__ = [
     "JOB",
@@ -259,7 +260,7 @@ def _base(identifier: str, desk: Desk) -> tuple[str, str, str]:
 
 def _known_as(identifier: str, where: str, desk: Desk) -> str:
     """The name under which the river knows the model of an identifier."""
-    entry = usable_entry(identifier, desk)
+    entry = usable_entry(identifier, desk, to_teach=where == "teacherModelIdentifier")
     if entry is not None:
         return entry.id
     made = find_custom_model(identifier, desk)
@@ -307,8 +308,10 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
             values["synthesis"]["augment"] = {"to": int(float(numbers[AUGMENT]))}
         if numbers.get("objective"):
             values["training"]["objective"] = {numbers["objective"]: 1.0}
+        elif (taught_by := base_entry(teacher, desk)) is not None and taught_by.elsewhere:
+            values["training"]["objective"] = "auto"  # not every service tells distributions
     try:
-        recipe = Recipe.build(values, "the job")
+        recipe = addressed(Recipe.build(values, "the job"), desk.settings)
         recipe.check_kind()
     except InvalidRecipe as error:
         raise InvalidInput("; ".join(error.faults)) from None

@@ -44,7 +44,8 @@ def resolve(identifier: str, desk: Desk) -> Hosted:
 def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
     """Everything that can be invoked by a name, and when it was made (seconds since 1970; 0 for base models)."""
     for entry in catalog(desk.settings).values():
-        yield entry.id, 0
+        if entry.elsewhere is None:
+            yield entry.id, 0
     for model in custom_models(desk.settings).values():
         yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
     for kind, ready in READY.items():

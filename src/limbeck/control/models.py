@@ -210,9 +210,14 @@ def base_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
     return known.get(bare) or (known.get(rest) if head in GEOGRAPHIES else None)
 
 
-def usable_entry(identifier: str, desk: Desk) -> CatalogEntry | None:
-    """As `base_entry`, for a model that is to do something. Raises `InvalidInput` for a legacy one."""
+def usable_entry(identifier: str, desk: Desk, to_teach: bool = False) -> CatalogEntry | None:
+    """As `base_entry`, for a model that is to do something.
+
+    Raises `InvalidInput` for a legacy one, and for one behind an address where it is not ``to_teach``.
+    """
     entry = base_entry(identifier, desk)
+    if entry is not None and entry.elsewhere is not None and not to_teach:
+        raise InvalidInput(f"{entry.id} can only teach: its weights are not here")
     if entry is not None and entry.lifecycle == "LEGACY":
         raise InvalidInput(f"{entry.id} is LEGACY and cannot be used; ListFoundationModels says which are ACTIVE")
     return entry
@@ -284,8 +289,8 @@ def _foundation_model(entry: CatalogEntry, desk: Desk) -> Answered:
         "inputModalities": list(entry.input_modalities),
         "outputModalities": list(entry.output_modalities),
         "responseStreamingSupported": True,
-        "customizationsSupported": list(CUSTOMIZATIONS),
-        "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"],
+        "customizationsSupported": [] if entry.elsewhere else list(CUSTOMIZATIONS),
+        "inferenceTypesSupported": [] if entry.elsewhere else ["ON_DEMAND", "PROVISIONED"],
         "modelLifecycle": {"status": entry.lifecycle},
     }
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from limbeck.arns import MODEL_ID, MODEL_ID_CHARACTERS
 from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
-from limbeck.recipe import Prices, yaml_fault
+from limbeck.recipe import REMOTE, Prices, Teacher, yaml_fault
 from limbeck.records import CustomModel
 from limbeck.settings import Settings
 from limbeck.storage.workspace import read_json
@@ -94,13 +94,28 @@ class CatalogEntry(_Part):
     provider: Annotated[str, Field(min_length=1, max_length=20)]
     family: str
     licence: str
-    source: PackagedFile | Cut | Path
+    source: PackagedFile | Cut | Teacher | Path
+    """A `Teacher` is one over the network, as a recipe would name it."""
     context_tokens: Annotated[int, Field(ge=1)]
     input_modalities: tuple[Modality, ...]
     output_modalities: tuple[Modality, ...]
     prices: Prices
     lifecycle: Literal["ACTIVE", "LEGACY"] = "ACTIVE"
     """A legacy model is still listed and described, and no more used."""
+
+    @field_validator("source")
+    @classmethod
+    def _here_or_far(cls, source: Any) -> Any:
+        if isinstance(source, Teacher) and not source.remote:
+            raise PydanticCustomError(
+                "via", "via: found {found}; expected {expected}", {"found": source.via, "expected": ", ".join(REMOTE)}
+            )
+        return source
+
+    @property
+    def elsewhere(self) -> Teacher | None:
+        """How a model is asked whose weights are not here: it can teach, judge and write, and nothing else."""
+        return self.source if isinstance(self.source, Teacher) else None
 
 
 @dataclass(frozen=True)
@@ -272,10 +287,15 @@ def _entries(rows: Any, where: str) -> list[CatalogEntry]:
 
 
 def _source_of(entry: CatalogEntry, entries: Mapping[str, CatalogEntry], settings: Settings) -> ModelSource:
+    if isinstance(entry.source, Teacher):
+        address = entry.source.endpoint or entry.source.via
+        raise UnknownModel(
+            f"{entry.id} answers at {address}: it can teach, judge and write, and its weights are not here"
+        )
     if not isinstance(entry.source, Cut):
         return ModelSource(entry.id, _path_of(entry.id, entry.source), entry.prices)
     whole = entries.get(entry.source.of)
-    if whole is None or isinstance(whole.source, Cut):
+    if whole is None or isinstance(whole.source, Cut | Teacher):
         raise UnknownModel(f"{entry.id}: it is cut from {entry.source.of}, which is no whole model of the catalog")
     path = settings.cache / f"{entry.id.replace(':', '-')}.gguf"
     return ModelSource(entry.id, path, entry.prices, cut_from=(_path_of(whole.id, whole.source), entry.source.layers))

@@ -18,7 +18,7 @@ A module a section: `source`, `teacher`, `student`, `synthesis`, `curation`, `ob
 from limbeck.recipe.curation import Curation, Judge, Votes
 from limbeck.recipe.examination import Evaluation, Export
 from limbeck.recipe.objective import DIVERGENCES, Hidden, Objective, OnPolicy
-from limbeck.recipe.reading import assign, yaml_fault
+from limbeck.recipe.reading import TEACHERS, assign, sections, yaml_fault
 from limbeck.recipe.source import Columns, Logs, Source
 from limbeck.recipe.student import Adapter, Shrink, Student
 from limbeck.recipe.synthesis import Augment, Refine, Synthesis
@@ -31,6 +31,7 @@ __all__ = [
     "MINIMUM_ROWS",
     "REMOTE",
     "RUNNABLE",
+    "TEACHERS",
     "Adapter",
     "Augment",
     "Budget",
@@ -57,5 +58,6 @@ __all__ = [
     "Trial",
     "Votes",
     "assign",
+    "sections",
     "yaml_fault",
 ]
