@@ -72,6 +72,7 @@ def evaluate(
     max_response_tokens: int = 256,
     system: str | None = None,
     plan: Evaluation | None = None,
+    to: Path | str | None = None,
     home: Path | str | None = None,
     progress: Progress | None = None,
     stop: StopSignal | None = None,
@@ -81,13 +82,16 @@ def evaluate(
     Under ``intake`` stands what became of the rows, with the faults of those that were refused; under ``remarks``, what
     is to be known of the result.
 
-    ``system`` is for rows without one: by default the system prompt the model learned with, if there was one.
+    ``system`` is for rows without one: by default the system prompt the model learned with, if there was one. ``to`` is
+    a file for every row's answer, beside its reference and what it scored, as JSON lines.
     """
     settings, model = _settings(home), _named(model)
     work = Workspace(settings.home / "evaluations", progress or Silent(), stop or StopSignal())
     answers = _asked(max_response_tokens)
     learned = system_of(model, settings) if system is None else system
-    return pipeline.evaluate(model, Path(rows), plan or Evaluation(), answers, work, settings, learned or None)
+    return pipeline.evaluate(
+        model, Path(rows), plan or Evaluation(), answers, work, settings, learned or None, Path(to) if to else None
+    )
 
 
 def export(

@@ -164,12 +164,13 @@ def evaluate(
     work: Workspace,
     settings: Settings,
     system: str | None = None,
+    to: Path | None = None,
 ) -> dict[str, Any]:
-    """Scores and latency of any model on a file of labelled rows, and what became of the rows."""
+    """Scores and latency of a model on a file of labelled rows, what became of these; its answers go ``to`` a file."""
     held_out = intake.held_out_rows(rows, system)
     for line in held_out.lines:
         work.progress.say(line)
-    measured = evaluation.examine(load(model, settings), held_out.examples, plan, answers, settings.answers, work)
+    measured = evaluation.examine(load(model, settings), held_out.examples, plan, answers, settings.answers, work, to)
     few = f"{measured['rows']} rows tell nothing from chance; give {FEWEST} at least, better a hundred"
     remarks = [few] if measured["rows"] < FEWEST else []
     return {**measured, "intake": {**held_out.counts, "faults": held_out.faults}, "remarks": remarks}

@@ -370,7 +370,15 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
     report = json.loads((tmp_path / "home/jobs/desk/5-evaluation/report.json").read_text())
     assert json.loads(measured.stdout)["exact_match"] == report["models"]["student after"]["exact_match"]
     # Under the system prompt it learned with, where nothing is said.
-    told = limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--max-tokens", 6).stdout
+    answers = tmp_path / "seen" / "answers.jsonl"
+    told = limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--max-tokens", 6, "--to", answers).stdout
+    seen = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    held_out = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["place"], row["prompt"], row["reference"]) for row in seen] == [
+        (f"test.jsonl line {at}", row["prompt"], row["completion"]) for at, row in enumerate(held_out, 1)
+    ]
+    assert [row["exact_match"] for row in seen] == [float(row["answer"] == row["reference"]) for row in seen]
+    assert sum(row["exact_match"] for row in seen) / len(seen) == json.loads(measured.stdout)["exact_match"]["value"]
     assert f"exact match: {100 * report['models']['student after']['exact_match']['value']:.1f}%" in told
 
     again = limbeck("distill", path)
@@ -526,6 +534,11 @@ def test_a_model_is_measured_with_a_word_on_the_rows_it_was_not_measured_on(limb
     counts = {key: told["intake"][key] for key in ("rows", "accepted", "folded", "refused")}
     assert counts == {"rows": 13, "accepted": 1, "folded": 1, "refused": 11} and len(told["intake"]["faults"]) == 12
     assert told["remarks"] == [done.stdout.splitlines()[-1]]
+
+
+def test_answers_are_not_written_where_no_file_can_be(limbeck, tmp_path):
+    refused = limbeck("evaluate", "desk", tmp_path / "test.jsonl", "--to", tmp_path)
+    assert refused.returncode == 2 and f"--to {tmp_path}: a folder; expected a file" in refused.stderr
 
 
 def test_keys_are_made_listed_without_their_secret_and_removed(limbeck, tmp_path):

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from limbeck.cli.bars import watcher
+from limbeck.cli.targets import writable
 from limbeck.cli.terminal import AsJson, Home, decoded, print_json, print_table, stoppable, tell
 from limbeck.errors import InvalidRecipe
 from limbeck.models.catalog import catalog, custom_models, find, system_of
@@ -31,6 +32,9 @@ def evaluate(
     rows: Annotated[Path, typer.Argument(help="JSONL of labelled rows.")],
     system: Annotated[str | None, typer.Option(help="System prompt for rows without one.")] = None,
     max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.", min=1)] = 256,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write every answer here, with its reference and score.")
+    ] = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -44,6 +48,7 @@ def evaluate(
             rows,
             max_response_tokens=max_tokens,
             system=system,
+            to=to,
             home=home,
             progress=watcher(tell),
             stop=stop,

@@ -90,8 +90,12 @@ def examine(
     settings: GenerationSettings,
     store: Path,
     work: Workspace,
+    to: Path | None = None,
 ) -> dict[str, Any]:
-    """Scores and latency of one model on rows with references; nothing but stored answers is left behind."""
+    """Scores and latency of one model on rows with references.
+
+    Nothing but stored answers is left behind, and in the file ``to`` each row's, with what it scored.
+    """
     rows = examined_rows(examples, plan)
     if any(row.label is None for row in rows):
         bare = next(row for row in rows if row.label is None)
@@ -99,7 +103,15 @@ def examine(
     candidate = Candidate("model", model)
     answers = _answers(candidate, rows, settings, store, work)
     latency = _time([candidate], {"model": answers}, None, rows, plan, settings, work)
-    measured = _measures("model", {"model": [answer.text for answer in answers]}, _references(rows), latency, plan)
+    texts = [answer.text for answer in answers]
+    measured = _measures("model", {"model": texts}, _references(rows), latency, plan)
+    if to is not None:
+        with writing(to) as file:
+            for row, text in zip(rows, texts, strict=True):
+                assert row.label is not None, "checked above"
+                scores = {name: metric(text, row.label) for name, metric in METRICS.items()}
+                told = {"place": row.place, "prompt": _asked(row), "reference": row.label, "answer": text, **scores}
+                file.write(json.dumps(told, ensure_ascii=False) + "\n")
     facts = candidate.facts(rows, answers)
     cost = {key: value for key, value in facts.items() if key == "cost_per_1000_requests"}
     return {"model": model.id, "rows": len(rows), **measured, **cost}
