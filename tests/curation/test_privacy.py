@@ -44,6 +44,30 @@ def test_each_kind_is_found_where_it_stands_and_nothing_else_with_it(kind, text)
     assert [(one.kind, whole[one.start : one.end]) for one in find(whole)] == [(kind, text)]
 
 
+@pytest.mark.parametrize("text", ["请看{}谢谢", "これは{}です", "지금 {}를 보세요", "(это {})", "ask {}. Then wait"])
+@pytest.mark.parametrize("kind", [kind for kind in (*SECRETS, *PERSONAL) if kind not in ("phone", "private-key")])
+def test_each_kind_is_found_whatever_script_stands_beside_it(kind, text):
+    private = {**SECRETS, **PERSONAL}[kind]
+    assert [one.kind for one in find(text.format(private))] == [kind]
+    assert Mask().text(text.format(private)) == text.format(f"[{kind.upper()}-1]")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("IBAN ES91 2100 0418 4502 0005 1332 BIC CAIXESBB", "IBAN [IBAN-1] BIC CAIXESBB"),
+        ("REF AB12 3456 7891 BE68 5390 0754 7034 ASAP", "REF AB12 3456 7891 [IBAN-1] ASAP"),
+        ("ref 3456 4111 1111 1111 1111", "ref 3456 [CARD-1]"),
+        ("2221 0000 0000 0009 or 3056 930902 5904", "[CARD-1] or [CARD-2]"),
+        ("10.0.0.1..10.0.0.9 of 1.2.3.4.5", "[IP-1]..[IP-2] of 1.2.3.4.5"),
+        ("jörg@bücher.de, иван@пример.рф, محمد@example.com", "[EMAIL-1], [EMAIL-2], [EMAIL-3]"),
+        ('{"SecretAccessKey": "' + "aB3/" * 10 + '"}', '{"SecretAccessKey": "[AWS-SECRET-1]"}'),
+    ],
+)
+def test_what_stands_around_it_hides_nothing(text, masked):
+    assert Mask().text(text) == masked
+
+
 def test_a_password_in_a_url_goes_without_its_url():
     said = Mask().text("postgres://ada:hunter22@db.internal/app and aws_secret_access_key = '" + "aB3/" * 10 + "'")
     assert said == "postgres://ada:[PASSWORD-IN-URL-1]@db.internal/app and aws_secret_access_key = '[AWS-SECRET-1]'"

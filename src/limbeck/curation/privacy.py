@@ -9,7 +9,8 @@ that a conversation still makes sense: `[EMAIL-1]`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import Any
@@ -22,12 +23,18 @@ from limbeck.records import Example, Message, Prompt
 
 __all__ = ["PATTERNS", "PERSONAL", "SECRETS", "Finding", "Mask", "checked_kinds", "find"]
 
+_LOCAL = r"[\p{Latin}\p{Greek}\p{Cyrillic}\p{M}\p{N}_.+-]"
+"""What an address has before its @; a letter of another script before these is a word of the text."""
+
 PERSONAL: Mapping[str, str] = {
-    "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}\b",
-    "card": r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d-])|(?<![\d.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b",
+    "email": rf"(?:(?<!{_LOCAL}){_LOCAL}{{1,64}}+|(?<![\w.+-])[\w.+-]{{1,64}}+(?<!{_LOCAL}))"
+    r"@(?:[\p{L}\p{N}](?:[\p{L}\p{M}\p{N}-]{0,61}[\p{L}\p{M}\p{N}])?\.){1,8}"
+    r"(?:[A-Za-z]{2,24}(?![A-Za-z0-9_])|[\p{L}\p{M}]{2,24})",
+    "card": r"(?<![\d.-])(?:2[2-7]\d{2}|[3-6]\d{3})(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d-])"
+    r"|(?<![\d.-])3(?:[47]\d{2}[ -]?\d{6}[ -]?\d{5}|[0689]\d{2}[ -]?\d{6}[ -]?\d{4})(?!\d)",
     "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
     "ssn": r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b",
-    "ip": r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])"
+    "ip": r"(?<!\w|\w\.)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\w|\.\w)"
     r"|(?<!\w)(?<![0-9A-Fa-f:]:)(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4}|(?<=::))"
     r"(?:%\w{1,15})?(?!\w|:[\w:])",
 }
@@ -38,7 +45,8 @@ SECRETS: Mapping[str, str] = {
     "private-key": r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?s:.{0,8192}?)(?:-----END (?:[A-Z]+ ){0,3}PRIVATE"
     r" KEY-----|\Z)",
     "aws-key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    "aws-secret": r"(?i:aws.{0,20}?secret.{0,20}?['\"=:\s]{1,4})\K[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+    "aws-secret": r"(?i:(?:aws.{0,20}?secret|secret.?access.?key).{0,20}?['\"=:\s]{1,4})\K[A-Za-z0-9/+]{40}"
+    r"(?![A-Za-z0-9/+])",
     "github-token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_[A-Za-z0-9_]{82})\b",
     "gitlab-token": r"\bgl(?:pat|dt|rt|ft|soat)-[\w-]{20,64}\b",
     "slack-token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,200}\b",
@@ -54,12 +62,19 @@ SECRETS: Mapping[str, str] = {
 }
 
 PATTERNS: Mapping[str, str] = {**SECRETS, **PERSONAL}
-_COMPILED = {kind: regex.compile(pattern) for kind, pattern in PATTERNS.items()}
+_WORLDWIDE = ("card", "email")
+"""What letters and digits of any script may be in. All else is ASCII, and a word of another script beside it, as in
+Chinese without a space between, is no part of it."""
+
+_COMPILED = {
+    kind: regex.compile(pattern, regex.UNICODE if kind in _WORLDWIDE else regex.ASCII)
+    for kind, pattern in PATTERNS.items()
+}
 
 KINDS = frozenset({*PATTERNS, "phone"})
 
 SECONDS = 2.0
-"""The most a pattern may take on one text; none of ours takes a thousandth, and a text may be 10 MB."""
+"""The most a pattern may take on one text, or on each megabyte of a longer one; none of ours takes half."""
 
 
 def checked_kinds(wanted: Collection[str]) -> Collection[str]:
@@ -95,22 +110,22 @@ def find(text: str, kinds: Collection[str] = KINDS, region: str | None = None) -
         if new[0].end - new[0].start == len(text):
             return new
         found += new
-        for one in new:
-            text = text[: one.start] + HIDDEN * (one.end - one.start) + text[one.end :]
+        text = _replaced(text, new, lambda one: HIDDEN * (one.end - one.start))
     return sorted(found, key=lambda one: one.start)
 
 
 def _scan(text: str, kinds: Collection[str], region: str | None) -> list[Finding]:
     found: list[Finding] = []
+    seconds = SECONDS * max(1.0, len(text) / 1e6)
     for kind, pattern in _COMPILED.items():
         if kind not in kinds:
             continue
         try:
-            found += [
-                Finding(kind, match.start(), match.end())
-                for match in pattern.finditer(text, timeout=SECONDS)
-                if match.group() and HIDDEN not in match.group() and _CHECKS.get(kind, _always)(match.group())
-            ]
+            # What has check digits may begin within what only looks like it: a number before it, say.
+            for match in pattern.finditer(text, overlapped=kind in _CHECKS, timeout=seconds):
+                length = len(_checked(kind, match.group()))
+                if length and HIDDEN not in match.group():
+                    found.append(Finding(kind, match.start(), match.start() + length))
         except TimeoutError:  # a text that holds the search up keeps to itself what it holds: all of it is hidden
             return [Finding(kind, 0, len(text))]
     if "phone" in kinds:
@@ -125,6 +140,7 @@ class Mask:
     def __init__(self, kinds: Collection[str] = KINDS, region: str | None = None) -> None:
         self._kinds, self._region = kinds, region
         self._names: dict[tuple[str, str], str] = {}
+        self._numbers: Counter[str] = Counter()
 
     @property
     def found(self) -> list[str]:
@@ -133,11 +149,8 @@ class Mask:
 
     def text(self, text: str) -> str:
         """The text with placeholders."""
-        parts, at = [], 0
-        for one in find(text, self._kinds, self._region):
-            parts += [text[at : one.start], self._name(one.kind, text[one.start : one.end])]
-            at = one.end
-        return "".join([*parts, text[at:]])
+        found = find(text, self._kinds, self._region)
+        return _replaced(text, found, lambda one: self._name(one.kind, text[one.start : one.end]))
 
     def value(self, value: Any) -> Any:
         """A JSON value with placeholders in its texts; keys stay."""
@@ -162,8 +175,10 @@ class Mask:
         return replace(example, prompt=Prompt(messages), label=label, whole=whole, unmasked=before)
 
     def _name(self, kind: str, value: str) -> str:
-        number = 1 + sum(known == kind for known, _ in self._names)
-        return self._names.setdefault((kind, value), f"[{kind.upper()}-{number}]")
+        if (kind, value) not in self._names:
+            self._numbers[kind] += 1
+            self._names[kind, value] = f"[{kind.upper()}-{self._numbers[kind]}]"
+        return self._names[kind, value]
 
 
 def _apart(found: Sequence[Finding]) -> Iterator[Finding]:
@@ -172,6 +187,22 @@ def _apart(found: Sequence[Finding]) -> Iterator[Finding]:
         if one.start >= end:
             yield one
             end = one.end
+
+
+def _replaced(text: str, found: Sequence[Finding], by: Callable[[Finding], str]) -> str:
+    parts, at = [], 0
+    for one in found:
+        parts += [text[at : one.start], by(one)]
+        at = one.end
+    return "".join([*parts, text[at:]])
+
+
+def _checked(kind: str, text: str) -> str:
+    """What of a match its check digits hold for, without the words after it that only look like more; often all."""
+    check = _CHECKS.get(kind, _always)
+    while text and not check(text):
+        text = text.rpartition(" ")[0]
+    return text
 
 
 def _luhn(text: str) -> bool:
