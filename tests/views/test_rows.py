@@ -46,6 +46,14 @@ def test_what_curation_has_not_seen_is_masked_too_where_privacy_is_asked_for(hom
     assert not any("ada@" in json.dumps(row) for row in rows(job))
 
 
+def test_an_example_that_was_masked_is_there_once_where_no_teacher_was_asked(home):
+    job = job_folder("first", home)
+    (job / "2-synthesis" / "answers.jsonl").unlink()
+    found = list(rows(job))
+    assert len(found) == 35 and {row["verdict"] for row in found if row["split"] != "held-out"} >= {"kept", "refusal"}
+    assert not [row for row in found if row["verdict"] == "none yet"]
+
+
 @pytest.mark.parametrize("name", ["second", "../first", "first/1-intake"])
 def test_a_job_that_is_not_there_is_told_with_those_that_are(home, name):
     with pytest.raises(Unknown, match="there is first"):

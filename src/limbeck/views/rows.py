@@ -72,13 +72,13 @@ def job_folder(name: str, settings: Settings) -> Path:
 def rows(job: Path) -> Iterator[dict[str, Any]]:
     """Every example of a job, in the order in which curation has them, those without a verdict last."""
     asked = {row["id"]: row for row in read_lines(job / "2-synthesis" / "answers.jsonl")}
-    judged: set[str] = set()
+    judged: set[str | None] = set()
     for name in ("kept.jsonl", "dropped.jsonl"):
         for row in read_lines(job / "3-curation" / name):
             # Masked: another id. Jobs of earlier versions have the one before as the parent.
             before = row.get("prompt_unmasked") or row.get("prompt_parent")
             source = str(before) if before in asked and row["id"] not in asked else row["id"]
-            judged |= {row["id"], source}
+            judged |= {row["id"], source, row.get("prompt_unmasked")}
             yield _row(row, asked.get(source, {}))
     cover = covering(job)
     for row in _examples(job):
