@@ -54,6 +54,10 @@ def test_it_shows_nothing_private_where_privacy_is_asked_for(home):
         )
     shown = report(job, home)
     assert "found [EMAIL-1]" in shown and "ada@example.org" not in shown
+    path = job / "1-intake" / "refused.jsonl"
+    path.write_text(path.read_text().replace("found ada@example.org", 'found \\"my… ada@exampl…\\"'))
+    shown = report(job, home)
+    assert "found &#34;…&#34;" in shown and "ada@" not in shown
 
 
 def test_a_label_that_the_teacher_read_is_among_the_tokens_it_read(home, page):

@@ -8,9 +8,9 @@ says which a recipe asks for, `checking` whether they can be what they say; rule
 
 from limbeck.curation.asking import Asking
 from limbeck.curation.checking import check
-from limbeck.curation.masking import cover
+from limbeck.curation.masking import cover, cover_reason
 from limbeck.curation.rules import answer_rules
 from limbeck.curation.sieve import judge
 from limbeck.curation.sift import remarks, sift
 
-__all__ = ["Asking", "answer_rules", "check", "cover", "judge", "remarks", "sift"]
+__all__ = ["Asking", "answer_rules", "check", "cover", "cover_reason", "judge", "remarks", "sift"]

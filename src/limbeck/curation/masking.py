@@ -1,11 +1,12 @@
 """What is private in an example masked: in prompt, label and answer, and the teacher made to read them again.
 
 What came with the example, its metadata, is masked too, since it is shown; but only what is learned decides whether an
-example counts as private. `cover` does the same for what others show of a job.
+example counts as private. `cover` and `cover_reason` do the same for what others show of a job.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,10 @@ from limbeck.curation.privacy import Mask, checked_kinds
 from limbeck.recipe import Curation
 from limbeck.records import Answer, AnsweredExample
 
-__all__ = ["Masked", "cover", "mask", "read_again"]
+__all__ = ["Masked", "cover", "cover_reason", "mask", "read_again"]
+
+CUT_QUOTE = re.compile('"[^"]*…"')
+"""A value of which a reason quotes the beginning."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,16 @@ def cover(plan: Curation) -> Callable[[Any], Any]:
         return lambda value: value
     kinds = checked_kinds(plan.private)
     return lambda value: Mask(kinds, plan.phone_region).value(value)
+
+
+def cover_reason(plan: Curation) -> Callable[[str], str]:
+    """As `cover`, of a reason that may quote a row.
+
+    Where privacy is asked for, the rest of a value that was cut short goes too: nothing finds half an address, and it
+    is still somebody's.
+    """
+    covered = cover(plan)
+    return covered if plan.privacy == "keep" else lambda reason: str(covered(CUT_QUOTE.sub('"…"', reason)))
 
 
 def read_again(before: Sequence[AnsweredExample], masked: Sequence[Masked], asking: Asking) -> list[AnsweredExample]:

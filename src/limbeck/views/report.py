@@ -105,7 +105,7 @@ def _refused(job: Path) -> dict[str, Any]:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             fates.update(row["status"] for row in csv.DictReader(file))
-    cover = covering(job)
+    cover = covering(job, reasons=True)
     faults = list(read_lines(job / "1-intake" / "refused.jsonl"))
     reasons = Counter(f"{fault['field']}: expected {fault['expected']}" for fault in faults)
     return {

@@ -107,16 +107,16 @@ def senders(job: Path) -> dict[str, Row]:
     }
 
 
-def covering(job: Path) -> Callable[[Any], Any]:
-    """What masks the texts in a JSON value where the job's recipe asks for privacy; elsewhere they stay."""
+def covering(job: Path, reasons: bool = False) -> Callable[[Any], Any]:
+    """What masks the texts in a JSON value, or ``reasons``, where the job's recipe asks for privacy; else they stay."""
     told = read_json(job / "recipe.json").get("curation") or {}
     if told.get("privacy", "keep") == "keep":
         return lambda value: value
     # Loaded here: a second that other jobs need not wait.
-    from limbeck.curation import cover
+    from limbeck.curation import cover, cover_reason
     from limbeck.recipe import Curation
 
-    return cover(Curation.model_validate(told))
+    return (cover_reason if reasons else cover)(Curation.model_validate(told))
 
 
 def _examples(job: Path) -> Iterator[dict[str, Any]]:

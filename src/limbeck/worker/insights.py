@@ -17,23 +17,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from limbeck import curation
 from limbeck.intake import Row, names_of, read_rows
 from limbeck.intake.collect import MAXIMUM_ROWS
 from limbeck.intake.documents import MAXIMUM_DOCUMENTS
-from limbeck.recipe import Curation, Recipe
+from limbeck.recipe import Recipe
 
 __all__ = ["insights"]
 
 WAYS = {"accepted": "accepted", "folded": "accepted", "guarded": "rejected", "refused": "rejected"}
 """Bedrock's two words for what becomes of a row, for ours."""
-
-CUT_QUOTE = re.compile('"[^"…]*…"')
-"""A value of which a fault quotes the beginning."""
 
 Fate = tuple[str, str, str, str]
 """File, line, status in our words, reason."""
@@ -44,7 +40,7 @@ def insights(folder: Path, recipe: Recipe) -> str | None:
     fates = list(_told(folder) if (folder / "1-intake" / "report.csv").exists() else _surveyed(recipe))
     if not fates:
         return None
-    dropped, fit = _dropped(folder), _fit(recipe.curation)
+    dropped, fit = _dropped(folder), curation.cover_reason(recipe.curation)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "line", "status", "reason"))
@@ -62,16 +58,6 @@ def insights(folder: Path, recipe: Recipe) -> str | None:
     writer.writerow(("check", counted, passed, bounds))
     writer.writerow(("total", len(fates), "accepted", accepted))
     return out.getvalue()
-
-
-def _fit(plan: Curation) -> Callable[[str], str]:
-    """What makes a reason fit to be shown.
-
-    Where privacy is asked for, the rest of a value that intake cut short goes too: nothing finds half an address, and
-    it is still somebody's.
-    """
-    cover = curation.cover(plan)
-    return cover if plan.privacy == "keep" else lambda reason: cover(CUT_QUOTE.sub('"…"', reason))
 
 
 def _told(folder: Path) -> Iterator[Fate]:
