@@ -14,7 +14,7 @@
     ├── TooManyTags                 400 TooManyTagsException
     ├── NotReady                    429 ModelNotReadyException        a model on its way into memory; ask again
     ├── DamagedArtifact             500 InternalServerException       a file that is not what its manifest says
-    ├── StorageFailed               500 InternalServerException       the S3 endpoint is away or refuses us
+    ├── StorageFailed               500 InternalServerException       the S3 endpoint or a file is away or refuses us
     ├── TeacherFailed               424 ModelErrorException
     ├── ModelFailed                 424 ModelErrorException           a hosted model broke off
     ├── ModelTimedOut               408 ModelTimeoutException         a hosted model took too long
@@ -156,7 +156,7 @@ class DamagedArtifact(LimbeckError):
 
 
 class StorageFailed(LimbeckError):
-    """The server our objects lie at does not answer, or refuses our key."""
+    """Where our objects or answers lie does not answer, or refuses us."""
 
 
 class TeacherFailed(LimbeckError):

@@ -1,10 +1,13 @@
 import multiprocessing
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from limbeck.errors import DamagedArtifact
+from limbeck.errors import DamagedArtifact, StorageFailed
 from limbeck.records import Answer, SoftLabels
+from limbeck.storage import answers
 from limbeck.storage.answers import AnswerStore
 
 
@@ -85,3 +88,17 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path):
     with pytest.raises(DamagedArtifact, match=r"a\.sqlite: not a database of answers"):
         AnswerStore(path)
     assert path.read_text().startswith("not a database")
+
+
+def test_a_store_that_cannot_be_used_now_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "BUSY_SECONDS", 0.0)
+    path = tmp_path / "a.sqlite"
+    with AnswerStore(path) as store:
+        store.put("m", {"k": Answer("first", (1,), "stop", 1)})
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            with pytest.raises(StorageFailed, match=r"a\.sqlite: database is locked; its answers are kept"):
+                store.put("m", {"x": Answer("second", (2,), "stop", 1)})
+        assert store.known(["k", "x"]) == {"k"}
+    with pytest.raises(StorageFailed, match="unable to open database file"):
+        AnswerStore(tmp_path)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from limbeck.errors import DamagedArtifact
+from limbeck.errors import DamagedArtifact, StorageFailed
 from limbeck.records import Answer, SoftLabels
 
 __all__ = ["AnswerStore"]
@@ -41,6 +42,9 @@ create table if not exists answers (
 _ADDED = {"counted_tokens": "integer", "seconds": "real"}
 """Columns that files from before they were known lack."""
 
+BUSY_SECONDS = 60.0
+"""How long another process's write is waited for."""
+
 _COLUMNS = (
     "key, model, text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob,"
     " answered_at, counted_tokens, seconds"
@@ -51,15 +55,17 @@ class AnswerStore:
     """The answers of a home. Use as a context manager; one store a thread."""
 
     def __init__(self, path: Path) -> None:
+        """Raises `DamagedArtifact` for a file that is no such store, as all methods do; `StorageFailed` for one that is
+        busy, read-only or without room.
+        """
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+        with self._asking():
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute(_SCHEMA)
             self._add_columns()
-        except sqlite3.DatabaseError as error:
-            raise DamagedArtifact(f"{path}: not a database of answers ({error}); move it away to start anew") from None
 
     def __enter__(self) -> AnswerStore:
         return self
@@ -70,6 +76,18 @@ class AnswerStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Tell what SQLite refuses: its file's fault, or its place's, which costs no answer that is there."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StorageFailed(f"{self._path}: {error}; its answers are kept: try again when it can be used") from None
+        except sqlite3.DatabaseError as error:
+            raise DamagedArtifact(
+                f"{self._path}: not a database of answers ({error}); move it away to start anew"
+            ) from None
 
     def _add_columns(self) -> None:
         there = {row[1] for row in self._database.execute("pragma table_info(answers)")}
@@ -88,16 +106,18 @@ class AnswerStore:
             some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
             query = f"select key from answers where key in ({marks})"  # noqa: S608 (question marks only)
-            found.update(row[0] for row in self._database.execute(query, some))
+            with self._asking():
+                found.update(row[0] for row in self._database.execute(query, some))
         return found
 
     def get(self, key: str) -> Answer:
         """The answer stored under ``key``; KeyError where there is none."""
-        row = self._database.execute(
-            "select text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob,"
-            " counted_tokens, seconds from answers where key = ?",
-            (key,),
-        ).fetchone()
+        with self._asking():
+            row = self._database.execute(
+                "select text, token_ids, finish_reason, prompt_tokens, top_k, top_ids, top_logprobs, tail_logprob,"
+                " counted_tokens, seconds from answers where key = ?",
+                (key,),
+            ).fetchone()
         if row is None:
             raise KeyError(key)
         text, token_ids, finish_reason, prompt_tokens, k, top_ids, top_logprobs, tail, counted, seconds = row
@@ -115,16 +135,18 @@ class AnswerStore:
         """Store a group of answers by key, all or none. A key that is there already keeps its answer."""
         pairs = answers.items() if isinstance(answers, Mapping) else answers
         rows = [_row(key, model, answer) for key, answer in pairs]
-        self._database.execute("begin immediate")
-        try:
-            self._database.executemany(
-                f"insert or ignore into answers ({_COLUMNS}) values ({','.join('?' * 13)})",  # noqa: S608 (marks only)
-                rows,
-            )
-        except BaseException:
-            self._database.execute("rollback")
-            raise
-        self._database.execute("commit")
+        with self._asking():
+            self._database.execute("begin immediate")
+            try:
+                self._database.executemany(
+                    f"insert or ignore into answers ({_COLUMNS}) values ({','.join('?' * 13)})",  # noqa: S608 (marks only)
+                    rows,
+                )
+                self._database.execute("commit")
+            except BaseException:
+                if self._database.in_transaction:  # a full disk has ended it already
+                    self._database.execute("rollback")
+                raise
 
 
 def _row(key: str, model: str, answer: Answer) -> tuple[Any, ...]:
