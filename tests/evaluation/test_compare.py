@@ -51,6 +51,13 @@ def test_where_a_handful_have_references_the_teachers_answers_are_what_is_compar
     assert report.models["student after"]["exact_match"]["rows"] == 5
 
 
+def test_an_examination_is_held_again_where_a_reference_is_another(tmp_path, tiny):
+    rows = [example(f"number {i}", "held-out", label="another") for i in range(8)]
+    assert examined(tiny, rows, tmp_path / "job").models["student after"]["exact_match"]["value"] == 0.0
+    rows = [example(f"number {i}", "held-out", label=said) for i, said in enumerate(tiny_says(tiny, tmp_path))]
+    assert examined(tiny, rows, tmp_path / "job").models["student after"]["exact_match"]["value"] == 1.0
+
+
 def tiny_says(tiny, place):
     examined(tiny, [example(f"number {i}", "held-out") for i in range(8)], place / "first")
     lines = (place / "first" / "5-evaluation" / "answers.jsonl").read_text().splitlines()

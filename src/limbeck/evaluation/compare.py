@@ -75,6 +75,7 @@ def compare(
     fixed = {
         **inputs,
         "rows": [e.id for e in rows],
+        "references": digest([e.label for e in rows]),
         "plan": plan.model_dump(mode="json"),
         "settings": asdict(settings),
         "asked": digest([[c.ask(e).conversation.id for e in rows] for c in candidates]),
