@@ -1,7 +1,8 @@
 """Scores of one answer against another, and their means with bootstrap intervals.
 
 Exact match and token F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1), on text that is
-case-folded and stripped of punctuation at its ends and extra spaces; articles are kept, since labels are not prose.
+case-folded and stripped of punctuation at its ends and extra spaces; articles are kept, since labels are not prose,
+and so is what is punctuation alone.
 
 An object or a list in JSON is read as what it says: spaces, the order of keys and 1.0 for 1 make no other answer, and
 what two of them have in common are values under the same keys.
@@ -129,5 +130,5 @@ def _leaves(value: Any) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    words = unicodedata.normalize("NFKC", text).casefold().split()
-    return " ".join(words).strip(" .,;:!?\"'`")
+    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return words.strip(" .,;:!?\"'`") or words
