@@ -68,3 +68,13 @@ def test_the_table_of_reading_has_columns_of_its_own():
 
 def test_the_perplexity_of_a_ruined_model_fits_into_a_table():
     assert (shown(9999.0), shown(8.4e26)) == ("9999.00", "8.4e+26")
+
+
+@pytest.mark.parametrize(
+    ("nats", "shown"), [(1e5, "1.8e+308 after"), (300.0, "1.9e+130 after"), (math.nan, "nan after")]
+)
+def test_a_ruined_model_is_measured_and_not_shipped(nats, shown):
+    before, after = ([3.0] * 8, [1] * 8), ([nats] * 8, [1] * 8)
+    general = {"student before": Knowledge(*before, []), "student after": Knowledge(*after, [])}
+    ship, verdict = verdict_on_reading({"student before": before, "student after": after}, general, 0.1, 0)
+    assert not ship and shown in verdict and len(verdict) < 400

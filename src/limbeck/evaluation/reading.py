@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +26,9 @@ from limbeck.records import Document, Report, Score
 from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 
 __all__ = ["compare_reading", "verdict_on_reading"]
+
+MOST_NATS = math.log(sys.float_info.max)
+"""More is no number any more."""
 
 Measured = tuple[Sequence[float], Sequence[int]]
 """Nats of each text, and its tokens."""
@@ -70,7 +74,7 @@ def compare_reading(
         report = Report(figures, len(held_out), verdict, ship, details)
         with writing(folder / "documents.jsonl") as file:
             for at, one in enumerate(held_out):
-                each = {part: math.exp(nats[at] / max(1, tokens[at])) for part, (nats, tokens) in own.items()}
+                each = {part: _exp(nats[at] / max(1, tokens[at])) for part, (nats, tokens) in own.items()}
                 file.write(json.dumps({"file": one.file, "line": one.line, **each}) + "\n")
         write_json(folder / "report.json", asdict(report))
         with writing(folder / "report.html") as file:
@@ -84,8 +88,8 @@ def compare_reading(
 def perplexity(measured: Measured, seed: int) -> Score:
     """exp of the mean negative log-likelihood a token, with its interval: texts are drawn anew, tokens weigh alike."""
     value, drawn = _bootstrap(measured, seed)
-    low, high = np.quantile(np.exp(drawn), [0.025, 0.975])
-    return Score(math.exp(value), float(low), float(high), len(measured[0]))
+    low, high = (_exp(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    return Score(_exp(value), low, high, len(measured[0]))
 
 
 def verdict_on_reading(
@@ -105,9 +109,9 @@ def verdict_on_reading(
     )
     if (texts := len(own["student after"][0])) < FEWEST:
         return False, f"do not ship: {texts} held-out texts tell nothing from chance ({read}); hold out more; {kept}."
-    if fell.high >= 0:
+    if not fell.high < 0:  # nor where it is no number
         return False, f"do not ship: {read}, which is no clear gain; {kept}."
-    if rise.value > forgetting:
+    if not rise.value <= forgetting:
         return False, f"do not ship: it forgets, {kept}; {read}. A lower learning rate or fewer epochs forget less."
     return True, f"ship: {read}; {kept}."
 
@@ -115,8 +119,8 @@ def verdict_on_reading(
 def _ratio(before: Measured, after: Measured, seed: int) -> Score:
     """By how much perplexity changed, as a share of what it was; paired: the same texts are drawn for both."""
     (first, drawn_first), (last, drawn_last) = _bootstrap(before, seed), _bootstrap(after, seed)
-    low, high = np.quantile(np.expm1(drawn_last - drawn_first), [0.025, 0.975])
-    return Score(math.expm1(last - first), float(low), float(high), len(before[0]))
+    low, high = (_exp(end) - 1 for end in np.quantile(drawn_last - drawn_first, [0.025, 0.975]))
+    return Score(_exp(last - first) - 1, low, high, len(before[0]))
 
 
 def _bootstrap(measured: Measured, seed: int) -> tuple[float, np.ndarray[Any, Any]]:
@@ -126,5 +130,10 @@ def _bootstrap(measured: Measured, seed: int) -> tuple[float, np.ndarray[Any, An
     return float(nats.sum() / tokens.sum()), np.concatenate(drawn)
 
 
+def _exp(nats: float) -> float:
+    """exp, of a ruined model's nats the most there is: infinity is no JSON."""
+    return math.exp(nats) if nats < MOST_NATS or math.isnan(nats) else sys.float_info.max
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:+.1f}%"
+    return f"{100 * share:+.1f}%" if share < 1000 else f"{100 * share:+.1e}%"
