@@ -58,6 +58,10 @@ def test_nothing_between_marks_is_left_whatever_stands_around(parts, inside):
     assert "".join(left.split()) == "".join("".join([*parts, "why?"]).split())
 
 
+def test_a_turn_may_have_any_number_of_such_parts():
+    assert without(prompt("<context>page</context>so " * 5000), MARKS) == prompt(" ".join(["so"] * 5000))
+
+
 def test_a_rows_own_context_stands_before_the_last_turn():
     assert with_context(prompt("hi", "hello", "why?"), "page 2") == prompt("hi", "hello", "page 2\n\nwhy?")
 

@@ -40,12 +40,19 @@ def without(prompt: Prompt, marks: Marks) -> Prompt:
 
 def _cut(text: str, marks: Marks) -> str:
     begin, end = marks
-    before, found, rest = text.partition(begin)
-    if not found:
+    left, at = [], 0
+    while (start := text.find(begin, at)) >= 0:
+        stop = text.find(end, start + len(begin))
+        if stop < 0:
+            raise InvalidInput(f"{begin} without {end}")
+        left.append(text[at:start])
+        at = stop + len(end)
+    if not left:
         return text
-    _, ended, after = rest.partition(end)
-    if not ended:
-        raise InvalidInput(f"{begin} without {end}")
-    left, right = before.rstrip(), _cut(after, marks).lstrip()
-    lines = "\n" in before[len(left) :] or after[:1] == "\n"
-    return (f"{left}\n\n{right}" if lines else f"{left} {right}").strip()
+    left.append(text[at:])
+    parts, gap = [], ""
+    for piece, after in zip(left, [*left[1:], ""], strict=True):
+        if words := piece.strip():
+            parts += [gap, words]
+            gap = "\n\n" if "\n" in piece[len(piece.rstrip()) :] or after[:1] == "\n" else " "
+    return "".join(parts)
