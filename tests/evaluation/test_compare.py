@@ -1,15 +1,20 @@
 """The stage: what it leaves in its folder for people to read."""
 
 import json
+from dataclasses import asdict
 
 from tests.curation.made import example
 
 from limbeck.curation import cover
 from limbeck.evaluation.candidates import Candidate
 from limbeck.evaluation.compare import compare
-from limbeck.recipe import Curation, Evaluation
-from limbeck.records import GenerationSettings, Question
+from limbeck.evaluation.table import cells
+from limbeck.recipe import Budget, Curation, Evaluation, Prices, Teacher
+from limbeck.records import Answer, GenerationSettings, Question
 from limbeck.storage.workspace import Workspace
+from limbeck.teachers.budget import Purse
+from limbeck.teachers.openai import OpenAIEndpoint
+from limbeck.teachers.remote import RemoteTeacher
 
 
 def test_a_model_is_asked_with_the_true_prompt_and_what_is_left_shows_it_masked(tmp_path, tiny):
@@ -56,6 +61,20 @@ def test_an_examination_is_held_again_where_a_reference_is_another(tmp_path, tin
     assert examined(tiny, rows, tmp_path / "job").models["student after"]["exact_match"]["value"] == 0.0
     rows = [example(f"number {i}", "held-out", label=said) for i, said in enumerate(tiny_says(tiny, tmp_path))]
     assert examined(tiny, rows, tmp_path / "job").models["student after"]["exact_match"]["value"] == 1.0
+
+
+def test_what_a_service_does_not_count_has_no_cost_and_no_speed():
+    recipe = Teacher(model="wise", endpoint="http://127.0.0.1:9/v1")
+    far = Candidate("teacher", RemoteTeacher(OpenAIEndpoint(recipe), Purse(Budget(), Prices(input=1.0, output=2.0))))
+    rows = [example(f"number {i}", "held-out") for i in range(2)]
+    counted, bare = (
+        Answer("so", (), "stop", 500, counted_tokens=250, seconds=0.5),
+        Answer("so", (), "stop", 0, seconds=0.5),
+    )
+    assert far.facts(rows, [counted, counted])["cost_per_1000_requests"] == 1000.0
+    assert "cost_per_1000_requests" not in far.facts(rows, [counted, bare])
+    shown = cells("teacher", {**far.facts(rows, [bare, bare]), "latency": asdict(far.latency([bare, bare]))})
+    assert shown[6:] == ("–", "–", "–")
 
 
 def tiny_says(tiny, place):

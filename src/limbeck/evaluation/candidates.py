@@ -71,14 +71,17 @@ class Candidate:
         )
 
     def facts(self, rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, Any]:
-        """Name, size, and the US dollars that 1,000 requests like these cost; no cost where there are no prices."""
+        """Name, size, and the US dollars that 1,000 requests like these cost.
+
+        No cost where there are no prices, or where a service did not say of each what it took.
+        """
         known: dict[str, Any] = {"id": self.model.id, "parameters": self.model.parameters}
         if isinstance(self.model, LoadedModel):
             prices, render = self.model.source.prices, self.model.renderer
             tokens_in = sum(len(render.prompt(self.ask(row).conversation)) for row in rows)
             tokens_out = sum(len(render.response(answer.text)) for answer in answers)
         else:
-            prices = self.model.prices
+            prices = self.model.prices if all(answer.prompt_tokens for answer in answers) else None
             tokens_in = sum(answer.prompt_tokens for answer in answers)
             tokens_out = sum(answer.response_tokens for answer in answers)
         if prices is not None:

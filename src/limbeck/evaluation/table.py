@@ -51,7 +51,7 @@ def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
         _score(measured.get("agreement")),
         f"{1000 * timed['p50']:.1f}{place}",
         f"{1000 * timed['p95']:.1f}{place}",
-        f"{timed['tokens_per_second']:.1f}" if generated else "–",
+        f"{timed['tokens_per_second']:.1f}" if generated and timed["tokens_per_second"] else "–",
         f"{cost:.4f}" if cost is not None else "–",
         f"{size / 1e6:.1f} M" if size else "–",
     )
