@@ -19,6 +19,7 @@ def test_equal_prompts_have_equal_ids_and_roles_matter():
 
 def test_normalization_folds_spelling_and_leaves_words():
     assert prompt("Café, now!").normalized_id == prompt("cafe\u0301 NOW").normalized_id
+    assert prompt("τον Μαΐου").normalized_id == prompt("τον Μαΐου".upper()).normalized_id
     assert prompt("a b").normalized_id != prompt("ab").normalized_id
     assert prompt("?!").normalized_id != prompt("...").normalized_id
 

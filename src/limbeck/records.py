@@ -47,6 +47,7 @@ __all__ = [
     "Split",
     "Verdict",
     "digest",
+    "folded",
     "normalize",
 ]
 
@@ -125,13 +126,18 @@ _WORD = regex.compile(
 )
 
 
+def folded(text: str) -> str:
+    """``text`` after Unicode NFKC and case folding; that takes some letters apart, so NFKC again: Μαΐου is ΜΑΪ́ΟΥ."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
 def normalize(text: str) -> str:
     """Its words after Unicode NFKC and case folding, without punctuation; of a text without words, the text.
 
     Signs that make another number or name of one (1.2 and 1/2, 5 and -5, C++ and C#) are no punctuation.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORD.findall(folded)) or folded.strip()
+    plain = folded(text)
+    return " ".join(_WORD.findall(plain)) or plain.strip()
 
 
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from limbeck.records import Score
+from limbeck.records import Score, folded
 
 __all__ = ["FEWEST", "METRICS", "chance", "difference", "exact_match", "mean_score", "resamples", "token_f1"]
 
@@ -130,5 +129,5 @@ def _leaves(value: Any) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    words = " ".join(folded(text).split())
     return words.strip(" .,;:!?\"'`") or words
