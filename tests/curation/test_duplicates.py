@@ -68,6 +68,7 @@ def test_no_label_keeps_more_than_its_share_and_as_many_stay_as_can():
     assert (kept.count("a"), kept.count("b"), kept.count("c")) == (30, 15, 15)
     assert dropped == surplus(labels, 0.5) != surplus(labels, 0.5, seed=1)
     assert surplus(["a", "b"] * 5, 0.6) == {} == surplus([], 0.5)
+    assert surplus(["a"] * 29 + ["b"] * 29 + ["c"] * 29 + ["d"] * 13, 0.29) == {}
 
 
 def test_where_there_are_too_few_labels_for_the_share_they_are_made_equally_many():

@@ -33,6 +33,7 @@ def _cap(counts: Sequence[int], share: float) -> int:
     """The most a label may keep: the largest c for which no label of min(count, c) has more than ``share`` of all."""
     for cap in range(counts[0] if counts else 0, 0, -1):
         capped = [min(count, cap) for count in counts]
-        if capped[0] <= share * sum(capped):
+        # A hair is added, so that a product such as 0.29 · 100 that comes out below 29 drops nobody.
+        if capped[0] <= share * sum(capped) + 1e-9:
             return cap
     return counts[-1] if counts else 0
