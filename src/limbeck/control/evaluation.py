@@ -8,6 +8,7 @@ from limbeck.control.customization import stop
 from limbeck.control.desk import ID12, Answered, Asked, Desk, once, page, present
 from limbeck.control.hosting import resolve
 from limbeck.errors import InvalidInput, NotReady, NotYet, Unknown
+from limbeck.rubrics import BUILTIN
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
 from limbeck.wire.bodies.inference_params import sampling_of
@@ -30,22 +31,7 @@ ENDED = ("Completed", "Failed", "Stopped")
 
 PROGRAMMATIC = ("Builtin.Accuracy", "Builtin.Robustness", "Builtin.Toxicity")
 
-JUDGED = tuple(
-    f"Builtin.{name}"
-    for name in (
-        "Correctness",
-        "Completeness",
-        "Faithfulness",
-        "Helpfulness",
-        "Coherence",
-        "Relevance",
-        "FollowingInstructions",
-        "ProfessionalStyleAndTone",
-        "Harmfulness",
-        "Stereotyping",
-        "Refusal",
-    )
-)
+JUDGED = tuple(f"Builtin.{name}" for name in BUILTIN)
 
 
 @once("CreateEvaluationJob", "jobArn")
