@@ -47,6 +47,11 @@ def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
         list(read_documents(tmp_path / "missing.txt"))
 
 
+def test_a_passage_has_the_line_that_an_editor_shows(tmp_path):
+    (tmp_path / "book.txt").write_bytes(b"\r\n\x0cone" + b" word" * 1000 + "\u2028\x85\r\n \r\n\ntwo\rthree".encode())
+    assert [(line, text[:3]) for line, text in read_documents(tmp_path / "book.txt")] == [(2, "one"), (5, "two")]
+
+
 @given(st.lists(st.text("ab\n", max_size=40).map(lambda part: part * 60), max_size=12))
 def test_a_text_is_parted_at_empty_lines_and_no_word_is_lost(tmp_path_factory, parts):
     path = tmp_path_factory.mktemp("text") / "book.txt"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,6 +42,9 @@ MAXIMUM_LINE_BYTES = 100_000_000
 
 PASSAGE_CHARACTERS = 4_000
 """A text file is parted at the first empty line after so many: a thousand tokens or so."""
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""A line as editors count them: the page breaks of books, for one, end none."""
 
 EXPECTED = "a file of JSON lines, or of text (.txt, .md)"
 
@@ -229,7 +233,7 @@ def _passages(data: bytes, file: str) -> Iterator[Found]:
         return
     passage: list[str] = []
     begun, length = 1, 0
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
+    for number, line in enumerate(_LINE.findall(text), 1):
         if not passage and not line.strip():
             continue
         if not passage:
