@@ -111,6 +111,15 @@ def test_a_name_is_taken_once_within_its_kind(ledger):
     ledger.create(Resource(**{**vars_of(row("a")), "arn": "arn:third", "kind": "deployment"}))
 
 
+def test_a_name_that_another_has_is_given_to_nobody_else(ledger):
+    ledger.create(row("a"))
+    ledger.create(row("b"))
+    with pytest.raises(Conflict, match='"a" is taken by arn:a'):
+        ledger.change("arn:b", "Failed", name="a")
+    assert (ledger.row("arn:b").name, ledger.row("arn:b").status) == ("b", row("b").status)
+    assert ledger.change("arn:b", name="b") is not None and ledger.change("arn:b", name="c").name == "c"
+
+
 def test_what_is_checked_before_a_row_is_made_holds_until_it_is_there(ledger):
     refused = []
 

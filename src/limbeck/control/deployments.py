@@ -156,9 +156,6 @@ def update_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
             )
         facts["next"] = {"hosts": hosts, "model": arn}
     if "desiredProvisionedModelName" in asked:
-        holder = desk.ledger.find(PROVISIONED, asked["desiredProvisionedModelName"])
-        if holder is not None and holder.arn != row.arn:
-            raise Conflict(f'the name "{holder.name}" is taken by {holder.arn}; choose another')
         columns["name"] = asked["desiredProvisionedModelName"]
     status, enqueue = ("Updating", _enqueue(row.arn, desk)) if "next" in facts else (None, None)
     if desk.ledger.change(row.arn, status, ("InService",), facts, then=enqueue, **columns) is None:

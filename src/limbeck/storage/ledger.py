@@ -70,15 +70,12 @@ class Ledger:
         A request repeated with its token gets the ARN of the first. ``check`` may look at the database and raise, for
         a limit: nobody else creates meanwhile. Raises `Conflict` for a name that is taken.
         """
-        arn, name, kind = resource.arn, resource.name, resource.kind
+        arn = resource.arn
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            if self.engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-                session.execute(sa.text("select pg_advisory_xact_lock(8463)"))
+            _alone(session)
             if asking is not None and (earlier := _repeated(session, asking)) is not None:
                 return earlier
-            taken = sa.select(Resource.arn).where(Resource.kind == kind, Resource.name == name)
-            if (holder := session.scalar(taken)) is not None:
-                raise Conflict(f'the name "{name}" is taken by {holder}; choose another')
+            _check_name(session, resource, resource.name)
             if check is not None:
                 check(session)
             session.add(resource)
@@ -145,12 +142,16 @@ class Ledger:
 
         With ``end`` it has ended, and with it the stage that was under way. Nothing is changed, and None given, if the
         row is gone, its status is not ``among`` those named, or it has facts it should be ``lacking``. ``then``
-        (enqueue it) is done in the same transaction.
+        (enqueue it) is done in the same transaction. Raises `Conflict` for a name that another has.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if "name" in columns:
+                _alone(session)
             row = session.get(Resource, arn, with_for_update=True)
             if row is None or (among and row.status not in among) or not row.facts.keys().isdisjoint(lacking):
                 return None
+            if "name" in columns:
+                _check_name(session, row, columns["name"])
             if status is not None:
                 row.status = status
             if facts or without:
@@ -241,6 +242,20 @@ def _ended(facts: Mapping[str, Any], status: str, moment: datetime) -> dict[str,
         for stage, one in facts["statusDetails"].items()
     }
     return {**facts, "statusDetails": stages}
+
+
+def _alone(session: Session) -> None:
+    """Nobody else gives a name until the transaction ends. SQLite has one writer at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.text("select pg_advisory_xact_lock(8463)"))
+
+
+def _check_name(session: Session, resource: Resource, name: str) -> None:
+    """Raise `Conflict` if ``name`` is another's of the kind of ``resource``."""
+    kind, arn = resource.kind, resource.arn
+    taken = sa.select(Resource.arn).where(Resource.kind == kind, Resource.name == name, Resource.arn != arn)
+    if (holder := session.scalar(taken)) is not None:
+        raise Conflict(f'the name "{name}" is taken by {holder}; choose another')
 
 
 def _repeated(session: Session, asking: Asking) -> str | None:
