@@ -8,7 +8,7 @@ import pytest
 from tests.intake.test_logs import asking, record
 
 from limbeck.errors import InvalidDataset, InvalidInput, InvalidRecipe
-from limbeck.intake import bring_logs, check, collect
+from limbeck.intake import bring_logs, check, collect, read_counts
 from limbeck.progress import Silent, StopSignal
 from limbeck.recipe import Recipe
 from limbeck.storage.workspace import Workspace
@@ -40,6 +40,18 @@ def gathered(asked, work):
 
 def answering(text):
     return {"output": {"message": {"role": "assistant", "content": [{"text": text}]}}}
+
+
+def test_another_answer_to_the_same_prompt_is_told_and_counted(log, tmp_path):
+    log([record(request=asking("a"), response=answering(text)) for text in ("yes", "no", "yes")] + [record()] * 2)
+    work, asked = Workspace(tmp_path / "job"), recipe(log, use_responses=True)
+    assert [(one.label, one.copies) for one in gathered(asked, work)] == [("yes", 3), ("hi", 2)]
+    with (work.folder / "1-intake" / "report.csv").open() as file:
+        reasons = [row["reason"] for row in csv.DictReader(file)]
+    assert [", with another answer among its copies" in reason for reason in reasons] == [True, False]
+    assert read_counts(work.folder / "1-intake").contradictions == 1
+    (census,) = check(bring_logs(asked, work.folder / "source", None, Silent(), StopSignal()))
+    assert "line 1: its copies were answered differently" in census.contradictions[0]
 
 
 def test_a_record_keeps_its_place_its_metadata_and_its_copies(log, tmp_path):

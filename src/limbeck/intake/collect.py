@@ -126,6 +126,9 @@ def survey(
         if row.label is None:
             continue
         census.labelled += 1
+        if row.differ:
+            told = "its copies were answered differently; the first answer is learned"
+            census.contradictions.append(f"{row.file} line {row.line}: {told}")
         line, label = answered.setdefault(row.prompt.id, (row.line, hash(row.label)))
         if label != hash(row.label):
             told = f"another answer to the prompt of line {line}; that of line {line} is learned"
@@ -217,7 +220,7 @@ def held_out_rows(path: Path, system: str | None) -> HeldOut:
     faults: list[Fault] = []
     folded = _Folded(fates)
     for row in _valid(read_rows(path), fates, faults):
-        folded.add(_example(row, source, "held-out"))
+        folded.add(_example(row, source, "held-out"), row.differ)
     if not (rows := list(folded.examples().values())):
         raise InvalidDataset(f"{path.name}: no valid row", [str(fault) for fault in faults])
     return HeldOut(path.name, rows, fates)
@@ -236,7 +239,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
     examined = _Folded(fates)
     if source.held_out is not None:
         for row in rows_of(source.held_out):
-            examined.add(_example(row, source, "held-out"))
+            examined.add(_example(row, source, "held-out"), row.differ)
     held_out = examined.examples()
     guarded = {example.prompt.normalized_id for example in held_out.values()}
 
@@ -248,7 +251,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
                 fates.append((row.file, row.line, "guarded", "the same as a held-out prompt"))
             else:
                 golden.add(row.prompt.normalized_id)
-                given.add(_example(row, source, "train"))
+                given.add(_example(row, source, "train"), row.differ)
     watched = [(path, True) for path in source.validation]
     for path, is_validation in (*watched, *((path, False) for path in source.prompt_files)):
         for row in rows_of(path):
@@ -263,7 +266,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
                 fates.append((row.file, row.line, "refused", "no answer to learn from"))
                 faults.append(Fault(row.file, row.line, "messages", "no assistant turn", "an answer to learn from"))
             else:
-                given.add(_example(row, source, split))
+                given.add(_example(row, source, split), row.differ)
 
     examples = given.examples()
     if not held_out:
@@ -292,7 +295,7 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "line", "status", "reason"))
         writer.writerows(sorted(fates))
-    contradictions = sum(status == "folded" and ANOTHER in reason for _, _, status, reason in fates)
+    contradictions = sum(status in ("accepted", "folded") and ANOTHER in reason for _, _, status, reason in fates)
     prompt_files = {names[path] for path in source.prompt_files}
     counts = count([*held_out.values(), *examples.values()], prompt_files, contradictions, len(golden_pairs(source)))
     write_counts(folder, counts)
@@ -348,14 +351,15 @@ class _Folded:
         self._sent: dict[str, dict[frozenset[tuple[str, str]], Mapping[str, str]]] = {}
         """What came with the copies of each, the same once: thousands may have sent one prompt."""
 
-    def add(self, new: Example) -> None:
-        """The next row's."""
+    def add(self, new: Example, differ: bool = False) -> None:
+        """The next row's; ``differ``: it stands for copies of which some had another label."""
+        also = f", {ANOTHER} among its copies; the first is kept" if differ else ""
         sent = self._sent.setdefault(new.id, {})
         for one in filter(None, (new.metadata, *new.others)):
             sent.setdefault(frozenset(one.items()), one)
         known = self._kept.setdefault(new.id, new)
         if known is new:
-            self._fates.append((new.file, new.line, "accepted", new.split))
+            self._fates.append((new.file, new.line, "accepted", new.split + also))
             return
         place = f"line {known.line}" if known.file == new.file else known.place
         reason = f"the same prompt as {place}"
@@ -365,7 +369,7 @@ class _Folded:
             reason += f", with another droppable part; that of {place} is kept"
         label = known.label if known.label is not None else new.label
         self._kept[new.id] = replace(known, copies=known.copies + new.copies, label=label)
-        self._fates.append((new.file, new.line, "folded", reason))
+        self._fates.append((new.file, new.line, "folded", reason + also))
 
     def examples(self) -> dict[str, Example]:
         """All that were added, by their ids, in the order of their first rows."""

@@ -83,7 +83,8 @@ class LogTable:
         """The rows as chat, a line each: messages, the label as the last, metadata, and where it was logged."""
         self._copy(
             f"select ({_CHAT})::json as messages, sent[1]::json as metadata,"  # noqa: S608
-            " {'file': name, 'line': pos - first + 1, 'copies': copies, 'others': sent[2:]::json[]} as log"
+            " {'file': name, 'line': pos - first + 1, 'copies': copies, 'differ': differ, 'others': sent[2:]::json[]}"
+            " as log"
             " from folded join records using (pos) join places using (file) order by pos",
             path,
             "format json",

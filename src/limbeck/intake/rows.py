@@ -149,7 +149,8 @@ def _understood(row: dict[str, Any], faults: Faults, marks: Marks | None) -> Row
     made = Row(prompt, label, number, whole if whole != prompt else None, file, metadata=tuple(metadata))
     if logged is None:
         return made
-    return replace(made, file=logged["file"], line=logged["line"], copies=logged["copies"], origin="log")
+    place = {"file": logged["file"], "line": logged["line"], "copies": logged["copies"]}
+    return replace(made, **place, origin="log", differ=logged.get("differ") is True)
 
 
 def _chat(cells: Mapping[str, str]) -> dict[str, Any]:
