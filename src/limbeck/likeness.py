@@ -41,6 +41,10 @@ def similarity(one: Shingles, other: Shingles) -> float:
     return len(one & other) / len(one | other) if one or other else 1.0
 
 
+NOTHING = -1
+"""The part of a text that has none."""
+
+
 class Seen:
     """Texts, and which of them a new one is like."""
 
@@ -53,14 +57,14 @@ class Seen:
     def add(self, text: str) -> None:
         """Remember one more; its place is how many there were before it."""
         own = shingles(text)
-        for part in own:
+        for part in own or (NOTHING,):
             self._holders.setdefault(part, []).append(len(self._sets))
         self._sets.append(own)
 
     def nearest(self, text: str) -> tuple[int, float] | None:
         """The place of the text most like this one, the first of equals, and their similarity; None below the bound."""
         own = shingles(text)
-        rarest = sorted(own, key=lambda part: (len(self._holders.get(part, ())), part))
+        rarest = sorted(own or (NOTHING,), key=lambda part: (len(self._holders.get(part, ())), part))
         # A hair is taken off, so that a product such as 0.7 · 10 that comes out above 7 leaves nobody out.
         probes = rarest[: len(own) - math.ceil(self.bound * len(own) - 1e-9) + 1]
         candidates = {place for part in probes for place in self._holders.get(part, ())}

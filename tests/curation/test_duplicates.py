@@ -23,7 +23,7 @@ def oracle(texts, threshold):
     return found
 
 
-def test_minhash_finds_what_comparing_all_pairs_finds():
+def test_near_duplicates_are_what_comparing_all_pairs_finds():
     dice = random.Random(0)
     words = [f"w{i}" for i in range(400)]
     texts = []
@@ -38,8 +38,7 @@ def test_minhash_finds_what_comparing_all_pairs_finds():
     for threshold in (0.5, 0.7, 0.9):
         expected, found = oracle(texts, threshold), near_duplicates(texts, threshold)
         assert len(expected) > 5
-        assert sum(found.get(place) == one for place, one in expected.items()) >= 0.97 * len(expected)
-        assert all(alike >= threshold for _, alike in found.values())
+        assert found == expected
 
 
 def test_the_first_stays_and_case_and_punctuation_do_not_count():

@@ -151,7 +151,7 @@ class Sieve:
     def _alike(self, kept: Sequence[AnsweredExample]) -> dict[int, str]:
         texts = ["\n".join(turn.text for turn in prompt.turns) for prompt in _prompts(kept)]
         assert self._plan.near_duplicates is not None, "asked for only where there is a bound"
-        found = near_duplicates(texts, self._plan.near_duplicates, self._plan.seed)
+        found = near_duplicates(texts, self._plan.near_duplicates)
         return {at: f"{alike:.0%} like {kept[other].example.place}" for at, (other, alike) in found.items()}
 
     def _keep_private(self) -> None:

@@ -104,7 +104,7 @@ class Curation(Section):
     votes: Votes | None = None
     judge: Judge | None = None
     seed: Seed = 0
-    """Of what is drawn: samples of the votes, permutations, who goes where a label has too many."""
+    """Of what is drawn: samples of the votes, who goes where a label has too many."""
 
     @model_validator(mode="after")
     def _whole(self) -> Curation:
