@@ -1,8 +1,14 @@
-"""A GGUF file is measured on prompts that its model has room for."""
+"""A GGUF file is measured on prompts that its model has room for; a model goes with the system prompt that it learned."""
 
+from dataclasses import replace
+
+from tests.curation.made import answered, example
 from tests.factory import write_rows
 
-from limbeck.steps.registration import PLAIN_PROMPTS, parity_prompts
+from limbeck.curation.masking import mask
+from limbeck.curation.privacy import KINDS
+from limbeck.recipe import Recipe
+from limbeck.steps.registration import PLAIN_PROMPTS, parity_prompts, system_learned
 
 
 def test_prompts_without_room_for_an_answer_are_passed_over(tiny, tmp_path):
@@ -13,3 +19,17 @@ def test_prompts_without_room_for_an_answer_are_passed_over(tiny, tmp_path):
     assert len(parity_prompts(tiny, None)) == len(PLAIN_PROMPTS)
     tiny.model.config.max_position_embeddings = min(map(len, found))
     assert parity_prompts(tiny, path) == []
+
+
+def test_a_model_goes_with_the_system_prompt_that_it_learned_masked_as_that_was():
+    def recipe(**curation):
+        values = {"kind": "fine-tuning", "name": "a", "source": {"prompts": "p.jsonl"}, "student": {"model": "m"}}
+        return Recipe.build({**values, "curation": curation})
+
+    one = example("I am c@d.org", label="fine")
+    one = replace(one, prompt=one.prompt.with_system("Sign as a@b.org."))
+    assert system_learned([one], recipe()) == "Sign as a@b.org."
+    (masked,) = mask([replace(answered("x"), example=one)], KINDS, None)
+    told = system_learned([one], recipe(privacy="mask"))
+    assert told == masked.one.example.prompt.system == "Sign as [EMAIL-1]."
+    assert system_learned([one, example("no system")], recipe()) is None

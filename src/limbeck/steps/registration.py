@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from limbeck import intake, registry
+from limbeck import curation, intake, registry
 from limbeck.evaluation.table import table
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Recipe
@@ -15,7 +15,7 @@ from limbeck.settings import Settings
 from limbeck.steps.student import weights_digest
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["parity_prompts", "register"]
+__all__ = ["parity_prompts", "register", "system_learned"]
 
 PARITY_PROMPTS = 8
 """The most prompts a GGUF file is measured on: some 250 tokens, seconds on a small model."""
@@ -48,10 +48,9 @@ def register(
         "weights": weights_digest(work),
         **hashes,
     }
-    systems = {example.prompt.system for example in examples if example.split == "train"}
     lineage = {
         "recipe": recipe.dump(),
-        "system": systems.pop() if len(systems) == 1 else None,
+        "system": system_learned(examples, recipe),
         "taught_by": taught_by,
         "hashes": hashes,
         "parameters": student.parameters,
@@ -73,6 +72,16 @@ def register(
         work,
         inputs,
     )
+
+
+def system_learned(examples: Sequence[Example], recipe: Recipe) -> str | None:
+    """The system prompt under which all was learned, as it was learned: what is private is masked where that is asked.
+
+    None where there was none, or several.
+    """
+    systems = {example.prompt.system for example in examples if example.split == "train"}
+    learned: str | None = curation.cover(recipe.curation)(systems.pop()) if len(systems) == 1 else None
+    return learned
 
 
 def parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[list[int]]:
