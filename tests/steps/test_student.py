@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tests.curation.made import example
+from tests.factory import message
 from tests.families import make
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -57,3 +59,16 @@ def test_bf16_where_there_is_none(tiny, tmp_path, monkeypatch):
     with pytest.raises(InvalidInput, match=r"training\.precision: bf16"):
         begin(tiny, tmp_path, {"precision": "bf16"})
     assert begin(tiny, tmp_path).model.dtype == torch.float32
+
+
+def test_prompts_that_are_made_later_change_nothing_of_what_is_cut(tiny, tmp_path):
+    values = {"kind": "fine-tuning", "name": "a", "source": {"prompts": "p.jsonl"}}
+    recipe = Recipe.build({**values, "student": {"model": "m", "shrink": {"feed_forward": 0.5}}})
+    given = [example(message(i)[0]) for i in range(4)]
+    made = [example(message(i)[0], origin="augmented") for i in range(4, 40)]
+    more = [example(message(i)[0]) for i in range(4, 40)]
+
+    def begins(*rows):
+        return begun(tiny, recipe, rows, Workspace(tmp_path / "a")).fingerprint
+
+    assert begins(*given) == begins(*given, *made) != begins(*given, *more)

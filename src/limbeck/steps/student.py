@@ -22,10 +22,13 @@ def begun(
 ) -> LoadedModel:
     """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again.
 
+    What is cut is chosen by the rows that were given: prompts that are made from them later change nothing.
+
     Raises `InvalidInput` for one that cannot be trained as ``recipe`` has it.
     """
     check_architecture(base.model)
-    learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in rows if row.split == "train"]
+    given = (row for row in rows if not (isinstance(row, Example) and row.origin == "augmented"))
+    learned = [row.prompt if isinstance(row, Example) else row.as_prompt for row in given if row.split == "train"]
     shrink, chosen = recipe.student.shrink, work.folder / "cut.json"
     if shrink is not None and shrink.budget:
         wish = {"wish": shrink.model_dump(mode="json"), "base": base.fingerprint}
