@@ -11,7 +11,7 @@ from limbeck.errors import InvalidInput, InvalidRecipe, NotYet
 from limbeck.models.loading import load
 from limbeck.recipe import Recipe
 from limbeck.steps.student import begun
-from limbeck.storage.workspace import Workspace
+from limbeck.storage.workspace import Workspace, read_json
 from limbeck.training import precision
 
 
@@ -72,3 +72,17 @@ def test_prompts_that_are_made_later_change_nothing_of_what_is_cut(tiny, tmp_pat
         return begun(tiny, recipe, rows, Workspace(tmp_path / "a")).fingerprint
 
     assert begins(*given) == begins(*given, *made) != begins(*given, *more)
+
+
+def test_a_budget_is_measured_again_where_the_rows_are_others(tiny, tmp_path):
+    values = {"kind": "fine-tuning", "name": "a", "source": {"prompts": "p.jsonl"}}
+    recipe = Recipe.build({**values, "student": {"model": "m", "shrink": {"parameters": 0.8}}})
+    path = tmp_path / "a" / "cut.json"
+
+    def measured(numbers):
+        begun(tiny, recipe, [example(message(i)[0]) for i in numbers], Workspace(tmp_path / "a"))
+        return read_json(path)["candidates"], path.stat().st_ino
+
+    first = measured(range(4))
+    assert measured(range(4)) == first
+    assert measured(range(4, 12))[0] != first[0]

@@ -20,7 +20,7 @@ __all__ = ["begun", "trained", "trimmed", "weights_digest"]
 def begun(
     base: LoadedModel, recipe: Recipe, rows: Sequence[Example] | Sequence[Document], work: Workspace
 ) -> LoadedModel:
-    """The student as it is before its first step. What a budget chose is in `cut.json`: it is not measured again.
+    """The student as it is before its first step. What a budget chose for the same rows is in `cut.json`.
 
     What is cut is chosen by the rows that were given: prompts that are made from them later change nothing.
 
@@ -33,12 +33,13 @@ def begun(
     if shrink is not None and shrink.budget:
         wish = {"wish": shrink.model_dump(mode="json"), "base": base.fingerprint}
         kept = read_json(chosen) if chosen.exists() else {}
-        if not wish.items() <= kept.items():
+        measured_on = digest([prompt.id for prompt in learned])
+        if not wish.items() <= kept.items() or kept.get("rows", measured_on) != measured_on:
             candidates = within(base, shrink, learned)
             for one in candidates:
                 work.progress.say(f"shrink: {one}")
             told = [{**asdict(one), "shrink": one.shrink.model_dump(mode="json")} for one in candidates]
-            kept = {**wish, "chosen": told[0]["shrink"], "candidates": told}
+            kept = {**wish, "rows": measured_on, "chosen": told[0]["shrink"], "candidates": told}
             write_json(chosen, kept)
         shrink = Shrink.model_validate(kept["chosen"])
     student = begin(base, shrink, recipe.name, learned)
