@@ -50,6 +50,14 @@ def test_several_files_are_one_source(tmp_path):
     assert [row["status"] for row in fates(work) if row["file"] == "b.jsonl"] == ["folded"] * 5 + ["accepted"] * 45
 
 
+def test_rows_go_by_the_name_their_file_has_now(tmp_path):
+    rows, work = pairs(tmp_path / "p.jsonl", 30), Workspace(tmp_path / "job")
+    watched = write_rows(tmp_path / "before.jsonl", [{"prompt": "watched"}])
+    assert collect(recipe(rows, validation=[str(watched)]), work)[0].file == "before.jsonl"
+    watched = watched.rename(tmp_path / "after.jsonl")
+    assert collect(recipe(rows, validation=[str(watched)]), work)[0].file == "after.jsonl"
+
+
 def test_a_prompt_that_thousands_sent_keeps_who_did_each_once(tmp_path):
     def sent(at):
         return {"messages": [{"role": "user", "content": "ping"}], "metadata": {"request": str(at % 9000)}}

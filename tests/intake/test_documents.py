@@ -47,6 +47,13 @@ def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
         list(read_documents(tmp_path / "missing.txt"))
 
 
+def test_documents_go_by_the_name_their_file_has_now(tmp_path):
+    path, work = rows(tmp_path / "before.jsonl", 40), Workspace(tmp_path / "job")
+    assert {one.file for one in collect_documents(recipe(path), work)} == {"before.jsonl"}
+    path = path.rename(tmp_path / "after.jsonl")
+    assert {one.file for one in collect_documents(recipe(path), work)} == {"after.jsonl"}
+
+
 def test_a_passage_has_the_line_that_an_editor_shows(tmp_path):
     (tmp_path / "book.txt").write_bytes(b"\r\n\x0cone" + b" word" * 1000 + "\u2028\x85\r\n \r\n\ntwo\rthree".encode())
     assert [(line, text[:3]) for line, text in read_documents(tmp_path / "book.txt")] == [(2, "one"), (5, "two")]

@@ -191,6 +191,7 @@ def collect(recipe: Recipe, work: Workspace) -> list[Example]:
         "held_out": source.held_out and file_digest(source.held_out),
         "validation": [file_digest(path) for path in source.validation],
         "golden": source.golden and file_digest(source.golden),
+        "names": list(names_of(source.files).values()),  # by which the rows, and what is watched, go
     }
     folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder, work.progress))
     return read_examples(folder / "examples.jsonl")

@@ -116,6 +116,7 @@ def collect_documents(recipe: Recipe, work: Workspace) -> list[Document]:
         "documents": [file_digest(path) for path in source.prompt_files],
         "held_out": source.held_out and file_digest(source.held_out),
         "validation": [file_digest(path) for path in source.validation],
+        "names": list(names_of(source.files).values()),  # by which the documents, and what is watched, go
     }
     folder = work.step(STAGE, inputs, lambda folder: _collect(recipe, folder, work.progress))
     with (folder / "documents.jsonl").open(encoding="utf-8") as file:
