@@ -56,7 +56,10 @@ def test_it_shows_nothing_private_where_privacy_is_asked_for(home):
     assert "found [EMAIL-1]" in shown and "ada@example.org" not in shown
     path = job / "1-intake" / "refused.jsonl"
     path.write_text(path.read_text().replace("found ada@example.org", 'found \\"my… ada@exampl…\\"'))
+    path.write_text(path.read_text().replace('"field": "prompt"', '"field": "ada@example.org"'))
+    path.write_text(path.read_text().replace("37: prompt:", "37: my ada@examp…:"))
     shown = report(job, home)
+    assert "[EMAIL-1]: expected text" in shown and "37: my &#34;…&#34;: found" in shown
     assert "found &#34;…&#34;" in shown and "ada@" not in shown
 
 

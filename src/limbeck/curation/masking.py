@@ -18,8 +18,8 @@ from limbeck.records import Answer, AnsweredExample
 
 __all__ = ["Masked", "cover", "cover_reason", "mask", "read_again"]
 
-CUT_QUOTE = re.compile('"[^"]*…"')
-"""A value of which a reason quotes the beginning."""
+CUT = re.compile(r'"[^"]*…"|\S+…(?=[\s:,.]|$)')
+"""A value, or a key, of which a reason quotes the beginning."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def cover_reason(plan: Curation) -> Callable[[str], str]:
     is still somebody's.
     """
     covered = cover(plan)
-    return covered if plan.privacy == "keep" else lambda reason: str(covered(CUT_QUOTE.sub('"…"', reason)))
+    return covered if plan.privacy == "keep" else lambda reason: str(covered(CUT.sub('"…"', reason)))
 
 
 def read_again(before: Sequence[AnsweredExample], masked: Sequence[Masked], asking: Asking) -> list[AnsweredExample]:

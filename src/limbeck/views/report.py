@@ -110,7 +110,7 @@ def _refused(job: Path) -> dict[str, Any]:
     reasons = Counter(f"{fault['field']}: expected {fault['expected']}" for fault in faults)
     return {
         "plot": bars(fates.most_common(), "rows of the files", good="accepted"),
-        "reasons": reasons.most_common(PAIRS),
+        "reasons": [(cover(reason), count) for reason, count in reasons.most_common(PAIRS)],
         "first": [cover(fault["message"]) for fault in faults[:PAIRS]],
     }
 
