@@ -81,6 +81,10 @@ def test_an_answer_of_no_weight_is_no_label():
     [
         (STORED, "messages: found nothing; expected what was asked, as GET /chat/completions/ID/messages gives it"),
         ({**STORED, "messages": [ASKED], "choices": []}, "choices: found no message"),
+        (
+            {**STORED, "messages": [ASKED], "choices": [{"message": SAID, "finish_reason": "length"}]},
+            'choices[0].finish_reason: found "length"; expected an answer that came to its end',
+        ),
         ({**STORED, "messages": [ASKED], "colour": 1}, "colour: found an unknown key"),
         ({"messages": [ASKED, SAID], "tools": [TOOL]}, "tools: found functions; expected none"),
         ({**STORED, "messages": [ASKED], "tools": [TOOL]}, "tools: found functions"),

@@ -8,8 +8,9 @@
 | Kiln, ShareGPT | ``conversations`` | ``messages``, ``system`` as the first; ``id`` and ``source`` are left out |
 
 A list of stored completions has no messages in it (they are another request's answer); put them beside each as
-``messages``. Rows with tools are refused: calls of functions are not learned. In a turn of any of them ``developer`` is
-``system``, text in blocks is their text, and what says nothing of the words (``name``, ``annotations``) is left out.
+``messages``. Rows with tools are refused: calls of functions are not learned; so are answers that were broken off,
+which would teach to break off. In a turn of any of them ``developer`` is ``system``, text in blocks is their text, and
+what says nothing of the words (``name``, ``annotations``) is left out.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _BESIDE_TEXT = {
     "audio": "speech",
 }
 """What OpenAI says in a turn beside its text: nothing that must be learned, or what it is where there is something."""
+
+_BROKEN_OFF = ("length", "content_filter")
+"""Why a stored answer ended that would have gone on."""
 
 _TOLD = "…"
 """In place of a text that has been told as a fault: the row is refused already."""
@@ -73,6 +77,8 @@ def _stored(row: dict[str, Any], faults: Faults) -> dict[str, Any]:
     if not isinstance(said, dict):
         faults.add("choices", "no message", "a choice with a message")
         said = {"content": _TOLD}
+    elif (reason := row["choices"][0].get("finish_reason")) in _BROKEN_OFF:
+        faults.add("choices[0].finish_reason", described(reason), "an answer that came to its end")
     answer = _turn({**_as_stored(said), "role": "assistant"}, "choices[0].message", faults)
     turns = [_as_stored(turn) if isinstance(turn, dict) else turn for turn in messages]
     metadata = {"metadata": row["metadata"]} if row.get("metadata") else {}
