@@ -9,6 +9,7 @@ from tests.factory import message, pairs, write_rows
 from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake import check, collect, golden_pairs, survey
 from limbeck.recipe import Recipe
+from limbeck.records import Message, Prompt
 from limbeck.storage.workspace import Workspace
 
 
@@ -48,6 +49,17 @@ def test_several_files_are_one_source(tmp_path):
     found = collect(several, work)
     assert len(found) == 105
     assert [row["status"] for row in fates(work) if row["file"] == "b.jsonl"] == ["folded"] * 5 + ["accepted"] * 45
+
+
+def test_what_is_given_to_be_watched_is_not_examined_on(tmp_path):
+    texts = sorted((f"number {i}" for i in range(12)), key=lambda text: Prompt((Message("user", text),)).normalized_id)
+    watched = write_rows(tmp_path / "v.jsonl", [{"prompt": texts[0]}])
+    rows = write_rows(tmp_path / "p.jsonl", [{"prompt": text} for text in texts[1:]])
+    source = {"validation": [str(watched)], "held_out_share": 0.0, "minimum": 1}
+    found = {
+        one.prompt.messages[0].text: one.split for one in collect(recipe(rows, **source), Workspace(tmp_path / "job"))
+    }
+    assert (found[texts[0]], found[texts[1]], found[texts[2]]) == ("validation", "held-out", "train")
 
 
 def test_rows_go_by_the_name_their_file_has_now(tmp_path):

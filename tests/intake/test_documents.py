@@ -12,7 +12,7 @@ from limbeck.errors import InvalidDataset, InvalidInput
 from limbeck.intake import check, collect_documents, read_counts, read_documents
 from limbeck.intake.documents import PASSAGE_CHARACTERS
 from limbeck.recipe import Recipe
-from limbeck.records import Fault
+from limbeck.records import Document, Fault
 from limbeck.storage.workspace import Workspace
 
 
@@ -45,6 +45,19 @@ def test_rows_are_documents_and_every_fault_is_told_with_its_line(tmp_path):
     assert last == (3, "last")
     with pytest.raises(InvalidInput, match=r"missing\.txt: No such file"):
         list(read_documents(tmp_path / "missing.txt"))
+
+
+def test_what_is_given_to_be_watched_is_not_examined_on(tmp_path):
+    texts = sorted(
+        (f"number {i}" for i in range(12)), key=lambda text: Document(text, "train", "", 1).as_prompt.normalized_id
+    )
+    watched = write_rows(tmp_path / "v.jsonl", [{"input": texts[0]}])
+    path = write_rows(tmp_path / "p.jsonl", [{"input": text} for text in texts[1:]])
+    found = collect_documents(recipe(path, validation=[str(watched)], held_out_share=0.0), Workspace(tmp_path / "job"))
+    assert {one.text: one.split for one in found if one.split != "train"} == {
+        texts[0]: "validation",
+        texts[1]: "held-out",
+    }
 
 
 def test_documents_go_by_the_name_their_file_has_now(tmp_path):

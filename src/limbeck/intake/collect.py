@@ -315,8 +315,11 @@ def _accepted(name: str, fates: Counter[str]) -> str:
 
 
 def _hold_one_out(examples: dict[str, Example], golden: Collection[str]) -> None:
-    """Where the shares give nothing to examine on, the prompt that was nearest to it, in all its spellings."""
-    free = {one.prompt.normalized_id for one in examples.values()} - set(golden)
+    """Where the shares give nothing to examine on, the prompt that was nearest to it, in all its spellings.
+
+    One that is learned: what is given to be watched stays that.
+    """
+    free = {one.prompt.normalized_id for one in examples.values() if one.split == "train"} - set(golden)
     if len(free) > 1 and not any(one.split == "held-out" for one in examples.values()):
         nearest = min(free)
         for key, one in examples.items():

@@ -178,7 +178,8 @@ def _collect(recipe: Recipe, folder: Path, progress: Progress) -> None:
 def _with_some_held_out(documents: Sequence[Document]) -> list[Document]:
     """The documents, one at least of them held out and one learned. Raises `InvalidInput` where there is but one."""
     if not any(document.split == "held-out" for document in documents):
-        nearest = min(documents, key=lambda document: document.as_prompt.normalized_id)
+        free = [document for document in documents if document.split == "train"]  # what is to be watched stays that
+        nearest = min(free if len(free) > 1 else documents, key=lambda document: document.as_prompt.normalized_id)
         spelled = nearest.as_prompt.normalized_id
         documents = [
             replace(one, split="held-out") if one.as_prompt.normalized_id == spelled else one for one in documents
