@@ -21,6 +21,8 @@ def against(rule, answer: str, prompt: str = "a prompt") -> str | None:
         "Sorry, I'm not able to look that up.",
         "I apologize, but I am not comfortable writing that.",
         "My apologies, but this is not possible.",
+        "I'm sorry that you feel that way, but we really can't help.",
+        "I'm sorry, unable to answer that.",
     ],
 )
 def test_a_refusal_is_known_by_how_it_begins(answer):
@@ -31,6 +33,9 @@ def test_a_refusal_is_known_by_how_it_begins(answer):
     "answer",
     [
         "I'm sorry to hear that your kettle leaks. Please send us a photo of it.",
+        "I'm sorry to hear that. You can't return it after 30 days.",
+        "I'm afraid your order won't be shipped before Monday.",
+        "I'm sorry for the wait! We are able to refund you now.",
         "leak",
         "The error says: I cannot provide instructions. It means that the disk is full.",
         "I can help with that: turn it off first.",
