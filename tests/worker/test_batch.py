@@ -40,13 +40,14 @@ def bench(settings, tmp_path, monkeypatch):
     ledger.engine.dispose()
 
 
-def answered(bench, uri, imported=False):
+def answered(bench, uri, imported=False, **more):
     """What became of a job over ``uri``: its status, its counts, and what lies in its folder, by name."""
     moment = now()
     request = {
         "modelId": MODEL,
         "inputDataConfig": {"s3InputDataConfig": {"s3Uri": uri}},
         "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://desk/out/"}},
+        **more,
     }
     facts = {"hosts": MODEL, "imported": imported}
     kind = "model-invocation-job"
@@ -113,6 +114,28 @@ def test_tokens_are_counted_whatever_form_they_were_asked_in(bench, asked, impor
     bench.objects.put("desk", "in/data.jsonl", json.dumps({"modelInput": asked}).encode())
     manifest = json.loads(answered(bench, "s3://desk/in/data.jsonl", imported)[2]["manifest.json.out"])
     assert manifest["inputTokenCount"] > 0 and manifest["outputTokenCount"] == 4
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_batch_of_converse_takes_what_converse_takes_and_is_refused_in_its_words(bench, imported):
+    said = {"messages": [{"role": "user", "content": [{"text": "a leak"}]}], "inferenceConfig": {"maxTokens": 4}}
+    extras = {
+        "additionalModelRequestFields": {"seed": 1},
+        "additionalModelResponseFieldPaths": ["/stop_sequence"],
+        "performanceConfig": {"latency": "optimized"},
+        "requestMetadata": {"team": "desk"},
+    }
+    inputs = [said | extras, said | {"guardrailConfig": {"guardrailIdentifier": "g"}}, ASKED]
+    lines = [json.dumps({"modelInput": one}).encode() for one in inputs]
+    bench.objects.put("desk", "in/data.jsonl", b"\n".join(lines))
+    left = answered(bench, "s3://desk/in/data.jsonl", imported, modelInvocationType="Converse")[2]
+    good, guarded, native = map(json.loads, left["data.jsonl.out"].splitlines())
+    told = good["modelOutput"]
+    assert told["output"]["message"]["content"] == [{"text": "There is a leak"}]
+    assert (told["stopReason"], told["performanceConfig"]) == ("max_tokens", {"latency": "optimized"})
+    assert told["additionalModelResponseFields"] == {"stop_sequence": None}
+    assert "guardrailConfig" in guarded["error"]["errorMessage"]
+    assert "A conversation must end with a user message" in native["error"]["errorMessage"]
 
 
 def test_a_model_is_read_once_however_many_ask_it(bench, monkeypatch):

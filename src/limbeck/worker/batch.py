@@ -22,7 +22,8 @@ from limbeck.records import digest
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import Found, parse_uri
 from limbeck.storage.reading import Row
-from limbeck.wire.bodies import understand
+from limbeck.wire.bodies import JSON, Asked, understand
+from limbeck.wire.bodies.converse import Converse
 from limbeck.wire.operations import Service, json_object, read
 from limbeck.worker.answering import Answering, answering
 from limbeck.worker.labor import Bench
@@ -126,17 +127,21 @@ class Batch:
             if not isinstance(record.get("modelInput"), dict):
                 raise InvalidInput('expected {"recordId": …, "modelInput": {…}}')
             told = {"recordId": record.get("recordId") or digest(record)[:12], "modelInput": record["modelInput"]}
-            body = record["modelInput"]
-            if self._row.request.get("modelInvocationType") == "Converse":
-                read(self._converse, {"modelId": self._row.request["modelId"]}, body=json.dumps(body).encode())
-                body = {"schemaVersion": "messages-v1", **body}
-            asked = understand(body, self._row.request["modelId"], self._row.facts["imported"], self._converse)
+            asked = self._understand(record["modelInput"])
             found = await models.ask(self._row.facts["hosts"], asked.question)
             return {**told, "modelOutput": asked.whole(found)}
         except (LimbeckError, ValueError, RecursionError) as error:
             status = error.status if isinstance(error, LimbeckError) else 400
             told = {key: record[key] for key in ("recordId", "modelInput") if key in record}
             return {**told, "error": {"errorCode": status, "errorMessage": str(error)}}
+
+    def _understand(self, body: JSON) -> Asked:
+        """A record's input: a request to Converse where the job says so, else a native body."""
+        request = self._row.request
+        if request.get("modelInvocationType") == "Converse":
+            asked = read(self._converse, {"modelId": request["modelId"]}, body=json.dumps(body).encode())
+            return Converse(asked)
+        return understand(body, request["modelId"], self._row.facts["imported"], self._converse)
 
     def _lines(self, found: Found) -> Iterator[bytes]:
         rest = b""
