@@ -123,6 +123,16 @@ def test_a_model_that_a_job_under_way_needs_is_not_deleted(client, settings, led
     client.delete_custom_model(modelIdentifier=arn)
 
 
+def test_a_batch_is_known_by_its_id_alone_as_by_its_arn(client):
+    arn = create(client, batch("known"))
+    id12 = arn.rsplit("/", 1)[-1]
+    assert client.get_model_invocation_job(jobIdentifier=id12)["jobArn"] == arn
+    client.stop_model_invocation_job(jobIdentifier=id12)
+    assert client.get_model_invocation_job(jobIdentifier=arn)["status"] == "Stopped"
+    with refused(client, "ResourceNotFoundException", 'no model-invocation-job "abcdefghijkl"'):
+        client.get_model_invocation_job(jobIdentifier="abcdefghijkl")
+
+
 def test_more_tags_than_a_resource_may_have_are_refused_when_it_is_made(client):
     tags = [{"key": f"k{at}", "value": "v"} for at in range(51)]
     with refused(client, "TooManyTagsException", "tags: found 51; expected at most 50"):

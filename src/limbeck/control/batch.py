@@ -54,8 +54,8 @@ def create_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
 
 
 def get_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
-    """One batch, by ARN or name."""
-    return _told(desk.ledger.get(JOB, asked["jobIdentifier"]))
+    """One batch, by ARN, by the id that ends it, or by name."""
+    return _told(desk.ledger.get(JOB, _known_as(asked["jobIdentifier"], desk)))
 
 
 def list_model_invocation_jobs(asked: Asked, desk: Desk) -> Answered:
@@ -66,7 +66,13 @@ def list_model_invocation_jobs(asked: Asked, desk: Desk) -> Answered:
 
 def stop_model_invocation_job(asked: Asked, desk: Desk) -> Answered:
     """Ask a batch to stop; what is answered is kept."""
-    return stop(JOB, asked["jobIdentifier"], WORKING, desk)
+    return stop(JOB, _known_as(asked["jobIdentifier"], desk), WORKING, desk)
+
+
+def _known_as(identifier: str, desk: Desk) -> str:
+    """The ARN of the batch of that id, for AWS takes an id alone; else ``identifier`` as it is."""
+    arn = desk.arns.resource(JOB, identifier)
+    return identifier if desk.ledger.row(arn) is None else arn
 
 
 def _told(row: Row) -> dict[str, Any]:
