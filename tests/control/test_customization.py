@@ -39,6 +39,22 @@ def test_the_label_policy_of_a_request_is_that_of_its_recipe(asked, desk):
         _recipe({**asked, "trainingDataConfig": logs}, desk)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({}, "FINE_TUNING, since none is said"),
+        ({"customizationType": "FINE_TUNING"}, "FINE_TUNING"),
+        ({"customizationType": "CONTINUED_PRE_TRAINING"}, "CONTINUED_PRE_TRAINING"),
+    ],
+)
+def test_a_teacher_is_not_left_aside_where_the_request_asks_for_no_distillation(asked, desk, kind, said):
+    del asked["customizationType"], asked["hyperParameters"]
+    with pytest.raises(InvalidInput, match=f"distillationConfig: customizationType is {said}, which has none"):
+        _recipe(asked | kind, desk)
+    rest = {key: value for key, value in asked.items() if key != "customizationConfig"}
+    assert _recipe(rest | kind, desk).teacher is None
+
+
 @pytest.mark.row(22)
 def test_a_request_says_how_many_prompts_are_learned_from(asked, desk):
     assert _recipe({**asked, "hyperParameters": {"augmentTo": "1000"}}, desk).synthesis.augment.to == 1000

@@ -277,8 +277,15 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
     wanted = asked.get("customizationType", "FINE_TUNING")
     if wanted not in KINDS:
         raise NotYet(f"customizationType {wanted}: not yet; expected one of {', '.join(KINDS)}")
-    if wanted == "DISTILLATION" and "distillationConfig" not in asked.get("customizationConfig", {}):
+    config = asked.get("customizationConfig", {})
+    if wanted == "DISTILLATION" and "distillationConfig" not in config:
         raise InvalidInput("customizationConfig.distillationConfig: missing; a distillation names its teacher there")
+    if wanted != "DISTILLATION" and config:
+        unsaid = "" if "customizationType" in asked else ", since none is said"
+        raise InvalidInput(
+            f"customizationConfig.{next(iter(config))}: customizationType is {wanted}{unsaid}, which has none; expected"
+            " nothing, or customizationType DISTILLATION with distillationConfig"
+        )
     numbers = checked(wanted, asked.get("hyperParameters", {}))
     place = desk.settings.jobs / asked["jobName"] / "source"
     values: dict[str, Any] = {
@@ -294,12 +301,12 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         values["training"]["copies"] = "learned"  # a set given twice is how more than five epochs are asked for
         values["synthesis"] = {"max_response_tokens": LEARNED_TOKENS}
     else:
-        config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
-        teacher = _known_as(config["teacherModelIdentifier"], "teacherModelIdentifier", desk)
+        asking = config["distillationConfig"]["teacherModelConfig"]
+        teacher = _known_as(asking["teacherModelIdentifier"], "teacherModelIdentifier", desk)
         values["teacher"] = {"model": teacher}
         values["student"], suits = _student(base, teacher, desk)
         values["training"] = {**suits, **values["training"]}
-        values["synthesis"] = {"max_response_tokens": config.get("maxResponseLengthForInference", ANSWER_TOKENS)}
+        values["synthesis"] = {"max_response_tokens": asking.get("maxResponseLengthForInference", ANSWER_TOKENS)}
         logs = asked["trainingDataConfig"].get("invocationLogsConfig", {})
         values["synthesis"]["use_responses"] = logs.get("usePromptResponse", False)
         if "labels" in numbers:
