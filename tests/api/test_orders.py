@@ -146,6 +146,10 @@ def test_weights_in_a_bucket_that_is_not_there_are_refused_at_once(client):
     source = {"s3DataSource": {"s3Uri": "s3://nobody/weights/"}}
     with refused(client, "ValidationException", 'no bucket "nobody"'):
         client.create_custom_model(modelName="brought", roleArn=ROLE, modelSourceConfig=source)
+    with refused(client, "ValidationException", 'no bucket "nobody"'):
+        client.create_model_import_job(
+            jobName="brought", importedModelName="brought", roleArn=ROLE, modelDataSource=source
+        )
 
 
 def test_a_token_is_forgotten_with_what_it_made(client, settings):

@@ -31,7 +31,7 @@ def create_model_import_job(asked: Asked, desk: Desk) -> Answered:
     source = asked["modelDataSource"].get("s3DataSource")
     if source is None:
         raise InvalidInput("modelDataSource.s3DataSource: missing; expected the s3:// URI of a folder of weights")
-    desk.check_place(source["s3Uri"])
+    desk.check_source(source["s3Uri"])
     tags_of(asked.get("importedModelTags"))  # the worker puts them on the model
     name = asked["importedModelName"]
     arn = desk.order(
