@@ -90,8 +90,24 @@ def test_a_model_that_a_deployment_is_moving_to_cannot_be_deleted(client, settin
     client.delete_custom_model(modelIdentifier=new)
 
 
+def test_a_model_brought_along_names_the_key_it_was_asked_to_be_encrypted_by(client, settings, ledger, tiny_folder):
+    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights", dirs_exist_ok=True)
+    id36 = "12345678-1234-1234-1234-123456789012"
+    key = f"arn:aws:kms:us-east-1:000000000000:key/{id36}"
+    adopted = client.create_custom_model(**brought("locked-custom", modelKmsKeyArn=key))["modelArn"]
+    job = client.create_model_import_job(**import_job("locked", importedModelKmsKeyId=id36))["jobArn"]
+    assert client.get_custom_model(modelIdentifier=adopted)["modelKmsKeyArn"] == key  # while it is being made
+    for arn in (adopted, job):
+        labor._do(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
+    found = client.get_custom_model(modelIdentifier=adopted)
+    assert (found["modelStatus"], found["modelKmsKeyArn"]) == ("Active", key)
+    assert client.get_imported_model(modelIdentifier="locked")["modelKmsKeyArn"] == key
+    client.delete_custom_model(modelIdentifier=adopted)
+    client.delete_imported_model(modelIdentifier="locked")
+
+
 def test_an_imported_model_has_the_tags_it_was_asked_with_and_takes_others(client, settings, ledger, tiny_folder):
-    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights")
+    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights", dirs_exist_ok=True)
     tags = [{"key": "team", "value": "desk"}]
     with pytest.raises(client.exceptions.ValidationException, match="the same key twice"):
         client.create_model_import_job(**import_job("tagged"), importedModelTags=tags * 2)

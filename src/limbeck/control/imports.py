@@ -90,7 +90,10 @@ def list_imported_models(asked: Asked, desk: Desk) -> Answered:
 
 def get_imported_model(asked: Asked, desk: Desk) -> Answered:
     """One imported model, by name or ARN."""
-    return _facts(_find(asked["modelIdentifier"], desk))
+    model = _find(asked["modelIdentifier"], desk)
+    job = desk.ledger.row(model.lineage["job_arn"])
+    encrypted_by = None if job is None else desk.arns.kms_key(job.request.get("importedModelKmsKeyId"))
+    return {**_facts(model), "modelKmsKeyArn": encrypted_by}
 
 
 def delete_imported_model(asked: Asked, desk: Desk) -> Answered:

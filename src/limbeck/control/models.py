@@ -147,6 +147,9 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
         "creationTime": one.created,
         "modelStatus": "Active",
     }
+    brought = desk.ledger.row(one.arn)
+    if brought is not None:
+        answer["modelKmsKeyArn"] = brought.request.get("modelKmsKeyArn")
     made_by = desk.ledger.some(1, kind="model-customization-job", model=one.arn)
     for job in made_by:
         copied = ("hyperParameters", "trainingMetrics", "validationMetrics")
@@ -260,6 +263,7 @@ def _in_the_making(identifier: str, desk: Desk) -> Answered:
         "modelArn": row.arn,
         "modelName": row.name,
         "customizationType": "IMPORTED",
+        "modelKmsKeyArn": row.request.get("modelKmsKeyArn"),
         "creationTime": row.created,
         "modelStatus": row.status,
         "failureMessage": row.facts.get("failureMessage"),
