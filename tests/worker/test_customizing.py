@@ -19,7 +19,7 @@ from limbeck.progress import StopSignal
 from limbeck.settings import Settings
 from limbeck.storage.workspace import write_json
 from limbeck.worker import labor
-from limbeck.worker.customization import customize
+from limbeck.worker.customization import Telling, customize
 from limbeck.worker.labor import Bench
 from limbeck.worker.outputs import Outputs
 
@@ -61,6 +61,28 @@ def trained(desk, monkeypatch):
 
     monkeypatch.setattr(pipeline, "run", run)
     return meanwhile
+
+
+def test_stages_come_in_their_order_and_are_not_taken_back_by_a_job_that_was_broken_off(desk, asked):
+    arn = create_model_customization_job(asked, desk)["jobArn"]
+
+    def details():
+        return get_model_customization_job({"jobIdentifier": arn}, desk)["statusDetails"]
+
+    told = []
+    for name in ("1-intake", "2-synthesis", "3-curation", "4-training"):
+        Telling(arn, desk.ledger).stage(name)
+        told.append([one["status"] for one in details().values()])  # of a fine-tuning: data are not processed
+    assert told == [
+        ["InProgress", "NotStarted"],
+        ["Completed", "NotStarted"],
+        ["Completed", "NotStarted"],
+        ["Completed", "InProgress"],
+    ]
+    before = details()
+    for name in ("1-intake", "2-synthesis", "3-curation", "4-training"):  # its next process
+        Telling(arn, desk.ledger).stage(name)
+        assert details() == before
 
 
 def test_a_job_whose_model_is_registered_is_not_stopped_any_more(desk, asked, trained, monkeypatch):

@@ -41,6 +41,12 @@ STAGE_NAMES = {
     "6-model": "trainingDetails",
 }
 
+STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
+"""In their order; a job may be without the second."""
+
+STEPS = ("NotStarted", "InProgress", "Completed")
+"""How a stage goes; never back, though a job that was broken off passes through all its stages again."""
+
 PUBLISH_SECONDS = 20.0
 """How often the training metrics in the output location are brought up to date while training runs."""
 
@@ -132,19 +138,19 @@ class Telling:
         self._lock = threading.Lock()
 
     def stage(self, name: str) -> None:
-        """The stage is under way, those before it are done."""
-        current = STAGE_NAMES[name]
+        """The stage is under way, those before it are done. What the row says already of a job broken off stands."""
+        reached = STAGES.index(STAGE_NAMES[name])
         with self._lock:
             row = self._ledger.row(self._arn)
-            if row is None:
+            if row is None or row.ended is not None:
                 return
-            moment, before, details = now().isoformat(), True, {}
-            for stage in ("validationDetails", "dataProcessingDetails", "trainingDetails"):
+            moment, details = now().isoformat(), {}
+            for place, stage in enumerate(STAGES):
                 if stage not in row.facts["statusDetails"]:
                     continue
                 known = row.facts["statusDetails"][stage]
-                status = "InProgress" if stage == current else "Completed" if before else "NotStarted"
-                before = before and stage != current
+                status = "InProgress" if place == reached else "Completed" if place < reached else "NotStarted"
+                status = max(status, known["status"], key=STEPS.index)
                 begun = known["creationTime"] if known["status"] != "NotStarted" else moment
                 changed = status != known["status"]
                 last = moment if changed else known["lastModifiedTime"]
