@@ -18,8 +18,8 @@ __all__ = ["fitting"]
 
 CONFIG = CoreConfig(strict=True, regex_engine="rust-regex", allow_inf_nan=False, extra_fields_behavior="forbid")
 
-ISO_8601 = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3,6})?(Z|[+-][0-9]{2}:[0-9]{2})\z"
-"""Times as text, in the form in which our own rows have them."""
+ISO_8601 = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3,6})?Z\z"
+"""Times as text, as AWS writes them; what has another offset is put into this form."""
 
 LONG = 2**63 - 1
 

@@ -250,8 +250,8 @@ def _moment(out: bool) -> Part:
     def write(given: Any, place: Place, faults: Faults) -> Any:
         if isinstance(given, datetime):
             return given.astimezone(UTC)
-        read(given, place, faults)
-        return given
+        found = read(given, place, faults)
+        return given if isinstance(given, str) and given.endswith("Z") else found
 
     return write if out else read
 
