@@ -55,12 +55,28 @@ def test_a_teacher_is_not_left_aside_where_the_request_asks_for_no_distillation(
     assert _recipe(rest | kind, desk).teacher is None
 
 
+def test_what_cannot_be_learned_is_told_by_the_members_of_the_request(asked, desk):
+    config = asked["customizationConfig"]["distillationConfig"]["teacherModelConfig"]
+    config["maxResponseLengthForInference"] = 0
+    with pytest.raises(InvalidInput, match=r'maxResponseLengthForInference: found "0"'):
+        _recipe(asked, desk)
+    config["maxResponseLengthForInference"] = 8
+    logs = {"invocationLogsConfig": {"invocationLogSource": {"s3Uri": "s3://desk/logs"}, "usePromptResponse": True}}
+    with pytest.raises(InvalidInput) as caught:
+        _recipe({**asked, "trainingDataConfig": logs, "hyperParameters": {"objective": "forward_kl"}}, desk)
+    said = str(caught.value)
+    assert said.startswith("trainingDataConfig.invocationLogsConfig.usePromptResponse: ")
+    assert "hyperParameters.objective forward_kl; use cross_entropy" in said
+    with pytest.raises(InvalidInput, match=r"; drop hyperParameters\.labels$"):
+        _recipe({**asked, "trainingDataConfig": logs}, desk)
+
+
 @pytest.mark.row(22)
 def test_a_request_says_how_many_prompts_are_learned_from(asked, desk):
     assert _recipe({**asked, "hyperParameters": {"augmentTo": "1000"}}, desk).synthesis.augment.to == 1000
     assert _recipe(asked, desk).synthesis.augment is None
     logs = {"invocationLogsConfig": {"invocationLogSource": {"s3Uri": "s3://desk/logs"}, "usePromptResponse": True}}
-    with pytest.raises(InvalidInput, match=r"synthesis.augment: only a distillation whose teacher answers"):
+    with pytest.raises(InvalidInput, match=r"hyperParameters.augmentTo: only a distillation whose teacher answers"):
         _recipe({**asked, "trainingDataConfig": logs, "hyperParameters": {"augmentTo": "1000"}}, desk)
 
 

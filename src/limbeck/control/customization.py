@@ -45,6 +45,17 @@ KINDS = {
     "CONTINUED_PRE_TRAINING": "continued-pre-training",
 }
 
+MEMBERS = {
+    "synthesis.max_response_tokens": (
+        "customizationConfig.distillationConfig.teacherModelConfig.maxResponseLengthForInference"
+    ),
+    "synthesis.use_responses": "trainingDataConfig.invocationLogsConfig.usePromptResponse",
+    "synthesis.augment": f"hyperParameters.{AUGMENT}",
+    "synthesis.labels and synthesis.refine": "hyperParameters.labels",
+    "training.objective.": "hyperParameters.objective ",
+}
+"""Where a request says what a recipe's key says."""
+
 STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
 
 RESUMABLE = ("Stopped", "Failed")
@@ -321,8 +332,15 @@ def _recipe(asked: Asked, desk: Desk) -> Recipe:
         recipe = addressed(Recipe.build(values, "the job"), desk.settings)
         recipe.check_kind()
     except InvalidRecipe as error:
-        raise InvalidInput("; ".join(error.faults)) from None
+        raise InvalidInput("; ".join(map(_in_words_of_the_request, error.faults))) from None
     return recipe
+
+
+def _in_words_of_the_request(fault: str) -> str:
+    """What is wrong with a recipe, by the members of the request that it came from."""
+    for key, member in MEMBERS.items():
+        fault = fault.replace(key, member)
+    return fault
 
 
 def _student(base: str, teacher: str, desk: Desk) -> tuple[dict[str, Any], Mapping[str, float]]:
