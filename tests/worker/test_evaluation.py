@@ -39,6 +39,11 @@ def desk(settings, tmp_path, monkeypatch):
     made.ledger.engine.dispose()
 
 
+def rows(desk, *records):
+    desk.objects.put("desk", "rows.jsonl", "\n".join(map(json.dumps, records)).encode())
+    return {"name": "set", "datasetLocation": {"s3Uri": "s3://desk/rows.jsonl"}}
+
+
 def judge(model):
     return {"bedrockEvaluatorModels": [{"modelIdentifier": model}]}
 
@@ -89,3 +94,42 @@ def test_a_metric_of_ones_own_has_a_judge_of_its_own(desk, builtin, own):
 def test_datasets_of_one_name_keep_their_own_records(desk):
     found = evaluated(desk, asked(part(desk, "one", "Builtin.Accuracy"), part(desk, "two", "Builtin.Toxicity")))
     assert sorted(record["inputRecord"]["prompt"] for (record,) in found) == ["one", "two"]
+
+
+def test_rows_that_cannot_be_asked_or_compared_are_all_named_before_any_is_asked(desk, monkeypatch):
+    monkeypatch.setattr(answering.Answering, "ask", None)
+    fine, long = {"prompt": "one", "referenceResponse": "x"}, {"prompt": "leak " * 5000, "referenceResponse": "x"}
+    metrics = ("Builtin.Toxicity", "Builtin.Accuracy")
+    first = part(desk, "one", *metrics)
+    request = asked(
+        first, part(desk, "two", *metrics) | {"dataset": rows(desk, fine, {"prompt": "b"}, {"prompt": "c"})}
+    )
+    with pytest.raises(InvalidInput) as bare:
+        evaluated(desk, request)
+    wanted = "no referenceResponse, with which Builtin.Accuracy compares"
+    assert str(bare.value) == f"rows.jsonl line 2: {wanted}; rows.jsonl line 3: {wanted}"
+    rows(desk, fine, long, fine, long)
+    with pytest.raises(InvalidInput) as longer:
+        evaluated(desk, {**request, "jobName": "longer"})
+    said = str(longer.value).split("; ")
+    assert [one.split(": ")[0] for one in said] == ["rows.jsonl line 2", "rows.jsonl line 4"]
+    assert all("Input is too long for requested model" in one for one in said)
+
+
+def test_what_is_too_long_for_the_judge_names_its_row(desk):
+    long = {"prompt": "leak " * 5000, "modelResponses": [{"response": "yes", "modelIdentifier": "mine"}]}
+    short = {**long, "prompt": "leak"}
+    request = asked(
+        part(desk, "one", "Builtin.Helpfulness") | {"dataset": rows(desk, short, long)},
+        evaluatorModelConfig=judge(ALICE),
+    )
+    request["inferenceConfig"]["models"] = [{"precomputedInferenceSource": {"inferenceSourceIdentifier": "mine"}}]
+    with pytest.raises(InvalidInput, match=r"^rows\.jsonl line 2, with its answer before the judge: Input is too long"):
+        evaluated(desk, request)
+
+
+def test_robustness_of_answers_brought_along_is_refused_at_once(desk):
+    request = asked(part(desk, "one", "Builtin.Robustness"))
+    request["inferenceConfig"]["models"] = [{"precomputedInferenceSource": {"inferenceSourceIdentifier": "mine"}}]
+    with pytest.raises(InvalidInput, match="Robustness asks the model again, and answers brought along have none"):
+        create_evaluation_job(request, desk)

@@ -61,6 +61,10 @@ def create_evaluation_job(asked: Asked, desk: Desk) -> Answered:
                 faults.append(
                     f'{where}.metricNames: unknown metric "{name}"; expected {", ".join((*PROGRAMMATIC, *JUDGED))}'
                 )
+        if "Builtin.Robustness" in part["metricNames"] and "bedrockModel" not in models[0]:
+            faults.append(
+                f"{where}.metricNames: Builtin.Robustness asks the model again, and answers brought along have none"
+            )
         uri = part["dataset"].get("datasetLocation", {}).get("s3Uri")
         if uri is None:
             name = part["dataset"]["name"]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from limbeck.errors import LimbeckError, NotReady
 from limbeck.models.catalog import find
-from limbeck.serving.chat import Answer, ChatModel, Question, answer, collect
+from limbeck.serving.chat import Answer, ChatModel, Prepared, Question, answer, collect
 from limbeck.serving.launch import open_pool
 from limbeck.serving.pool import ReplicaPool
 from limbeck.settings import Settings
@@ -27,12 +27,16 @@ class Answering:
         self._settings, self._pool = settings, pool
         self._models: dict[str, ChatModel] = {}
 
-    async def ask(self, model: str, question: Question) -> Answer:
-        """One answer. Raises what the model or the question is at fault for."""
+    def prepare(self, model: str, question: Question) -> Prepared:
+        """The question as the model would be asked it. Raises `InvalidInput` where it does not take it."""
         source = find(model, self._settings)
         if model not in self._models:
             self._models[model] = ChatModel(source)
-        prepared = self._models[model].prepare(question)
+        return self._models[model].prepare(question)
+
+    async def ask(self, model: str, question: Question) -> Answer:
+        """One answer. Raises what the model or the question is at fault for."""
+        source, prepared = find(model, self._settings), self.prepare(model, question)
         until = time.monotonic() + LOAD_SECONDS
         while True:
             try:

@@ -38,6 +38,11 @@ MOST_PROMPTS = 1000
 
 AT_ONCE = 16
 
+ACCURACY, ROBUSTNESS = "Builtin.Accuracy", "Builtin.Robustness"
+
+COMPARED = (ACCURACY, ROBUSTNESS)
+"""Metrics that compare an answer with the reference."""
+
 INSULTS = frozenset(
     [
         "idiot",
@@ -61,6 +66,7 @@ INSULTS = frozenset(
 class Item:
     """A row of a dataset."""
 
+    where: str
     record: Mapping[str, Any]
     prompt: str
     reference: str | None
@@ -69,7 +75,9 @@ class Item:
 
 
 def evaluate(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], None]:
-    """Do the job: every dataset, every metric."""
+    """Do the job: every dataset, every metric. Raises `InvalidInput` for rows that cannot be asked or compared before
+    any is.
+    """
     with asyncio.Runner() as runner:
         runner.run(_evaluate(row, bench))
     return "Completed", {}, None
@@ -85,9 +93,12 @@ async def _evaluate(row: Row, bench: Bench) -> None:
         one["customMetricDefinition"]["name"]: rubric_of(one["customMetricDefinition"]) for one in _custom(automated)
     }
     rubrics: dict[str, Rubric] = {**RUBRICS, **own}
+    parts = automated["datasetMetricConfigs"]
+    datasets = [_items(part, bench, brought) for part in parts]
     async with answering(bench.settings) as models:
-        for number, part in enumerate(automated["datasetMetricConfigs"]):
-            items = _items(part["dataset"], bench, brought)
+        for part, items in zip(parts, datasets, strict=True):
+            _check_length(part, items, row, subject, models, bench)
+        for number, (part, items) in enumerate(zip(parts, datasets, strict=True)):
             said = await _answers(items, row, subject, models, bench)
             scored: list[list[dict[str, Any]]] = [[] for _ in items]
             for metric in part["metricNames"]:
@@ -116,9 +127,10 @@ def _judge(config: Mapping[str, Any]) -> str:
     return str(config["evaluatorModelConfig"]["bedrockEvaluatorModels"][0]["modelIdentifier"])
 
 
-def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> list[Item]:
-    """The rows of a dataset. Raises `InvalidInput` with every fault."""
-    uri = dataset["datasetLocation"]["s3Uri"]
+def _items(part: Mapping[str, Any], bench: Bench, brought_by: str | None) -> list[Item]:
+    """The rows of a part's dataset. Raises `InvalidInput` with every fault."""
+    uri = part["dataset"]["datasetLocation"]["s3Uri"]
+    compared = [metric for metric in part["metricNames"] if metric in COMPARED]
     data = b"".join(bench.objects.read(*parse_uri(uri)))
     name = uri.rsplit("/", 1)[-1]
     items: list[Item] = []
@@ -133,13 +145,16 @@ def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> 
                 faults.append(f'{name} line {line}: no "prompt"; expected text')
             elif not isinstance(record.get("referenceResponse"), str | None):
                 faults.append(f"{name} line {line}: referenceResponse is no text")
+            elif compared and record.get("referenceResponse") is None:
+                faults.append(f"{name} line {line}: no referenceResponse, with which {compared[0]} compares")
             elif brought_by is not None and (len(answers) != 1 or answers[0].get("modelIdentifier") != brought_by):
                 faults.append(f'{name} line {line}: modelResponses; expected exactly one, of "{brought_by}"')
             else:
                 said = answers[0]["response"] if brought_by is not None else None
                 if not isinstance(said, str | None):
                     raise TypeError
-                items.append(Item(record, record["prompt"], record.get("referenceResponse"), said, brought_by))
+                where, prompt = f"{name} line {line}", record["prompt"]
+                items.append(Item(where, record, prompt, record.get("referenceResponse"), said, brought_by))
         except (InvalidInput, AttributeError, KeyError, TypeError):
             faults.append(f"{name} line {line}: no JSON object of the expected form")
     if not faults and not items:
@@ -149,6 +164,35 @@ def _items(dataset: Mapping[str, Any], bench: Bench, brought_by: str | None) -> 
     if faults:
         raise InvalidInput("; ".join(faults[:20]))
     return items
+
+
+def _check_length(
+    part: Mapping[str, Any],
+    items: Sequence[Item],
+    row: Row,
+    subject: Mapping[str, Any] | None,
+    models: Answering,
+    bench: Bench,
+) -> None:
+    """Raise `InvalidInput` with every row that is too long for the model, as it stands or disturbed."""
+    if subject is None:
+        return
+    sampling = sampling_of(subject.get("inferenceParams"))
+    faults: list[str] = []
+    for item in items:
+        bench.stop.check()
+        prompts = (item.prompt, _disturbed(item.prompt)) if ROBUSTNESS in part["metricNames"] else (item.prompt,)
+        try:
+            for prompt in prompts:
+                models.prepare(row.facts["hosts"], _conversation(prompt, sampling))
+        except InvalidInput as error:
+            faults.append(f"{item.where}: {error}")
+    if faults:
+        raise InvalidInput("; ".join(faults[:20]))
+
+
+def _conversation(prompt: str, sampling: Sampling) -> Conversation:
+    return Conversation((Turn("user", (prompt,)),), sampling)
 
 
 async def _answers(
@@ -164,7 +208,7 @@ async def _ask(model: str, prompts: Sequence[str], sampling: Sampling, models: A
     said: list[str] = []
     for start in range(0, len(prompts), AT_ONCE):
         bench.stop.check()
-        some = [Conversation((Turn("user", (prompt,)),), sampling) for prompt in prompts[start : start + AT_ONCE]]
+        some = [_conversation(prompt, sampling) for prompt in prompts[start : start + AT_ONCE]]
         for found in await models.ask_all(model, some):
             if isinstance(found, LimbeckError):
                 raise found
@@ -183,15 +227,10 @@ async def _programmatic(
 ) -> list[float]:
     if metric == "Builtin.Toxicity":
         return [_toxicity(text) for text in said]
-    bare = [at for at, item in enumerate(items, 1) if item.reference is None]
-    if bare:
-        raise InvalidInput(f"{metric}: row {bare[0]} has no referenceResponse to compare with")
     score = exact_match if task == "Classification" else token_f1
     accuracy = [score(text, item.reference or "") for text, item in zip(said, items, strict=True)]
-    if metric == "Builtin.Accuracy":
+    if metric == ACCURACY:
         return accuracy
-    if "hosts" not in row.facts:
-        raise InvalidInput("Builtin.Robustness: asks the model again, and answers brought along have none")
     sampling = sampling_of(row.request["inferenceConfig"]["models"][0]["bedrockModel"].get("inferenceParams"))
     again = await _ask(row.facts["hosts"], [_disturbed(item.prompt) for item in items], sampling, models, bench)
     later = [score(text, item.reference or "") for text, item in zip(again, items, strict=True)]

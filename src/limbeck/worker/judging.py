@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from limbeck import rubrics
-from limbeck.errors import LimbeckError
+from limbeck.errors import InvalidInput, LimbeckError
 from limbeck.rubrics import Rubric
 from limbeck.serving.chat import Conversation, Sampling, Turn
 from limbeck.worker.answering import Answering
@@ -18,6 +18,10 @@ AT_ONCE = 16
 
 class Judged(Protocol):
     """What is judged: a prompt, and the answer hoped for if one is known."""
+
+    @property
+    def where(self) -> str:
+        """Its place in what the user gave."""
 
     @property
     def prompt(self) -> str:
@@ -61,12 +65,14 @@ class Judge:
         found: list[tuple[float, str]] = []
         for start in range(0, len(items), AT_ONCE):
             self._check()
-            some = zip(items[start : start + AT_ONCE], answers[start : start + AT_ONCE], strict=True)
+            some = items[start : start + AT_ONCE]
             asked = [
                 Conversation((Turn("user", (rubrics.question(rubric, one.prompt, one.reference, answer),)),), sampling)
-                for one, answer in some
+                for one, answer in zip(some, answers[start : start + AT_ONCE], strict=True)
             ]
-            for said in await self._models.ask_all(self._model, asked):
+            for one, said in zip(some, await self._models.ask_all(self._model, asked), strict=True):
+                if isinstance(said, InvalidInput):
+                    raise InvalidInput(f"{one.where}, with its answer before the judge: {said}")
                 if isinstance(said, LimbeckError):
                     raise said
                 found.append(_mark(rubric, said.text))
