@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import pytest
 from tests.api.server import serving
 from tests.api.test_service import register
+from tests.factory import pairs
 
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
@@ -104,6 +105,32 @@ def test_a_model_brought_along_names_the_key_it_was_asked_to_be_encrypted_by(cli
     assert client.get_imported_model(modelIdentifier="locked")["modelKmsKeyArn"] == key
     client.delete_custom_model(modelIdentifier=adopted)
     client.delete_imported_model(modelIdentifier="locked")
+
+
+def test_a_custom_model_brought_along_is_asked_and_trained_further_by_its_arn(server, settings, ledger, tiny_folder):
+    client, runtime = server.client(), server.client(service="bedrock-runtime")
+    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights", dirs_exist_ok=True)
+    pairs(settings.buckets / "desk" / "pairs.jsonl", 20)
+    arn = client.create_custom_model(**brought("asked"))["modelArn"]
+    labor._do(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
+    said = {"messages": [{"role": "user", "content": [{"text": "a leak"}]}], "inferenceConfig": {"maxTokens": 2}}
+    assert runtime.converse(modelId=arn, **said)["usage"]["outputTokens"] <= 2
+    assert list(runtime.converse_stream(modelId=arn, **said)["stream"])
+    body = json.dumps({"prompt": "a leak", "max_gen_len": 2})
+    assert json.load(runtime.invoke_model(modelId=arn, body=body)["body"])["generation_token_count"] <= 2
+    assert list(runtime.invoke_model_with_response_stream(modelId=arn, body=body)["body"])
+    job = client.create_model_customization_job(
+        jobName="further",
+        customModelName="further",
+        roleArn=ROLE,
+        baseModelIdentifier=arn,
+        trainingDataConfig={"s3Uri": "s3://desk/pairs.jsonl"},
+        outputDataConfig={"s3Uri": "s3://desk/out/"},
+    )["jobArn"]
+    (listed,) = client.list_model_customization_jobs(nameContains="further")["modelCustomizationJobSummaries"]
+    assert (listed["jobArn"], listed["baseModelArn"]) == (job, arn)
+    client.stop_model_customization_job(jobIdentifier=job)
+    client.delete_custom_model(modelIdentifier=arn)
 
 
 def test_an_imported_model_has_the_tags_it_was_asked_with_and_takes_others(client, settings, ledger, tiny_folder):

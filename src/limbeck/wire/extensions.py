@@ -9,6 +9,8 @@ Everything AWS takes is taken; this only adds. In answers the same values are gi
 | `EvaluationBedrockModelIdentifier` | custom models, deployments, names | a model is measured where it answers |
 | `EvaluatorModelIdentifier` | custom and imported models, deployments, names | any model may judge |
 | `TeacherModelIdentifier` | custom and imported models, names | any model may teach |
+| `BaseModelIdentifier` | what CreateCustomModel made | by its ARN it is trained further, as by its name |
+| `ConversationalModelId`, `InvokeModelIdentifier` | what CreateCustomModel made | and answers |
 """
 
 from __future__ import annotations
@@ -25,12 +27,18 @@ _OURS = re.compile(
 )
 """The ARN, or the name, of what an account of Limbeck has."""
 
+_BROUGHT = re.compile(r"arn:aws:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:custom-model/imported/[a-z0-9]{12}")
+"""The ARN of a custom model that was brought along."""
+
 _TAKEN: Mapping[str, re.Pattern[str]] = {
     "EvaluationTaskType": re.compile("General"),
     "ModelId": _OURS,
     "EvaluationBedrockModelIdentifier": _OURS,
     "EvaluatorModelIdentifier": _OURS,
     "TeacherModelIdentifier": _OURS,
+    "BaseModelIdentifier": _BROUGHT,
+    "ConversationalModelId": _BROUGHT,
+    "InvokeModelIdentifier": _BROUGHT,
 }
 
 
