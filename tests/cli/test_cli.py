@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -468,6 +469,19 @@ def test_ctrl_c_stops_at_a_checkpoint_says_how_to_go_on_and_going_on_works(limbe
     assert resumed.returncode == 0, resumed.stderr
     assert "training: resumed at step" in resumed.stderr
     assert resumed.stdout.splitlines()[-1].startswith("Verdict: ")
+
+
+def test_the_command_that_goes_on_can_be_pasted_whatever_its_folders_are_called(limbeck, tmp_path, taught_folder):
+    home = tmp_path / "Käthes home"
+    path = recipe(tmp_path, taught_folder, epochs=60).rename(tmp_path / "it's mine.yaml")
+    command = [sys.executable, "-m", "limbeck", "distill", str(path), "--home", str(home)]
+    running = subprocess.Popen(command, env=limbeck.environment, stderr=subprocess.PIPE, text=True)
+    while not (home / "jobs/desk/1-intake/manifest.json").exists() and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    told = running.communicate(timeout=60)[1].strip().rpartition("go on with: ")[2]
+    assert running.returncode == 130
+    assert shlex.split(told) == ["limbeck", "distill", str(path), "--resume", "--home", str(home)]
 
 
 def test_a_terminal_gets_bars_with_rate_and_time_left(limbeck, tmp_path, taught_folder):

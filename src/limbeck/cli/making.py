@@ -6,6 +6,7 @@ The library imports torch, which takes seconds: they import it when they are cal
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,8 +166,8 @@ def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, hom
     verbs = {"distillation": "distill", "fine-tuning": "fine_tune", "continued-pre-training": "pretrain"}
     verb, command = getattr(library, verbs[kind]), verbs[kind].replace("_", "-")
     # Where flags changed what the file says, it is the job's own recipe that is gone on with, by the job's name.
-    job = f"--name {recipe.name}" if file is None or given else str(file)
-    again = f"limbeck {command} {job} --resume" + (f" --home {home}" if home else "")
+    job = ["--name", recipe.name] if file is None or given else [str(file)]
+    again = shlex.join(["limbeck", command, *job, "--resume", *(["--home", str(home)] if home else [])])
     together = os.environ.get("WORLD_SIZE", "1") != "1"
     try:
         with stoppable("go on with the same launcher and --resume" if together else f"go on with: {again}") as stop:
