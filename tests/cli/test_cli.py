@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -524,6 +525,16 @@ def test_a_fault_of_ours_is_told_without_a_trace_and_kept_for_a_report(limbeck, 
     assert "a fault of ours" in done.stderr and "Traceback" not in done.stderr
     traces = list((tmp_path / "home/faults").iterdir())
     assert len(traces) == 1 and "ZeroDivisionError" in traces[0].read_text()
+
+
+def test_a_full_disk_is_no_fault_of_ours(limbeck, tmp_path):
+    command = [sys.executable, "-m", "limbeck", "validate", str(write_rows(tmp_path / "rows.jsonl", ["no"] * 2000))]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, env=limbeck.environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 1 and "limbeck: No space left on device" in done.stderr
+    assert "a fault of ours" not in done.stderr and not (tmp_path / "home/faults").exists()
 
 
 def test_rows_that_fail_are_reported_and_the_valid_ones_go_on(limbeck, tmp_path, taught_folder):

@@ -26,6 +26,9 @@ __all__ = ["app", "main"]
 THE_MACHINES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
 """What goes wrong with a file, or a folder, that is neither the input's fault nor ours."""
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What a write that finds no room ends with: the system names no file then."""
+
 INTERRUPTED = 130
 """The exit status of what a Ctrl-C ended; Typer gives it back in the interrupt's place."""
 
@@ -79,7 +82,8 @@ def main() -> None:
                 tell.print(f"limbeck: {message}", markup=False, highlight=False)
             sys.exit(2)
         if isinstance(fault, OSError) and _is_the_machines(fault):
-            tell.print(f"limbeck: {fault.filename}: {fault.strerror}", markup=False, highlight=False, soft_wrap=True)
+            where = "" if fault.filename is None else f"{fault.filename}: "
+            tell.print(f"limbeck: {where}{fault.strerror}", markup=False, highlight=False, soft_wrap=True)
             sys.exit(1)
         tell.print(f"limbeck: {_keep_trace(fault)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -102,7 +106,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 def _is_the_machines(fault: OSError) -> bool:
     """Whether a fault is a file's, or a folder's; one that is not there is ours, but for a home that cannot be made."""
     if fault.filename is None:
-        return False
+        return fault.errno in FULL
     home = Settings.read().home
     unmade = fault.errno == errno.ENOENT and Path(fault.filename).is_relative_to(home) and not home.exists()
     return unmade or fault.errno in THE_MACHINES
