@@ -31,6 +31,7 @@ __all__ = [
     "Document",
     "Example",
     "Fault",
+    "FinishReason",
     "GenerationSettings",
     "Hosted",
     "Invocation",
@@ -53,6 +54,8 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "held-out"]
+FinishReason = Literal["stop", "length", "filtered"]
+"""Why an answer ended: by itself, at the longest it may be, or broken off by a filter of the service that gave it."""
 Origin = Literal["given", "log", "augmented", "teacher", "refined"]
 """Where a text came from: the user's files, an invocation log, a teacher that wrote a prompt like another, a teacher
 that answered, a teacher that mended an answer."""
@@ -339,7 +342,7 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     """The response, the end-of-turn token included when the model gave it."""
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     prompt_tokens: int
     soft_labels: SoftLabels | None = None
     counted_tokens: int | None = None

@@ -11,7 +11,7 @@ from limbeck import curation
 from limbeck.curation import sieve
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Curation
-from limbeck.records import VERDICTS
+from limbeck.records import VERDICTS, Answer
 from limbeck.storage.workspace import Workspace
 
 
@@ -48,6 +48,20 @@ def test_nothing_left_to_train_on_says_why(work):
         InvalidInput, match=r"\(1 empty\).*says why; give other rows, or loosen the rules under curation$"
     ):
         curation.sift([answered("a", "")], [], work)
+    with pytest.raises(InvalidInput, match=r"\(2 empty, 1 truncated\).*or loosen the rules under curation$"):
+        curation.sift([answered("a", ""), answered("b", ""), answered("c", reason="length")], [], work)
+
+
+def test_an_answer_that_a_filter_broke_off_is_not_said_to_be_too_long(work):
+    with pytest.raises(InvalidInput, match=r"\(2 truncated\).*says why; give other rows"):
+        curation.sift([answered(text, "no", "filtered") for text in "ab"], [], work)
+    assert read(work, "dropped.jsonl")[0]["detail"] == "broken off by the service's content filter"
+
+
+def test_how_long_an_answer_was_that_was_cut_off_is_told_as_the_teacher_counted_it(work):
+    cut = [replace(answered("b"), answer=Answer("so", (), "length", 9, None, counted)) for counted in (256, None)]
+    curation.sift([answered("a"), *cut], [], work)
+    assert [row["detail"] for row in read(work, "dropped.jsonl")] == ["cut off after 256 tokens", "cut off"]
 
 
 PLAN = Curation(

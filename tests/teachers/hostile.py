@@ -165,6 +165,8 @@ def _spoil(good, fault):
         case "wrong length":
             if choice.get("logprobs"):
                 choice["logprobs"]["content"] = choice["logprobs"]["content"][:-1]
+        case "filtered":
+            choice["finish_reason"], choice["message"]["content"] = "content_filter", "I"
         case "no logprobs":
             choice.pop("logprobs", None)
         case None:

@@ -110,6 +110,14 @@ def test_answers_that_come_as_text_alone_are_kept_and_fewer_than_are_asked_alone
     assert set(server.delivered.values()) == {1}
 
 
+def test_an_answer_that_the_service_filtered_says_so_and_is_not_asked_again(server, tmp_path):
+    server.faults.append("filtered")
+    for _ in range(2):
+        first, second = ask(teacher_at(server), QUESTIONS[:2], SETTINGS, tmp_path / "a.sqlite")
+        assert (first.text, first.finish_reason, second.finish_reason) == ("I", "filtered", "stop")
+    assert len(server.seen) == 2
+
+
 def test_a_cap_stops_before_it_is_exceeded_and_the_job_goes_on_when_it_is_raised(server, tmp_path):
     with pytest.raises(BudgetReached, match=r"teacher\.budget\.tokens is 800: .* raise teacher\.budget\.tokens"):
         answered(server, tmp_path, folder=tmp_path, budget=Budget(tokens=800))

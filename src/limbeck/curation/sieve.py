@@ -4,7 +4,7 @@
 |----------------|---------------------------------------------------------------------------|-----------------------|
 | held-out       | a prompt that, as it stands or normalized, is also held out               | always                |
 | empty          | an answer without a word                                                  | always                |
-| truncated      | an answer cut off by the token limit: it would teach never to end         | always                |
+| truncated      | an answer cut off by the token limit or a filter: it teaches never to end | always                |
 | refusal        | an answer that begins by declining                                        | `refusals`            |
 | length         | too short or too long an answer                                           | `min_characters`, …   |
 | schema         | an answer that is not JSON of a schema                                    | `json_schema`         |

@@ -67,7 +67,8 @@ def sift(
     work.progress.say(f"curation: {summary['kept']} answers kept{masked}, {told}")
     if not any(verdict.keep and one.example.split == "train" for one, verdict in sieve.all):
         out = "give other rows, or loosen the rules under curation"
-        if counts["truncated"]:
+        truncated = [one for one, verdict in sieve.all if verdict.rule == "truncated"]
+        if 2 * sum(one.answer.finish_reason == "length" for one in truncated) > counts.total():
             out = "raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference"
         raise InvalidInput(
             f"no answer is left to train on ({told}); {STAGE}/dropped.jsonl, in the output of a job"

@@ -62,9 +62,13 @@ def empty(one: AnsweredExample) -> str | None:
 
 
 def truncated(one: AnsweredExample) -> str | None:
-    """An answer cut off by the token limit: it would teach never to end."""
+    """An answer cut off by the token limit, or by a filter: it would teach never to end."""
     answer = one.answer
-    return f"cut off after {len(answer.token_ids)} tokens" if answer.finish_reason == "length" else None
+    if answer.finish_reason == "stop":
+        return None
+    if answer.finish_reason == "filtered":
+        return "broken off by the service's content filter"
+    return f"cut off after {answer.response_tokens} tokens" if answer.is_counted else "cut off"
 
 
 def refusal(one: AnsweredExample) -> str | None:

@@ -79,7 +79,7 @@ def request(
 
 def read(reply: Answer, asked: Request) -> tuple[list[str], list[tuple[str, str]]]:
     """The prompts in a reply, and the parts that are none, each with the reason."""
-    text, cut = reply.text.strip(), reply.finish_reason == "length"
+    text, cut = reply.text.strip(), reply.finish_reason != "stop"
     if not text:
         return [], [("", "empty")]
     if not asked.several:

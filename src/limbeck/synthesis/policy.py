@@ -91,7 +91,7 @@ def decide(
         **counts,
         "sample": len(sample),
         "blank": float(np.mean([_is_blank(label) for label, _ in said])),
-        "unfinished": float(np.mean([answer.finish_reason == "length" or _is_blank(answer.text) for answer in own])),
+        "unfinished": float(np.mean([answer.finish_reason != "stop" or _is_blank(answer.text) for answer in own])),
         "agreement": float(np.mean([agree(text, label) for label, text in said])),
         "shape": float(np.mean([_shape(label) == _shape(text) for label, text in said])),
         "fit": _fit(sample, session),

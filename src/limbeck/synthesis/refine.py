@@ -62,7 +62,7 @@ def _unfit(one: AnsweredExample) -> str:
     """Why an answer of the teacher's is left for curation to drop; empty if it can be mended, as any label can."""
     if one.origin != "teacher":
         return ""
-    if one.answer.finish_reason == "length":
+    if one.answer.finish_reason != "stop":
         return "was cut off"
     return "" if one.answer.text.strip() else "was empty"
 
@@ -71,6 +71,6 @@ def _fault(new: Answer, old: str) -> str:
     """Why ``new`` does not take the place of ``old``; empty if it does."""
     if not new.text.strip():
         return "empty"
-    if new.finish_reason == "length":
+    if new.finish_reason != "stop":
         return "cut off"
     return "needs no correction" if new.text.strip() == old.strip() else ""

@@ -117,7 +117,7 @@ def _figures(answers: Sequence[Answer], scores: Sequence[float]) -> dict[str, An
         "score": float(np.mean(scores)),
         "standard_error": float(np.std(scores) / np.sqrt(len(scores))),
         "response_tokens": float(np.mean([answer.response_tokens for answer in answers])),
-        "cut_off": float(np.mean([answer.finish_reason == "length" for answer in answers])),
+        "cut_off": float(np.mean([answer.finish_reason != "stop" for answer in answers])),
     }
 
 

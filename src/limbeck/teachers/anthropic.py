@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Teacher
-from limbeck.records import Answer, GenerationSettings, Question, digest
+from limbeck.records import Answer, FinishReason, GenerationSettings, Question, digest
 from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
 from limbeck.teachers.openai import check_model
 from limbeck.teachers.post import KEY_NAMED, Received, checked, key_from
@@ -30,12 +30,12 @@ WAYS_OUT: Mapping[int, str] = {
     404: "expected a model it has, and the address before /v1/messages",
 }
 TEXT_ONLY = "Anthropic's API tells no log-probabilities"
-ENDS: Mapping[str, Literal["stop", "length"]] = {
+ENDS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
-    "refusal": "length",  # broken off: nothing to learn from
+    "refusal": "filtered",
 }
 
 

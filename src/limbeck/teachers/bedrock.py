@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import botocore.exceptions
 from botocore.config import Config
 
 from limbeck.errors import AccessDenied, InvalidInput
 from limbeck.recipe import Teacher
-from limbeck.records import Answer, GenerationSettings, Question, digest
+from limbeck.records import Answer, FinishReason, GenerationSettings, Question, digest
 from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
 from limbeck.teachers.post import Received, checked
 
@@ -32,12 +32,12 @@ WAYS_OUT: Mapping[int, str] = {
 LIMITS = ("maxTokens", "temperature", "topP")
 """What an option is called that stands in `inferenceConfig`."""
 TEXT_ONLY = "Amazon Bedrock tells no log-probabilities"
-ENDS: Mapping[str, Literal["stop", "length"]] = {
+ENDS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
-    "content_filtered": "length",  # broken off: nothing to learn from
-    "guardrail_intervened": "length",
+    "content_filtered": "filtered",
+    "guardrail_intervened": "filtered",
     "model_context_window_exceeded": "length",
 }
 MODEL_ERROR = 424

@@ -17,7 +17,7 @@ import aiohttp
 
 from limbeck.errors import InvalidInput
 from limbeck.recipe import Teacher
-from limbeck.records import Answer, GenerationSettings, Question, SoftLabels, digest
+from limbeck.records import Answer, FinishReason, GenerationSettings, Question, SoftLabels, digest
 from limbeck.teachers.endpoint import Failure, Reply, Usage, most_tokens
 from limbeck.teachers.labels import Labels, Unmatched
 from limbeck.teachers.post import KEY_NAMED, checked, key_from, post, session, shown
@@ -26,6 +26,7 @@ __all__ = ["OpenAIEndpoint", "check_model"]
 
 MOST_COUNTED = 1 << 31
 """No answer has so many tokens; a service that says so does not know."""
+ENDS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "filtered"}
 WAYS_OUT: Mapping[int, str] = {
     401: KEY_NAMED,
     403: KEY_NAMED,
@@ -122,15 +123,16 @@ class OpenAIEndpoint:
         if not isinstance(text, str) or _has_surrogates(text):
             unusable("its answer's content is no text")
         reason = choice.get("finish_reason")
-        if reason not in ("stop", "length", "content_filter"):
+        end = ENDS.get(reason) if isinstance(reason, str) else None
+        if end is None:
             unusable(f'its answer ended with "{shown(str(reason), self._key)}"; expected stop or length')
         if usage is not None and usage.response_tokens > settings.max_tokens:
             unusable(f"it wrote {usage.response_tokens} tokens; it was asked for at most {settings.max_tokens}")
-        token_ids, soft, text_only = self._soft_labels(choice.get("logprobs"), text, reason == "stop", settings)
+        token_ids, soft, text_only = self._soft_labels(choice.get("logprobs"), text, end == "stop", settings)
         answer = Answer(
             text,
             token_ids,
-            "stop" if reason == "stop" else "length",
+            end,
             usage.prompt_tokens if usage else 0,
             soft,
             usage.response_tokens if usage else None,
