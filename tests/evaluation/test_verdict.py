@@ -67,6 +67,18 @@ def test_a_baseline_within_the_noise_is_told_not_hidden():
     assert ship and "Note: TF-IDF with logistic regression reaches 79.0%, within the noise" in words
 
 
+def test_where_nothing_is_right_nothing_speaks_for_the_student_and_no_baseline_is_all_you_need():
+    ship, words = verdict(teacher=0.0, student_before=0.0, student_after=0.0, baseline=0.0)
+    against, _, reasons = words.partition(" For it: ")
+    assert not ship and "no answer of either is a right one; 5-evaluation/answers.jsonl shows them" in against
+    assert reasons == "4.0 times as fast a request."
+    assert verdict(student_before=0.0, student_after=0.0)[1].startswith("do not ship: 0.0% exact match; it is not")
+
+
+def test_a_student_that_can_what_its_teacher_cannot_ships():
+    assert verdict(teacher=0.0, student_before=0.0, student_after=0.5)[0]
+
+
 def test_without_a_teacher_the_student_is_held_against_itself():
     assert verdict(student_before=0.1, student_after=0.8)[0]
     assert not verdict(student_before=0.8, student_after=0.8)[0]

@@ -39,7 +39,9 @@ def decide(
         gap = difference(scores["student after"], scores["teacher"], seed)
         told = f"{_percent(after)} {name} against the teacher's {_percent(mean['teacher'])}"
         told += f" ({_points(gap.value)}, {_range(gap)})"
-        if gap.value >= -tolerance:
+        if not after and not mean["teacher"]:
+            against.append(f"{told}: no answer of either is a right one; 5-evaluation/answers.jsonl shows them")
+        elif gap.value >= -tolerance:
             reasons.append(told)
         else:
             against.append(f"{told}, more than the {_percent(tolerance)} allowed")
@@ -51,7 +53,7 @@ def decide(
         else:
             against.append(f"it is slower than its teacher ({1 / ratio:.1f} times the time)")
     else:
-        reasons.append(f"{_percent(after)} {name}")
+        (reasons if after else against).append(f"{_percent(after)} {name}")
     if "student before" in scores:
         gain = difference(scores["student after"], scores["student before"], seed)
         if _clearly(gain, scores["student after"], scores["student before"]):
@@ -64,10 +66,10 @@ def decide(
         told = f"TF-IDF with logistic regression reaches {_percent(mean['baseline'])}"
         if _clearly(lead, scores["baseline"], scores["student after"]):
             against.append(f"{told}, clearly better and far cheaper")
-        elif lead.high >= 0:
-            note = f" Note: {told}, within the noise of the student; it may be all you need."
-        else:
+        elif lead.high < 0:
             reasons.append(f"the classical baseline reaches {_percent(mean['baseline'])}")
+        elif mean["baseline"]:
+            note = f" Note: {told}, within the noise of the student; it may be all you need."
     if against:
         return False, f"do not ship: {'; '.join(against)}." + (
             f" For it: {'; '.join(reasons)}." if reasons else ""
