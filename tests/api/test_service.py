@@ -16,7 +16,9 @@ from botocore.exceptions import ClientError
 from tests.api.server import Server, free_port, serving
 from tests.homes import ENTRY
 
+from limbeck.api import serve as api_serve
 from limbeck.api.serve import check
+from limbeck.errors import Conflict
 from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
 from limbeck.storage.workspace import write_json
@@ -243,6 +245,16 @@ def test_signatures_are_checked(tmp_path):
         _, said = server.stop()
     assert "Traceback" not in said
     assert key.secret not in said
+
+
+def test_of_two_servers_that_begin_at_once_on_one_port_the_second_is_told_so(tmp_path, monkeypatch):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))  # both may: nobody listens yet
+        make_app = api_serve.make_app
+        monkeypatch.setattr(api_serve, "make_app", lambda *given: other.listen() or make_app(*given))
+        with pytest.raises(Conflict, match=r"cannot listen on 127\.0\.0\.1:\d+: .*--port names another"):
+            api_serve.serve("127.0.0.1", other.getsockname()[1], False, Settings(tmp_path, 1), pytest.fail, work=False)
 
 
 def test_a_wrong_configuration_is_told_whole_before_anything_starts(tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -103,7 +104,8 @@ def serve(
         ssl_certfile=certificate.chain if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
-    listener.listen(BACKLOG)  # from here on a client waits instead of being refused
+    with _closing_if_taken(listener, host, port):
+        listener.listen(BACKLOG)  # from here on a client waits instead of being refused
     ready()
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
@@ -156,9 +158,16 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+    with _closing_if_taken(listener, host, port):
         listener.bind((host, port))
+    return listener
+
+
+@contextmanager
+def _closing_if_taken(listener: socket.socket, host: str, port: int) -> Iterator[None]:
+    """Of two that begin at once both may have the address; one of them may listen there."""
+    try:
+        yield
     except OSError as error:
         listener.close()
         raise Conflict(f"cannot listen on {host}:{port}: {error.strerror or error}; --port names another") from None
-    return listener
