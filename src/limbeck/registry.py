@@ -149,7 +149,11 @@ def _card(
         kind, "trained further on text from"
     )
     timed = any("latency" in measured for measured in report.models.values())
-    how = " Requests were timed one after another on the machine that trained the model." if timed else ""
+    how = " Requests were timed one after another on the machine that trained the model" if timed else ""
+    for part, measured in report.models.items():
+        if place := measured.get("latency", {}).get("place"):
+            how += f", but for the {part}'s, {place} and several at once"
+    how += "." * timed
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

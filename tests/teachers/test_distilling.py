@@ -1,5 +1,6 @@
 """The whole river with a teacher over the network: text or distributions, refused in time, examined, accounted for."""
 
+import html
 import json
 
 import numpy as np
@@ -97,6 +98,10 @@ def test_a_student_learns_from_a_services_text_and_a_cap_that_is_reached_can_be_
     assert teacher["exact_match"]["value"] == 1.0 and teacher["latency"]["place"] == "over the network"
     assert teacher["latency"]["p50"] >= 2.0  # the service's own seconds, on its own clock
     assert "The teacher was timed over the network." in model.report["verdict"]
+    told = "one after another on {}, but for the teacher's, over the network and several at once."
+    assert told.format("the machine that trained the model") in (model.path / "README.md").read_text()
+    page = (model.path.parent / "5-evaluation" / "report.html").read_text()
+    assert told.format("one machine") in html.unescape(page)
     assert teacher["cost_per_1000_requests"] == pytest.approx(30 * 0.001 + 7 * 0.002, rel=0.2)
     assert model.lineage["taught_by"] == f"wise at {server.url}"
     cost = json.loads((tmp_path / "home" / "jobs" / "student" / "2-synthesis" / "cost.json").read_text())
