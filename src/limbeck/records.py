@@ -344,6 +344,7 @@ class Answer:
     """The response, the end-of-turn token included when the model gave it."""
     finish_reason: FinishReason
     prompt_tokens: int
+    """How many the teacher read; 0 where it did not tell."""
     soft_labels: SoftLabels | None = None
     counted_tokens: int | None = None
     """The response's length as the teacher counted it, where the tokens themselves are not known."""
@@ -354,6 +355,11 @@ class Answer:
     def response_tokens(self) -> int:
         """How many tokens the response has; 0 where nobody counted."""
         return len(self.token_ids) or self.counted_tokens or 0
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is known how many tokens the response has: a service need not tell."""
+        return bool(self.token_ids) or self.counted_tokens is not None
 
 
 VERDICTS = (

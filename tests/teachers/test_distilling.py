@@ -13,11 +13,13 @@ from tests.teachers.hostile import Hostile
 import limbeck
 from limbeck import intake
 from limbeck.errors import BudgetReached, InvalidInput
+from limbeck.evaluation.table import table
 from limbeck.models.chat import Renderer
 from limbeck.models.loading import load
 from limbeck.models.token_bytes import TokenBytes
 from limbeck.progress import Silent
 from limbeck.recipe import Recipe
+from limbeck.records import Report
 from limbeck.settings import Settings
 from limbeck.steps.teacher import chosen
 from limbeck.storage.workspace import Workspace
@@ -124,6 +126,19 @@ def test_a_teacher_that_the_catalog_knows_there_is_named_by_its_id_alone(tmp_pat
     )
     assert limbeck.distill(recipe, home=tmp_path / "home", resume=True).fingerprint == model.fingerprint
     assert len(server.seen) == 14 + 3
+
+
+def test_of_a_service_that_tells_no_usage_neither_cost_nor_rate_is_made_up(tmp_path, recipe, server):
+    recipe["training"]["objective"] = {"cross_entropy": 1}
+    server.faults.extend(["no usage"] * 17)
+    model = limbeck.distill(recipe, home=tmp_path / "home")
+    teacher = model.report["models"]["teacher"]
+    assert "cost_per_1000_requests" not in teacher and teacher["latency"]["tokens_per_second"] is None
+    row = next(line for line in table(Report(**model.report)).splitlines() if line.startswith("teacher "))
+    assert row.split()[-3:] == ["–", "–", "–"]  # rate, cost, size
+    cost = json.loads((tmp_path / "home" / "jobs" / "student" / "2-synthesis" / "cost.json").read_text())
+    assert cost["actual"]["answers"] == 14 and cost["actual"]["usd"] is None
+    assert cost["spent"]["at_worst"] == cost["spent"]["requests"] == 17
 
 
 def test_another_service_judges_and_each_mark_is_asked_once(tmp_path, recipe, server, monkeypatch):

@@ -39,7 +39,7 @@ def test_all_that_was_spent_over_the_network_stands_beside_all_that_was_foreseen
         "the job's 7 requests took 140 tokens; foreseen, with the examination, were 9 and 182 to 850;"
         " 0.35 USD of 1.20 to 2.40"
     )
-    assert told.to_json()["spent"] == {"requests": 7, "tokens": 140, "usd": pytest.approx(0.35)}
+    assert told.to_json()["spent"] == {"requests": 7, "at_worst": 0, "tokens": 140, "usd": pytest.approx(0.35)}
     free = estimate(part("answers", True), part("samples", True, None))
     assert "USD" not in str(Reckoning.of(ANSWERS, free, None, job))
 
@@ -57,3 +57,17 @@ def test_a_label_that_the_teacher_read_is_among_the_tokens_it_read(tmp_path):
     label = AnsweredExample(EXAMPLE, ANSWER, "given", "wise")
     told = Reckoning.of([*ANSWERS, label], estimate(part("answers", False), part("labels", False)), None, tmp_path)
     assert (told.answers, told.prompt_tokens, told.response_tokens) == (4, 42, 6)
+
+
+def test_a_service_that_tells_no_usage_is_not_said_to_cost_nothing(job):
+    silent = AnsweredExample(EXAMPLE, Answer("leak", (), "stop", 0), "teacher", "wise")
+    with (job / JOURNAL).open("a") as file:
+        file.write(json.dumps({"request": "silent", "reserved": {"tokens": 600, "usd": 0.5}}) + "\n")
+    told = Reckoning.of([silent, *ANSWERS], estimate(part("answers", True)), Prices(input=1, output=1), job)
+    assert "the job's 8 requests took 740 tokens at most (1 did not tell, and count at their worst); fore" in str(told)
+    found = told.to_json()
+    assert (found["spent"]["at_worst"], found["actual"]["answers"]) == (1, 4)
+    assert found["actual"]["usd"] is found["actual"]["prompt_tokens"] is found["actual"]["response_tokens"] is None
+    (job / JOURNAL).unlink()  # all was stored, and nobody was asked
+    told = Reckoning.of([silent], estimate(part("answers", True)), None, job)
+    assert str(told).startswith("the teacher's 1 answers took tokens that the service did not tell; foreseen for them")

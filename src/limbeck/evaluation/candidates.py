@@ -65,7 +65,7 @@ class Candidate:
         return Latency(
             float(np.quantile(seconds, 0.5)),
             float(np.quantile(seconds, 0.95)),
-            tokens / max(sum(seconds), 1e-9),
+            tokens / max(sum(seconds), 1e-9) if all(answer.is_counted for answer in answers) else None,
             len(seconds),
             self.model.endpoint.place,
         )
@@ -73,7 +73,7 @@ class Candidate:
     def facts(self, rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, Any]:
         """Name, size, and the US dollars that 1,000 requests like these cost.
 
-        No cost where there are no prices, or where a service did not say of each what it took.
+        No cost where there are no prices, and where a service did not tell what it read and wrote.
         """
         known: dict[str, Any] = {"id": self.model.id, "parameters": self.model.parameters}
         if isinstance(self.model, LoadedModel):
@@ -81,7 +81,8 @@ class Candidate:
             tokens_in = sum(len(render.prompt(self.ask(row).conversation)) for row in rows)
             tokens_out = sum(len(render.response(answer.text)) for answer in answers)
         else:
-            prices = self.model.prices if all(answer.prompt_tokens for answer in answers) else None
+            told = all(answer.prompt_tokens and answer.is_counted for answer in answers)
+            prices = self.model.prices if told else None
             tokens_in = sum(answer.prompt_tokens for answer in answers)
             tokens_out = sum(answer.response_tokens for answer in answers)
         if prices is not None:

@@ -20,7 +20,8 @@ class Latency:
 
     p50: float
     p95: float
-    tokens_per_second: float
+    tokens_per_second: float | None
+    """None where a service did not tell how many tokens its answers have."""
     requests: int
     place: str = ""
     """Where it was timed, if not here and alone, under the conditions of the others: over the network, say."""

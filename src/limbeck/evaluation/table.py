@@ -43,7 +43,7 @@ def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
     cost = measured.get("cost_per_1000_requests")
     size = measured.get("parameters")
     place = f" ({timed['place']})" if timed.get("place") else ""
-    generated = "parameters" in measured
+    rate = timed["tokens_per_second"] if "parameters" in measured else None
     return (
         part,
         _score(measured.get("exact_match")),
@@ -51,7 +51,7 @@ def cells(part: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
         _score(measured.get("agreement")),
         f"{1000 * timed['p50']:.1f}{place}",
         f"{1000 * timed['p95']:.1f}{place}",
-        f"{timed['tokens_per_second']:.1f}" if generated and timed["tokens_per_second"] else "–",
+        f"{rate:.1f}" if rate is not None else "–",
         f"{cost:.4f}" if cost is not None else "–",
         f"{size / 1e6:.1f} M" if size else "–",
     )

@@ -183,7 +183,7 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
                 "note": one.note,
                 "finish_reason": one.answer.finish_reason,
                 "prompt_tokens": one.answer.prompt_tokens,
-                "response_tokens": one.answer.response_tokens,
+                "response_tokens": one.answer.response_tokens if one.answer.is_counted else None,
                 "temperature": settings.temperature,
                 "seed": settings.seed,
                 "demonstrations": len(session.framing.question(one.example).demonstrations),

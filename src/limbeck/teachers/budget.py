@@ -1,9 +1,9 @@
 """What a job may use of a teacher that costs: nothing is sent that could go beyond it.
 
-Before a request goes out, the most it can take is reserved; when it has ended, what it took is written in its place.
-Both go to a journal in the job's folder first, a line each, so a job that is killed knows what it had under way, and
-counts it at its worst. Several teachers of a job share the journal, which outlives the stages: a job that is gone on
-with has spent what it had spent.
+Before a request goes out, the most it can take is reserved; when it has ended, what it took is written in its place,
+where the service tells it. Both go to a journal in the job's folder first, a line each, so a job that is killed knows
+what it had under way. A request of which nobody knows what it took counts at its worst. Several teachers of a job share
+the journal, which outlives the stages: a job that is gone on with has spent what it had spent.
 
     {"request": "9f86d081884c", "reserved": {"tokens": 812, "usd": 0.0031}}
     {"request": "9f86d081884c", "used": {"tokens": 164, "usd": 0.0006}}
@@ -56,6 +56,7 @@ class Purse:
         self._path = None if folder is None else folder / JOURNAL
         self._read = 0
         self._costs: dict[str, Spent] = {}
+        self._told: set[str] = set()
         self._open: set[str] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._beyond = 0
@@ -73,6 +74,11 @@ class Purse:
     def requests(self) -> int:
         """How many requests there were."""
         return len(self._costs)
+
+    @property
+    def at_worst(self) -> int:
+        """How many of them are counted at their worst, since nobody knows what they took."""
+        return len(self._costs) - len(self._told)
 
     async def reserve(self, most: Usage) -> str:
         """Set aside the most a request can take; gives its name. Waits for others to end where that may make room.
@@ -103,10 +109,10 @@ class Purse:
     def settle(self, request: str, used: Usage | None) -> None:
         """A request has ended and took ``used``; None where nobody knows, and it counts at its worst."""
         self._open.remove(request)
-        worst = self._costs[request]
-        cost = worst if used is None else self._cost(used)
-        self._beyond += max(0, cost.tokens - worst.tokens)
-        self._write({"request": request, "used": cost.__dict__})
+        if used is not None:
+            worst, cost = self._costs[request], self._cost(used)
+            self._beyond += max(0, cost.tokens - worst.tokens)
+            self._write({"request": request, "used": cost.__dict__})
         waiting, self._waiting = self._waiting, []
         for room in waiting:
             if not room.done():
@@ -164,3 +170,5 @@ class Purse:
         request, cost = line["request"], Spent(**(line.get("used") or line["reserved"]))
         self._total += cost - self._costs.get(request, Spent())
         self._costs[request] = cost
+        if line.get("used"):
+            self._told.add(request)
