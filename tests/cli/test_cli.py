@@ -55,6 +55,15 @@ TEN_FAULTS = [
 ]
 
 
+def test_what_is_counted_stands_in_one_line_however_narrow_a_terminal_is(limbeck, tmp_path):
+    limbeck.environment["COLUMNS"] = "30"
+    path = write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    told = limbeck("validate", path).stderr
+    assert told == "rows.jsonl: 1 rows, 1 valid (1 different prompts, 1 with an answer)\n"
+    refused = limbeck("data", "export", "none", "--format", "dance").stderr
+    assert refused.startswith("limbeck: Invalid value for '--format'") and refused.count("\n") == 1
+
+
 def test_logs_are_looked_at_before_a_job_is_made_of_them(limbeck, tmp_path):
     said = [{"messages": [{"role": "user", "content": [{"text": text}]}]} for text in ("a", "b", "a", "c")]
     records = [

@@ -79,7 +79,7 @@ def main() -> None:
     except Exception as fault:
         if hasattr(fault, "exit_code") and hasattr(fault, "format_message"):  # a wrong flag or argument
             if message := fault.format_message():  # there is none where it was the help that was wanted
-                tell.print(f"limbeck: {message}", markup=False, highlight=False)
+                tell.print(f"limbeck: {message}", markup=False, highlight=False, soft_wrap=True)
             sys.exit(2)
         if isinstance(fault, OSError) and _is_the_machines(fault):
             where = "" if fault.filename is None else f"{fault.filename}: "

@@ -26,7 +26,7 @@ def validate(
     if file.suffix.lower() in (".yaml", ".yml"):
         settings = Settings.read()
         recipe = addressed(Recipe.read(file), settings)
-        tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False)
+        tell.print(f"{file.name}: a recipe for {recipe.kind}", markup=False, highlight=False, soft_wrap=True)
         faults = [*impossible_rules(recipe), *impossible_cut(recipe, settings), *named_in_vain(recipe, settings)]
         if (logs := recipe.source.logs) is not None:
             try:
@@ -38,14 +38,14 @@ def validate(
                 faults.append(str(error))
         elif not faults:
             for census in intake.check(recipe):
-                tell.print(f"{census.file}: {_counted(census)}", markup=False, highlight=False)
+                tell.print(f"{census.file}: {_counted(census)}", markup=False, highlight=False, soft_wrap=True)
         if faults:
             raise InvalidInput("\n".join(faults))
         return
     census = intake.survey(file)
     for told in (*census.faults, *census.contradictions):
         print(told)
-    tell.print(f"{file.name}: {_counted(census)}", markup=False, highlight=False)
+    tell.print(f"{file.name}: {_counted(census)}", markup=False, highlight=False, soft_wrap=True)
     if census.faults or not census.valid:
         raise typer.Exit(2)
 
@@ -80,4 +80,4 @@ def _counted(census: intake.Census) -> str:
 
 def _tell_counts(uri: str, counts: dict[str, int]) -> None:
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-    tell.print(f"{uri}: {sum(counts.values()):,} records: {told}", markup=False, highlight=False)
+    tell.print(f"{uri}: {sum(counts.values()):,} records: {told}", markup=False, highlight=False, soft_wrap=True)

@@ -128,7 +128,7 @@ def export(
     else:
         with writing(to) as file:
             count = exporting.write(found, format, file)
-    tell.print(f"{to}: {count} rows", markup=False, highlight=False)
+    tell.print(f"{to}: {count} rows", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

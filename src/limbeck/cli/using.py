@@ -193,7 +193,7 @@ def remove(
     folder = job_folder(job, settings)
     left = heirs(folder, settings)
     remove_job(folder, settings)
-    tell.print(f"{job}: removed", markup=False, highlight=False)
+    tell.print(f"{job}: removed", markup=False, highlight=False, soft_wrap=True)
     if left:
         told = f"{', '.join(left)} learned from it and stay; what they learned can no more be traced to its rows"
         tell.print(told, markup=False, highlight=False, soft_wrap=True)
