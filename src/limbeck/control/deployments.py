@@ -94,7 +94,7 @@ def update_custom_model_deployment(asked: Asked, desk: Desk) -> Answered:
     details = {"modelArn": model.arn, "updateStatus": "Updating"}
     coming = {"hosts": model.model.name, "model": model.arn}
     facts = {"updateDetails": details, "next": coming}
-    enqueue = _enqueue(row.arn, desk)
+    enqueue = _enqueue(row.arn, model.model.name, desk)
     if desk.ledger.change(row.arn, None, ("Active",), facts, lacking=("next",), then=enqueue) is None:
         state = "being updated" if row.status == "Active" else row.status
         raise Conflict(f"deployment {row.name} is {state}; only an Active one can be updated, once at a time")
@@ -157,7 +157,7 @@ def update_provisioned_model_throughput(asked: Asked, desk: Desk) -> Answered:
         facts["next"] = {"hosts": hosts, "model": arn}
     if "desiredProvisionedModelName" in asked:
         columns["name"] = asked["desiredProvisionedModelName"]
-    status, enqueue = ("Updating", _enqueue(row.arn, desk)) if "next" in facts else (None, None)
+    status, enqueue = ("Updating", _enqueue(row.arn, hosts, desk)) if "next" in facts else (None, None)
     if desk.ledger.change(row.arn, status, ("InService",), facts, then=enqueue, **columns) is None:
         raise Conflict(f"{row.name} is {row.status}; only one that is InService can be updated")
     return {}
@@ -203,9 +203,16 @@ def _throughput(row: Row) -> dict[str, Any]:
     }
 
 
-def _enqueue(arn: str, desk: Desk) -> Callable[[Connection], None]:
-    """Puts the work for an update into the queue, in the transaction that writes the update down."""
-    return lambda connection: desk.queue.put(connection, QUEUE, new_id(), arn)
+def _enqueue(arn: str, coming: str, desk: Desk) -> Callable[[Connection], None]:
+    """Puts the work for an update to the model called ``coming`` into the queue, in the transaction that writes the
+    update down.
+    """
+
+    def enqueue(connection: Connection) -> None:
+        desk.check_models([coming])
+        desk.queue.put(connection, QUEUE, new_id(), arn)
+
+    return enqueue
 
 
 def _deployable(identifier: str, desk: Desk) -> Registered:

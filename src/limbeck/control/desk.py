@@ -20,6 +20,8 @@ from limbeck.arns import Arns
 from limbeck.control.shelf import Shelf
 from limbeck.errors import InvalidInput, QuotaExceeded, TooManyTags, UnknownObject
 from limbeck.jobs.queue import Queue, open_database
+from limbeck.models.catalog import catalog
+from limbeck.recipe import REMOTE, sections
 from limbeck.records import digest
 from limbeck.settings import Settings
 from limbeck.storage.database import Resource
@@ -33,6 +35,7 @@ __all__ = [
     "Answered",
     "Asked",
     "Desk",
+    "models_of",
     "new_id",
     "once",
     "open_desk",
@@ -110,6 +113,15 @@ class Desk:
                     f"{uri}: s3://{bucket}/{above} is an object; expected a folder, or a place where none is"
                 )
 
+    def check_models(self, names: Iterable[str]) -> None:
+        """Raise `InvalidInput` for a model that is not there any more, by the names under which the river knows them.
+
+        Within a transaction that writes down who needs them it holds: they are deleted in one themselves.
+        """
+        for name in names:
+            if name not in catalog(self.settings) and not (self.settings.models / f"{name}.json").exists():
+                raise InvalidInput(f'model "{name}" has just been deleted')
+
     def order(
         self,
         kind: str,
@@ -132,7 +144,8 @@ class Desk:
         """Make a row and enqueue its work, in one transaction; gives its ARN, or that of the request this one repeats.
 
         ``check`` may look at the database in that transaction, and raise. ``most_at_once`` rows of the kind may be in
-        the states ``working`` at a time, else `QuotaExceeded` in the words of ``too_many``.
+        the states ``working`` at a time, else `QuotaExceeded` in the words of ``too_many``. Raises `InvalidInput` where
+        a model that it needs was deleted meanwhile.
         """
         id12 = new_id()
         arn = self.arns.resource(kind, id12, base)
@@ -152,6 +165,7 @@ class Desk:
 
         def check_all(session: Session) -> None:
             check(session)
+            self.check_models(models_of(row.facts, row.recipe))
             if most_at_once is None:
                 return
             busy = sa.select(sa.func.count()).where(Resource.kind == kind, Resource.status.in_(working))
@@ -171,6 +185,13 @@ def open_desk(settings: Settings) -> Desk:
     """The desk of an installation, its database brought to this version first."""
     engine = open_database(settings.database)
     return Desk(settings, Ledger(engine), Queue(engine), open_objects(settings))
+
+
+def models_of(facts: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> set[str]:
+    """The names of the models that a row with ``facts`` stands on, is being moved to or works with."""
+    found = [facts.get("hosts"), facts.get("next", {}).get("hosts"), *facts.get("judges", {}).values()]
+    here = [one for one in sections(recipe, ("teacher", "student")) if one.get("via") not in REMOTE]
+    return {name for name in (*found, *(one["model"] for one in here)) if name is not None}
 
 
 def new_id() -> str:

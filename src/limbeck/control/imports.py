@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from limbeck.control.desk import Answered, Asked, Desk, once, page, page_of, present, tags_of
-from limbeck.control.models import check_model_name, check_unused
+from limbeck.control.models import check_model_name, delete_unused
 from limbeck.errors import InvalidInput, UnknownModel
-from limbeck.models.catalog import custom_models, remove
+from limbeck.models.catalog import custom_models
 from limbeck.records import CustomModel
 from limbeck.storage.reading import Row
 
@@ -99,8 +99,7 @@ def get_imported_model(asked: Asked, desk: Desk) -> Answered:
 def delete_imported_model(asked: Asked, desk: Desk) -> Answered:
     """Unregister an imported model and delete its weights. Raises `Conflict` while it is used."""
     model = _find(asked["modelIdentifier"], desk)
-    check_unused(model.name, desk)
-    remove(model.name, desk.settings)
+    delete_unused(model.name, desk)
     desk.ledger.remove(model.lineage["arn"])  # its tags; a row it has not
     return {}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from limbeck.control.desk import Answered, Asked, Desk, once, page_of
+from limbeck.control.desk import Answered, Asked, Desk, models_of, once, page_of
 from limbeck.control.shelf import Registered, in_the_making
 from limbeck.errors import Conflict, InvalidInput, UnknownModel
 from limbeck.models.catalog import CatalogEntry, catalog, remove
@@ -176,19 +176,24 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
             )
         desk.ledger.remove(row.arn)
         return {}
-    check_unused(one.model.name, desk)
-    remove(one.model.name, desk.settings)
+    delete_unused(one.model.name, desk)
     desk.ledger.remove(one.arn)
     return {}
 
 
-def check_unused(name: str, desk: Desk) -> None:
-    """Raise `Conflict` while something stands on the model called ``name``, is being moved to it, or works with it."""
-    standing = desk.ledger.some(1000, kinds=STANDING)
-    working = desk.ledger.some(1000, kinds=WORKING, statuses=(*UNDER_WAY, "Stopping"))
-    users = [f"{row.kind} {row.name}" for row in (*standing, *working) if name in _models_of(row, desk)]
-    if users:
-        raise Conflict(f'model "{name}" is in use by {", ".join(users[:3])}; delete or stop that first')
+def delete_unused(name: str, desk: Desk) -> None:
+    """Unregister the model called ``name`` and delete its weights.
+
+    Raises `Conflict` while something stands on it, is being moved to it, or works with it. Nobody orders such a thing
+    meanwhile.
+    """
+    with desk.ledger.alone() as session:
+        standing = desk.ledger.some(1000, within=session, kinds=STANDING)
+        working = desk.ledger.some(1000, within=session, kinds=WORKING, statuses=(*UNDER_WAY, "Stopping"))
+        users = [f"{row.kind} {row.name}" for row in (*standing, *working) if name in _models_of(row, desk)]
+        if users:
+            raise Conflict(f'model "{name}" is in use by {", ".join(users[:3])}; delete or stop that first')
+        remove(name, desk.settings)
 
 
 def find_custom_model(identifier: str, desk: Desk) -> Registered | None:
@@ -247,14 +252,8 @@ def check_model_name(name: str, desk: Desk, within: Session | None = None) -> No
             raise Conflict(f'{job.arn} is making a model named "{name}"; choose another name')
 
 
-def _models_of(row: Row, desk: Desk) -> set[str | None]:
-    """The names of the models that a row stands on, is being moved to or works with."""
-    facts = row.facts
-    found = {facts.get("hosts"), facts.get("next", {}).get("hosts"), *facts.get("judges", {}).values()}
-    if row.kind == "model-customization-job":
-        recipe = desk.ledger.recipe(row.arn)
-        found |= {(recipe.get(part) or {}).get("model") for part in ("teacher", "student")}
-    return found
+def _models_of(row: Row, desk: Desk) -> set[str]:
+    return models_of(row.facts, desk.ledger.recipe(row.arn) if row.kind == "model-customization-job" else None)
 
 
 def _in_the_making(identifier: str, desk: Desk) -> Answered:

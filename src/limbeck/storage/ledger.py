@@ -6,7 +6,8 @@ cannot undo each other: a job that has ended stays as it ended, whoever else had
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -57,6 +58,13 @@ class Ledger:
         with Session(self._reading) as session:
             return _repeated(session, asking)
 
+    @contextmanager
+    def alone(self) -> Iterator[Session]:
+        """A transaction during which nobody else creates."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            _alone(session)
+            yield session
+
     def create(
         self,
         resource: Resource,
@@ -71,8 +79,7 @@ class Ledger:
         a limit: nobody else creates meanwhile. Raises `Conflict` for a name that is taken.
         """
         arn = resource.arn
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            _alone(session)
+        with self.alone() as session:
             if asking is not None and (earlier := _repeated(session, asking)) is not None:
                 return earlier
             _check_name(session, resource, resource.name)
