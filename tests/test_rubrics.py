@@ -12,6 +12,8 @@ FIVE = BUILTIN["Correctness"]
     [
         ('{"explanation": "as asked", "mark": "4"}', 0.75),
         ('{"mark": 5}', 1.0),
+        ('{"mark": 4.0}', 0.75),
+        ('{"mark": 4.5}', None),
         ('{"explanation": "cut off, mark: 4', None),
         ('{"mark": "9"}', None),
         ("The answer names 3 of 5 parts. Mark: 2", 0.25),

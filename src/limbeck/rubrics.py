@@ -76,12 +76,14 @@ def read_mark(rubric: Rubric, said: str) -> tuple[float | None, str]:
     values = {mark.casefold(): value for mark, value in rubric.scale}
     if said.lstrip().startswith("{"):
         told = _from_json(said)
-        return values.get(str(told.get("mark")).strip().casefold()), str(told.get("explanation", said))
+        mark = told.get("mark")
+        mark = int(mark) if isinstance(mark, float) and mark.is_integer() else mark  # 4.0 is 4
+        return values.get(str(mark).strip().casefold()), str(told.get("explanation", said))
     words = "|".join(sorted((re.escape(mark) for mark in values), key=len, reverse=True))
-    mark = rf"(?<![\w./-])({words})(?:/\d+)?(?![\w/]|\.\d)"
-    found = re.findall(rf"\b(?:mark|rating|score)\W{{0,8}}(?:is|of)?\W{{0,4}}{mark}", said, re.IGNORECASE)
+    pattern = rf"(?<![\w./-])({words})(?:/\d+)?(?![\w/]|\.\d)"
+    found = re.findall(rf"\b(?:mark|rating|score)\W{{0,8}}(?:is|of)?\W{{0,4}}{pattern}", said, re.IGNORECASE)
     lines = said.strip().splitlines() or [""]
-    alone = [re.fullmatch(rf"\W*?{mark}\W*", line, re.IGNORECASE) for line in (lines[0], lines[-1])]
+    alone = [re.fullmatch(rf"\W*?{pattern}\W*", line, re.IGNORECASE) for line in (lines[0], lines[-1])]
     found += [line[1] for line in alone if line and not found]
     return (values[found[-1].casefold()] if found else None), said.strip()
 

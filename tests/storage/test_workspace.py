@@ -1,6 +1,7 @@
 """Steps run once, from the inputs they were made from; nothing half-written is taken for whole."""
 
 import os
+import time
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_a_job_has_one_worker_at_a_time(work):
     second = pytest.raises(Conflict, match='job "job" is being worked on by another process')
     with work.locked(), second, work.locked():
         pass
+    with work.locked():
+        pass
+
+
+def test_whoever_only_looks_whether_a_job_is_held_keeps_nobody_from_it(work, monkeypatch):
+    looked = work.locked()
+    looked.__enter__()
+    monkeypatch.setattr(time, "sleep", lambda seconds: looked.__exit__(None, None, None))
     with work.locked():
         pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from limbeck.control.desk import Desk
 from limbeck.control.models import find_custom_model, usable_entry
@@ -47,7 +48,8 @@ def invocable(desk: Desk) -> Iterator[tuple[str, int]]:
         if entry.elsewhere is None:
             yield entry.id, 0
     for model in custom_models(desk.settings).values():
-        yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
+        with suppress(FileNotFoundError):  # removed meanwhile
+            yield model.name, int((desk.settings.models / f"{model.name}.json").stat().st_mtime)
     for kind, ready in READY.items():
         for row in desk.ledger.some(1000, kind=kind, statuses=ready):
             yield row.name, int(row.created.timestamp())

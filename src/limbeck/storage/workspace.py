@@ -44,6 +44,9 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
+GLANCES, GLANCE_SECONDS = 5, 0.02
+"""How often a lock is tried that another process may be about to let go, and how long is waited in between."""
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
@@ -168,10 +171,12 @@ class Workspace:
         """Hold the job; a second process that wants it is refused. The lock goes with its process, however it ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict(f'job "{self.name}" is being worked on by another process') from None
+            for again in reversed(range(GLANCES)):  # who lists jobs has it for an instant, to see whether anybody has
+                if _take(file):
+                    break
+                if not again:
+                    raise Conflict(f'job "{self.name}" is being worked on by another process')
+                time.sleep(GLANCE_SECONDS)
             yield
 
 
@@ -195,8 +200,13 @@ def _is_locked(folder: Path) -> bool:
     if not lock.exists():
         return False
     with lock.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not _take(file)
+
+
+def _take(lock: IO[str]) -> bool:
+    """Take the lock, until the file is closed, if nobody has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
