@@ -74,6 +74,20 @@ def test_a_model_that_could_not_be_made_is_deleted_and_its_name_is_free(client, 
     assert client.create_custom_model(**brought("broken"))["modelArn"] != arn
 
 
+def test_a_model_whose_files_are_gone_is_deleted_and_its_name_is_free(client, settings, ledger, tiny_folder):
+    shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights", dirs_exist_ok=True)
+    arn = client.create_custom_model(**brought("lost"))["modelArn"]
+    labor._do(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
+    shutil.rmtree(settings.imported / arn.rsplit("/", 1)[-1])
+    client.delete_custom_model(modelIdentifier=arn)
+    assert client.create_custom_model(**brought("lost"))["modelArn"] != arn
+    shutil.rmtree(register(settings, "emptied"))
+    client.delete_custom_model(modelIdentifier="emptied")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.delete_custom_model(modelIdentifier="emptied")
+    client.create_custom_model(**brought("emptied"))
+
+
 def test_a_model_that_a_deployment_is_moving_to_cannot_be_deleted(client, settings, ledger):
     for name in ("old", "new"):
         register(settings, name)

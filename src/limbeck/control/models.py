@@ -162,22 +162,23 @@ def get_custom_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
-    """Unregister a model and delete its weights, or forget one that could not be made.
+    """Unregister a model and delete its weights, or forget one that could not be made, or whose files are gone.
 
     Raises `Conflict` while it is used.
     """
     identifier = asked["modelIdentifier"]
-    one = find_custom_model(identifier, desk)
-    if one is None:
+    one, lost = find_custom_model(identifier, desk), desk.shelf.lost(identifier)
+    if one is not None:
+        delete_unused(one.model.name, desk)
+        desk.ledger.remove(one.arn)
+    elif lost is not None:
+        delete_unused(lost.name, desk)
+        desk.ledger.remove(lost.lineage.get("arn", ""))
+    else:
         row = _row_in_the_making(identifier, desk)
-        if row.status != "Failed":
-            raise Conflict(
-                f'model "{row.name}" is {row.status}, and its files are not there; only a Failed one has none'
-            )
+        if row.status == "Creating":
+            raise Conflict(f'model "{row.name}" is Creating; delete it when it is Active or Failed')
         desk.ledger.remove(row.arn)
-        return {}
-    delete_unused(one.model.name, desk)
-    desk.ledger.remove(one.arn)
     return {}
 
 

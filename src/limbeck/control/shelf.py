@@ -86,6 +86,13 @@ class Shelf:
         found = self._found.get(identifier)
         return found if found is not None and found.is_there() else None
 
+    def lost(self, identifier: str) -> CustomModel | None:
+        """The one registered under that name or ARN, if its files are gone."""
+        if self.find(identifier) is not None:
+            return None
+        ours = (model for model in custom_models(self._settings).values() if model.kind in KINDS)
+        return next((model for model in ours if identifier in (model.name, model.lineage.get("arn"))), None)
+
 
 def in_the_making(row: Row, arns: Arns) -> Registered:
     """What CreateCustomModel was asked for and is not registered, as a list has it; its base has no name yet."""
