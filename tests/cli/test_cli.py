@@ -518,6 +518,15 @@ def test_a_terminal_gets_bars_with_rate_and_time_left(limbeck, tmp_path, taught_
     assert out.decode().splitlines()[-1].startswith("Verdict: ")
 
 
+def test_only_who_can_accept_fewer_is_told_so(limbeck, tmp_path, taught_folder):
+    path = write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    tuned = limbeck("fine-tune", "--name", "few", "--pairs", path, "--model", taught_folder)
+    assert tuned.returncode == 2 and "--minimum N accepts fewer" in tuned.stderr
+    read = limbeck("pretrain", "--name", "none", "--text", path, "--model", taught_folder)
+    assert read.returncode == 2 and "0 documents; expected at least 1" in read.stderr
+    assert "--minimum" not in read.stderr
+
+
 def test_a_fault_of_ours_is_told_without_a_trace_and_kept_for_a_report(limbeck, tmp_path, taught_folder):
     path = recipe(tmp_path, taught_folder)
     probe = (

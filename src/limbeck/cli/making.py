@@ -173,7 +173,8 @@ def _run(kind: Kind, file: Path | None, given: dict[str, Any], resume: bool, hom
         with stoppable("go on with the same launcher and --resume" if together else f"go on with: {again}") as stop:
             model = verb(recipe, home=home, resume=resume, progress=watcher(tell), stop=stop)
     except InvalidDataset as error:
-        fewer = "\n--minimum N accepts fewer" if "expected at least" in str(error) else ""
+        can_be_fewer = recipe.minimum_rows > 1 and "expected at least" in str(error)
+        fewer = "\n--minimum N accepts fewer" if can_be_fewer else ""
         raise InvalidInput(f"{error}{fewer}") from None
     if not together or os.environ.get("RANK") == "0":  # of several processes that a launcher started, the first
         _print_result(model, as_json)
