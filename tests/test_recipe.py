@@ -114,6 +114,35 @@ def test_a_fault_says_what_was_found_and_expected(text, fault, write):
     assert any(fault in told for told in faults(text, write))
 
 
+@pytest.mark.parametrize(
+    ("kind", "section", "fault"),
+    [
+        (
+            "continued-pre-training",
+            {"curation": {"privacy": "mask"}},
+            "curation: continued pre-training reads all text as",
+        ),
+        (
+            "fine-tuning",
+            {"synthesis": {"labels": "improve"}},
+            "synthesis.labels: fine-tuning has no teacher that could",
+        ),
+        (
+            "fine-tuning",
+            {"synthesis": {"refine": {"instruction": "Be brief."}}},
+            "synthesis.refine: fine-tuning has no",
+        ),
+        ("fine-tuning", {"synthesis": {"teacher_system": "Be brief."}}, "synthesis.teacher_system: fine-tuning has no"),
+    ],
+)
+def test_what_a_kind_would_not_do_is_refused_and_not_left_out_quietly(kind, section, fault):
+    values = {"kind": kind, "name": "t", "source": {"prompts": "p"}, "student": {"model": "m"}}
+    assert Recipe.build(values).kind == kind
+    assert Recipe.build(Recipe.build(values).dump()).kind == kind
+    with pytest.raises(InvalidRecipe, match=fault):
+        Recipe.build(values | section)
+
+
 def test_a_missing_or_unreadable_file_is_named(tmp_path):
     with pytest.raises(InvalidRecipe, match=r"none\.yaml: cannot be read: No such file"):
         Recipe.read(tmp_path / "none.yaml")

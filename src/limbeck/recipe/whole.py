@@ -112,6 +112,11 @@ class Recipe(Section):
                 "student.shrink.vocabulary: what is read here is any text, and perplexities of unlike vocabularies do"
                 " not compare; trim it in the job that teaches the task"
             )
+        if self.kind == "continued-pre-training" and self.curation != Curation():
+            raise ValueError(
+                "curation: continued pre-training reads all text as it is, nothing of it is dropped or masked; mend the"
+                " text beforehand, and drop it"
+            )
         if not (self.source.validation or self.source.validation_share):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:
@@ -145,6 +150,9 @@ class Recipe(Section):
                 )
             if self.student.model is None:
                 raise ValueError(f"student.model: missing; {called} needs a model to start from")
+            for key in ("labels", "refine", "teacher_system"):
+                if getattr(self.synthesis, key) != getattr(Synthesis(), key):
+                    raise ValueError(f"synthesis.{key}: {called} has no teacher that could do it; drop it")
             if self.objective.signalled:
                 raise ValueError(
                     f"training.objective.{next(iter(self.objective.signalled))}: {called} has no teacher's"
