@@ -152,6 +152,8 @@ def test_an_imported_model_has_the_tags_it_was_asked_with_and_takes_others(clien
     tags = [{"key": "team", "value": "desk"}]
     with pytest.raises(client.exceptions.ValidationException, match="the same key twice"):
         client.create_model_import_job(**import_job("tagged"), importedModelTags=tags * 2)
+    with pytest.raises(client.exceptions.ValidationException, match="aws:team: keys that begin with aws: are AWS's"):
+        client.create_model_import_job(**import_job("tagged"), importedModelTags=[{"key": "aws:team", "value": "a"}])
     job = client.create_model_import_job(**import_job("tagged"), importedModelTags=tags)["jobArn"]
     labor._do(ledger.row(job), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
     arn = client.get_imported_model(modelIdentifier="tagged")["modelArn"]

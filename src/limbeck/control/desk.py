@@ -235,10 +235,12 @@ def present(said: Mapping[str, Any]) -> Answered:
 
 
 def tags_of(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
-    """AWS's list of tags by key. Raises `InvalidInput` for a key said twice, `TooManyTags`."""
+    """AWS's list of tags by key. Raises `InvalidInput` for a key said twice or reserved to AWS, `TooManyTags`."""
     found = {tag["key"]: tag["value"] for tag in tags or ()}
     if len(found) < len(tags or ()):
         raise InvalidInput("tags: the same key twice; expected each key once")
+    if reserved := sorted(key for key in found if key.casefold().startswith("aws:")):
+        raise InvalidInput(f"tags: {reserved[0]}: keys that begin with aws: are AWS's own; expected another")
     if len(found) > MOST_TAGS:
         raise TooManyTags(f"tags: found {len(found)}; expected at most {MOST_TAGS}")
     return found

@@ -162,6 +162,8 @@ def check_bucket_name(bucket: str) -> None:
 
 def check_key(key: str) -> None:
     """Raise `InvalidInput` unless an object may be called so."""
+    if not key:
+        raise InvalidInput("no key after the bucket's name; expected s3://BUCKET/KEY, an object in it")
     if key.endswith("/"):
         raise InvalidInput(f"key {key[:200]!r} is a folder's; expected an object's")
     if len(key.encode(errors="replace")) > KEY_BYTES or not all(map(is_fit, key.split("/"))):
