@@ -32,7 +32,7 @@ from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
-from limbeck.steps.job import check_data, check_examined, check_job
+from limbeck.steps.job import check_data, check_examined, check_job, check_responses
 from limbeck.steps.lessons import answers_learned, check_rows, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.student import begun, trained, weights_digest
@@ -89,6 +89,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Proc
     framing = framing_of(recipe)
     examples = intake.collect(recipe, work)
     check_examined(examples)
+    check_responses(examples, recipe, work)
     named = chosen(recipe, examples, framing, settings, work)
     teacher = opened(named, recipe, settings, work)
     taught_by = teacher.loaded if isinstance(teacher, LocalTeacher) else teacher

@@ -16,7 +16,7 @@ from limbeck.records import Example
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["check_data", "check_examined", "check_job", "remove"]
+__all__ = ["check_data", "check_examined", "check_job", "check_responses", "remove"]
 
 COSTLY = ("2-*", "4-*")
 """Stages in which somebody was asked, or something learned."""
@@ -58,6 +58,24 @@ def check_examined(examples: Sequence[Example]) -> None:
         raise InvalidInput(
             f"{len(examples)} different prompts, and none of them held out to examine on; give more, or source.held_out"
         )
+
+
+def check_responses(examples: Sequence[Example], recipe: Recipe, work: Workspace) -> None:
+    """Tell how many prompts bring no response, where only the rows' own are learned.
+
+    Raises `InvalidInput` where none brings one.
+    """
+    if not recipe.synthesis.use_responses:
+        return
+    learned = [example for example in examples if example.split != "held-out"]
+    bare = sum(example.label is None for example in learned)
+    if bare == len(learned):
+        raise InvalidInput(
+            "synthesis.use_responses: no prompt has a response that could be learned; give rows that have, or drop it,"
+            " and the teacher answers"
+        )
+    if bare:
+        work.progress.say(f"responses: {bare:,} of {len(learned):,} prompts have none, and are not learned")
 
 
 def remove(folder: Path, settings: Settings) -> None:

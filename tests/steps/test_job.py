@@ -1,0 +1,44 @@
+"""Whether a job may be begun is known before anybody is asked, and what it will not learn is told."""
+
+import pytest
+
+from limbeck.errors import InvalidInput
+from limbeck.progress import Silent
+from limbeck.recipe import Recipe
+from limbeck.records import Example, Message, Prompt
+from limbeck.steps.job import check_responses
+from limbeck.storage.workspace import Workspace
+
+
+class Told(Silent):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def example(number, label=None, split="train"):
+    return Example(Prompt((Message("user", f"It leaks, {number}."),)), label, split, "p.jsonl", number)
+
+
+@pytest.fixture
+def recipe():
+    values = {"kind": "distillation", "name": "t", "source": {"prompts": "p"}, "teacher": {"model": "m"}}
+    return lambda **plan: Recipe.build({**values, "synthesis": plan, "training": {"objective": {"cross_entropy": 1}}})
+
+
+def test_prompts_without_a_response_are_counted_where_responses_alone_are_learned(tmp_path, recipe):
+    told = Told()
+    given = [example(1, "leak"), example(2), example(3, split="validation"), example(4, split="held-out")]
+    check_responses(given, recipe(use_responses=True), Workspace(tmp_path, told))
+    assert told.said == ["responses: 2 of 3 prompts have none, and are not learned"]
+    check_responses(given[:1], recipe(use_responses=True), Workspace(tmp_path, told))
+    check_responses(given, recipe(), Workspace(tmp_path, told))
+    assert len(told.said) == 1
+
+
+def test_a_job_that_would_learn_responses_and_has_none_is_refused(tmp_path, recipe):
+    given = [example(1), example(2, "leak", "held-out")]
+    with pytest.raises(InvalidInput, match="use_responses: no prompt has a response that could be learned; give rows"):
+        check_responses(given, recipe(use_responses=True), Workspace(tmp_path, Told()))
