@@ -90,6 +90,15 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
             'name: found "a b"; expected letters and digits, with a single - or _ after any, 63 characters at most',
         ),
         (GOOD.replace("name: desk", f"name: {'a-' * 32}b"), 'a-a-b"; expected letters and digits'),
+        (
+            GOOD + "curation: {private: [email]}",
+            "curation: private: nothing private is looked for; expected privacy: mask",
+        ),
+        (GOOD + "curation: {phone_region: DE}", "curation: phone_region: nothing private is looked for"),
+        (
+            GOOD.replace("../teacher", "m, options: {top_k: 1}"),
+            "options: of no use with via: transformers; expected via",
+        ),
         (GOOD + "evaluation: {colour: red}", "evaluation.colour: unknown key; expected one of metric, tolerance"),
         (GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 0}}"), "every weight is 0"),
         (

@@ -15,7 +15,14 @@ from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.recipe import Curation, Recipe
 from limbeck.recipe.curation import Private
 
-AMISS = {"pattern": "(", "json_schema": "none.json", "languages": ["en", "xx"], "phone_region": "XX", "labels": "given"}
+AMISS = {
+    "pattern": "(",
+    "json_schema": "none.json",
+    "languages": ["en", "xx"],
+    "privacy": "mask",
+    "phone_region": "XX",
+    "labels": "given",
+}
 
 
 @pytest.fixture
@@ -61,7 +68,10 @@ def test_a_schema_that_is_none_is_refused(tmp_path, schema, fault):
 
 def test_rules_that_can_be_held_pass():
     check(
-        Curation(pattern="a+", languages=("en", "prompt"), phone_region="DE", labels="given", json_schema={}), labels=1
+        Curation(
+            pattern="a+", languages=("en", "prompt"), phone_region="DE", privacy="drop", labels="given", json_schema={}
+        ),
+        labels=1,
     )
     check(Curation(labels="given"))  # nobody has counted
 

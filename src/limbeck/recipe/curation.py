@@ -112,6 +112,9 @@ class Curation(Section):
             raise ValueError(
                 f"max_characters: found {self.max_characters}; expected at least min_characters, {self.min_characters}"
             )
+        for key in ("private", "phone_region"):
+            if getattr(self, key) and self.privacy == "keep":
+                raise ValueError(f"{key}: nothing private is looked for; expected privacy: mask, or drop, beside it")
         if self.votes is not None and self.votes.choose == "judge" and self.judge is None:
             raise ValueError("votes.choose: judge chooses, and there is none; say judge: {rubric: …}")
         return self

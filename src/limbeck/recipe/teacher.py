@@ -129,7 +129,7 @@ class Teacher(Section):
         if self.via == "openai" and self.endpoint is None:
             raise ValueError("endpoint: missing; expected the address of an OpenAI-compatible service")
         if self.via not in REMOTE:
-            stray = [name for name in ("endpoint", "key", "region", "answers_as") if getattr(self, name) is not None]
+            stray = [name for name in ("endpoint", "key", "region", "answers_as", "options") if getattr(self, name)]
             if stray:
                 raise ValueError(
                     f"{', '.join(stray)}: of no use with via: {self.via}; expected via: {', '.join(REMOTE)}"
