@@ -19,7 +19,7 @@ def test_an_answer_must_be_json_of_the_schema():
     assert rule(answered("a", ' {"intent": "leak", "urgent": true}\n')) is None
     assert rule(answered("a", '{"intent": "fire"}')).startswith("intent: ")
     assert "required" in rule(answered("a", "{}"))
-    assert rule(answered("a", "```json\n{}\n```")).startswith("no JSON")
+    assert rule(answered("a", "```json\n{}\n```")).startswith("no JSON: it stands in a code fence")
     assert rule(answered("a", "[" * 100_000)).startswith("no JSON")
 
 

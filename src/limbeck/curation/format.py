@@ -38,6 +38,8 @@ def schema_check(schema: Mapping[str, Any]) -> Rule:
             value = json.loads(one.answer.text)
             fault = next(iter(validator.iter_errors(value)), None)
         except ValueError as error:
+            if one.answer.text.lstrip().startswith("```"):
+                return "no JSON: it stands in a code fence; synthesis.teacher_system can tell the teacher to leave that"
             return f"no JSON: {error}"
         except RecursionError:
             return "no JSON: nesting without end"
