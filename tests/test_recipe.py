@@ -155,6 +155,8 @@ def test_what_a_kind_would_not_do_is_refused_and_not_left_out_quietly(kind, sect
 def test_a_missing_or_unreadable_file_is_named(tmp_path):
     with pytest.raises(InvalidRecipe, match=r"none\.yaml: cannot be read: No such file"):
         Recipe.read(tmp_path / "none.yaml")
+    with pytest.raises(InvalidRecipe, match=r"rows\.jsonl: a file of rows; expected a recipe in YAML that names it"):
+        Recipe.read(tmp_path / "rows.jsonl")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     with pytest.raises(InvalidRecipe, match="byte 9 is not UTF-8"):
         Recipe.read(tmp_path / "latin.yaml")

@@ -49,6 +49,10 @@ RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning", "continued-pre-trai
 """The kinds the river can run."""
 
 
+ROWS = (".jsonl", ".csv", ".tsv", ".parquet")
+"""What files end in that hold rows, and are given for a recipe now and then."""
+
+
 class Recipe(Section):
     """One job."""
 
@@ -271,6 +275,8 @@ class Recipe(Section):
         ``overrides`` maps dotted keys (``training.epochs``) to values that win over the file's. ``kind`` is meant where
         the file names none.
         """
+        if path.suffix.lower() in ROWS:
+            raise InvalidRecipe(str(path), ["a file of rows; expected a recipe in YAML that names it: source.prompts"])
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 (a SafeLoader)
         except OSError as error:
