@@ -1,5 +1,6 @@
 """What llama.cpp computes from a GGUF file is what transformers computes from the folder it was made from."""
 
+import errno
 import json
 import shutil
 
@@ -157,3 +158,14 @@ def test_a_write_that_breaks_off_leaves_the_file_that_was_there(tiny_folder, tmp
     with pytest.raises(OSError, match="no space"):
         write_gguf(tiny_folder, path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"] and path.read_bytes() == b"before"
+
+
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing_behind(tiny_folder, tmp_path, monkeypatch):
+    def full(*asked):
+        raise OSError("2304 requested and 464 written")  # as ndarray.tofile has it
+
+    monkeypatch.setattr(gguf_file, "_write_tensors", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        gguf_file.write_gguf(tiny_folder, tmp_path / "model.gguf")
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path / "model.gguf"))
+    assert not list(tmp_path.iterdir())

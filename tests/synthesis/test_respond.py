@@ -9,7 +9,9 @@ from tests.synthesis.sessions import answer, rows
 from limbeck import synthesis
 from limbeck.errors import Stopped
 from limbeck.intake import collect
+from limbeck.progress import Silent
 from limbeck.recipe import Recipe
+from limbeck.records import GenerationSettings
 from limbeck.storage.workspace import Workspace
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
@@ -90,3 +92,22 @@ def test_without_a_teacher_the_labels_are_the_answers(examples):
     made = synthesis.labels(examples)
     assert made and all(one.answer.text == "leak" and one.teacher is None for one in made)
     assert all(one.example.split != "held-out" for one in made)
+
+
+def test_what_a_teacher_thinks_aloud_is_told_before_it_is_learned(work, examples):
+    heard = []
+
+    class Listening(Silent):
+        def say(self, text):
+            heard.append(text)
+
+    work.progress = Listening()
+    aloud = ScriptedTeacher(lambda t: "<think>It drips.</think>leak" if len(t) % 2 else "leak")
+    made = answer(examples, aloud, work, settings=GenerationSettings(60))
+    thinking = sum(one.answer.text != "leak" for one in made)
+    told = f"{thinking} of {len(made)} answers begin with what the teacher thought (<think>)"
+    assert 0 < thinking < len(made) and any(told in line for line in heard)
+    assert any(told in line for line in synthesis.remarks(work.folder, made))
+    assert not any(
+        "<think>" in line for line in synthesis.remarks(work.folder, [one for one in made if one.answer.text == "leak"])
+    )

@@ -18,6 +18,7 @@ What GGUF or llama.cpp cannot hold is refused with `NotYet`, never written nearl
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tempfile
@@ -79,6 +80,11 @@ def write_gguf(folder: Path, path: Path, quantization: Quantization = "f16") -> 
             os.fsync(file.fileno())
         making.chmod(0o644)
         making.replace(path)
+    except OSError as error:
+        if "requested and" not in str(error):
+            raise
+        # All that NumPy tells of a full disk is how much it took.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         making.unlink(missing_ok=True)
 

@@ -138,7 +138,7 @@ def write_weights(
     with path.open("wb") as file:
         file.write(len(told).to_bytes(8, "little") + told)
         for name in sorted(shapes):
-            np.ascontiguousarray(values(name), "<f4").tofile(file)
+            file.write(np.ascontiguousarray(values(name), "<f4").data)  # not tofile: it loses why a disk took no more
 
 
 def _tensor(path: Path, data: int, row: Mapping[str, Any]) -> Tensor:

@@ -116,7 +116,8 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
         "refined": "texts it mended",
     }
     said = [
-        ", ".join(f"{counts[origin]:,} {kind}" for origin, kind in kinds.items() if counts[origin]) + " were learned"
+        ", ".join(f"{counts[origin]:,} {kind}" for origin, kind in kinds.items() if counts[origin]) + " were learned",
+        *_thoughts([one.answer for one in kept]),
     ]
     if (job / TRIAL / "trial.json").exists():
         said.append(read_json(job / TRIAL / "trial.json")["sentence"])
@@ -128,11 +129,25 @@ def remarks(job: Path, kept: Sequence[AnsweredExample]) -> list[str]:
     return said
 
 
+def _thoughts(answers: Sequence[Answer]) -> list[str]:
+    """A sentence where answers begin with what a teacher thought beforehand, which a student would learn to write."""
+    thinking = sum(answer.text.lstrip().startswith("<think>") for answer in answers)
+    if not thinking:
+        return []
+    return [
+        f"{thinking:,} of {len(answers):,} answers begin with what the teacher thought (<think>), and the student"
+        " learns to write that too; a service leaves it out by its own options (of vLLM, teacher.options:"
+        " {chat_template_kwargs: {enable_thinking: false}}), a local model by synthesis.teacher_system"
+    ]
+
+
 def _respond(asked: Sequence[Example], with_labels: bool, session: Session) -> list[AnsweredExample]:
     """The teacher reads each label, if labels are taken or it is a golden one, and answers where there is none."""
     read = [e.label is not None and (with_labels or session.framing.is_golden(e)) for e in asked]
     questions = [session.framing.question(e, e.label if label else None) for e, label in zip(asked, read, strict=True)]
     answers = session.put(questions, "teacher answers")
+    for thoughts in _thoughts(answers):
+        session.work.progress.say(f"synthesis: {thoughts}")
     origins: list[Origin] = ["given" if label else "teacher" for label in read]
     return [
         AnsweredExample(example, found, origin, session.teacher.id)
