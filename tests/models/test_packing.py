@@ -9,7 +9,8 @@ from tests.families import make
 from torch.nn.functional import cross_entropy
 
 from limbeck.models.loading import load
-from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, response_logits
+from limbeck.models.packing import LONG, Tokens, pack, packs_of, response_hidden, response_logits
+from limbeck.models.products import EVEN
 from limbeck.models.shrink import keep_layers
 
 PREFIX = tuple(range(10, 30))
@@ -102,7 +103,21 @@ def test_every_layout_predicts_the_right_tokens_from_the_right_places(seed, coun
             assert int(ids[row]) == one.ids[place - 1]
             assert int(packed.positions_1N[0, row]) == place - 1
             at += 1
-    assert packed.tokens <= sum(len(one.inputs) for one in tokens)
+    assert packed.tokens < sum(len(one.inputs) for one in tokens) + EVEN
+
+
+@pytest.mark.parametrize("count", [60, 61, 62])
+def test_a_long_row_has_an_even_number_of_tokens_and_the_same_losses_and_gradients(tiny, count):
+    tokens = sequences(1, count, shared=True)
+    packed = pack(tokens)
+    own = sum(len(one.inputs) - len(PREFIX) for one in tokens) + len(PREFIX)
+    assert own > LONG and packed.tokens % EVEN == 0 and own <= packed.tokens < own + EVEN
+    model = tiny.model.double()
+    plain, even = plain_loss(model, tokens), packed_loss(model, tokens, True)
+    assert even.item() == pytest.approx(plain.item(), rel=1e-6)  # the model's norms round to fp32
+    expected, found = gradient(model, plain), gradient(model, even)
+    tiny.model.float()
+    assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
 def test_a_shared_prefix_is_computed_once():

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.models.products import EVEN
+
 __all__ = ["only_read"]
 
 WORTH = 0.75
@@ -29,7 +31,7 @@ def only_read(decoder: Any, read: Tensor, length: int) -> Iterator[None]:
     if len(read) > WORTH * length:  # every step of an answer, one token a row, among others
         yield
         return
-    places = torch.unique(read)
+    places = _even(torch.unique(read), length)
 
     def gather(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return given[0].index_select(-2, places), *given[1:]
@@ -47,6 +49,15 @@ def only_read(decoder: Any, read: Tensor, length: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _even(places: Tensor, length: int) -> Tensor:
+    """``places`` of ``length`` and, where they are many, others that make their number even (see `products.EVEN`)."""
+    more = -len(places) % EVEN
+    if len(places) < EVEN or len(places) + more > length:
+        return places
+    others = torch.ones(length, dtype=torch.bool, device=places.device).index_fill(0, places, False)
+    return torch.cat([places, others.nonzero()[:more, 0]])
 
 
 def _by_token(layer: Any) -> Iterator[Any]:

@@ -6,7 +6,8 @@ of them, R response positions, D hidden width, V vocabulary.
 A pack holds groups; a group is sequences that begin with the same P tokens. The row is laid out group by group:
 the prefix once, then each sequence's own rest (its segment). Every token keeps the position it had in its own
 sequence. Where a prefix holds tokens that are learned, its places are asked for once for each sequence that learns
-them. Attention (`limbeck.models.attention`) runs in two parts, prefix to itself and segments (in blocks of similar
+them. A long row ends with tokens that nobody reads, each alone (see `products.EVEN`). Attention
+(`limbeck.models.attention`) runs in two parts, prefix to itself and segments (in blocks of similar
 length) to the prefix and themselves: nothing is ever computed between strangers. The arithmetic is that of the plain,
 one-by-one computation; `tests/models/test_packing.py` shows that losses and gradients agree.
 """
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from limbeck.models.last_layer import only_read
+from limbeck.models.products import EVEN
 
 __all__ = [
     "Pack",
@@ -42,6 +44,9 @@ MINIMUM_SHARED = 8
 
 MAXIMUM_PADDING = 1.3
 """A block's longest segment is at most this times its shortest; only attention sees this padding."""
+
+LONG = 256
+"""Rows of so many tokens or more are filled up to a multiple of `EVEN`."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,11 @@ def pack(sequences: Sequence[Tokens], share: bool = True) -> Pack:
         for member in members:
             first_row[member] -= shared
             prefixes[member] = (start, shared)
+    if (filler := -len(ids) % EVEN) and len(ids) >= LONG:
+        alone_B1 = torch.arange(len(ids), len(ids) + filler)[:, None]
+        groups.append(_Group(len(ids), len(ids), (_Block(alone_B1),)))
+        ids += [0] * filler
+        positions += [0] * filler
     response: list[int] = []
     for sequence, first, (start, shared) in zip(sequences, first_row, prefixes, strict=True):
         response += [place + (start if place < shared else first) for place in sequence.predictors]

@@ -10,13 +10,21 @@ Legend: N rows, I inputs, O outputs of a layer.
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+# oneDNN keeps a kernel with its working memory, up to 4 MB, for each shape it has seen: by default a thousand of them.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Linear", "product", "quickened"]
+__all__ = ["EVEN", "Linear", "product", "quickened"]
+
+EVEN = 32
+"""Of what decides a product's shape, as tokens of a pack, so many are added that it has few different ones: new shapes
+cost time and memory, and memory that was given back in as many sizes is not used again."""
 
 
 def _is_faster() -> bool:
