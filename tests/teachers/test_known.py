@@ -55,8 +55,9 @@ def test_judges_writers_and_those_that_are_tried_are_found_too(known):
     assert [one.model for one in named] == ["big", "other", "big", "big", "big"]
 
 
-def test_a_recipe_that_names_none_of_them_stays_as_it_is(known):
-    asked = recipe(teacher={"model": "other"})
+@pytest.mark.parametrize("teacher", [{"model": "other"}, {"model": WISE, "via": "bedrock", "region": "us-east-1"}])
+def test_a_recipe_that_names_none_of_them_or_says_itself_where_stays_as_it_is(known, teacher):
+    asked = recipe(teacher=teacher)
     assert addressed(asked, known(SERVICE)) is asked
 
 

@@ -84,7 +84,7 @@ def _epochs(recipe: Recipe, counts: Counts) -> Advice:
         found = round(epochs * copies)
     small = (counts.student_parameters or math.inf) < SMALL
     measured = (
-        "three or four epochs over one to four thousand prompts for a student cut from a larger model" if small else ""
+        "four to six epochs over one to four thousand prompts for a student cut from a larger model" if small else ""
     )
     given = f"{found} effective epochs" + (f" ({epochs} of {copies:.1f} copies)" if found != epochs else "")
     if counts.training < FEW:
