@@ -21,7 +21,7 @@ from limbeck.errors import Conflict, InvalidDataset, InvalidInput, InvalidRecipe
 from limbeck.jobs.stopping import end_waiting
 from limbeck.models.catalog import Cut
 from limbeck.recipe import Recipe
-from limbeck.storage.ledger import now
+from limbeck.storage.ledger import STAGES, now
 from limbeck.storage.objects import parse_uri
 from limbeck.storage.reading import Row
 from limbeck.storage.workspace import Workspace
@@ -55,8 +55,6 @@ MEMBERS = {
     "training.objective.": "hyperParameters.objective ",
 }
 """Where a request says what a recipe's key says."""
-
-STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
 
 RESUMABLE = ("Stopped", "Failed")
 

@@ -167,11 +167,10 @@ def delete_custom_model(asked: Asked, desk: Desk) -> Answered:
     Raises `Conflict` while it is used.
     """
     identifier = asked["modelIdentifier"]
-    one, lost = find_custom_model(identifier, desk), desk.shelf.lost(identifier)
-    if one is not None:
+    if (one := find_custom_model(identifier, desk)) is not None:
         delete_unused(one.model.name, desk)
         desk.ledger.remove(one.arn)
-    elif lost is not None:
+    elif (lost := desk.shelf.lost(identifier)) is not None:
         delete_unused(lost.name, desk)
         desk.ledger.remove(lost.lineage.get("arn", ""))
     else:

@@ -20,10 +20,13 @@ from limbeck.errors import Conflict, Unknown
 from limbeck.storage.database import Heartbeat, Resource, Setting, Tag, Token
 from limbeck.storage.reading import Filters, Row, read
 
-__all__ = ["UNDER_WAY", "Asking", "Ledger", "now"]
+__all__ = ["STAGES", "UNDER_WAY", "Asking", "Ledger", "now"]
 
 UNDER_WAY = ("Submitted", "Validating", "Scheduled", "InProgress", "Creating", "Updating")
 """States of what waits or is worked on; what is Stopping has been asked to end."""
+
+STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
+"""What a customization job tells of, in its order; only a distillation has the second."""
 
 
 def now() -> datetime:

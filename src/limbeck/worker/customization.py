@@ -22,7 +22,7 @@ from limbeck.models.importing import making
 from limbeck.progress import Lines, Task
 from limbeck.recipe import Recipe
 from limbeck.records import CustomModel
-from limbeck.storage.ledger import Ledger, now
+from limbeck.storage.ledger import STAGES, Ledger, now
 from limbeck.storage.reading import Row
 from limbeck.storage.workspace import Workspace, read_json
 from limbeck.worker.labor import Bench
@@ -40,9 +40,6 @@ STAGE_NAMES = {
     "5-evaluation": "trainingDetails",
     "6-model": "trainingDetails",
 }
-
-STAGES = ("validationDetails", "dataProcessingDetails", "trainingDetails")
-"""In their order; a job may be without the second."""
 
 STEPS = ("NotStarted", "InProgress", "Completed")
 """How a stage goes; never back, though a job that was broken off passes through all its stages again."""
