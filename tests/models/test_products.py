@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from limbeck.models import products
-from limbeck.models.products import Linear, product, quickened
+from limbeck.models.products import Linear, product
+from limbeck.models.quick import quickened
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from limbeck.models.attention import ATTENTION
 from limbeck.models.packing import response_logits
 from limbeck.recipe import Objective
-from limbeck.training import head, step
+from limbeck.training import head, parallel, step
 from limbeck.training.parallel import Replicas
 from limbeck.training.step import accumulate
 
@@ -63,6 +63,40 @@ def test_a_large_gradient_stays_where_it_is_and_begins_every_step_empty(replicas
         small = [p for p in student.parameters() if p.numel() < head.LARGE]
         assert all(p.grad is None for p in small) and not student.lm_head.weight.grad.any()
     assert len(places) == 1
+
+
+@pytest.mark.parametrize(("noted", "taken"), [(256, 14), (5, 1), (0, 0)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_replicas_note_what_the_heads_gradient_is_the_product_of(tied, noted, taken, monkeypatch):
+    """A replica that notes all has no gradient of its own for it; with more than it may note, it adds the rest itself."""
+    monkeypatch.setattr(parallel, "WORTH", float("inf"))
+    monkeypatch.setattr(head, "NOTED", noted)
+    monkeypatch.setattr(step, "CHUNK_POSITIONS", 3)
+    notes, own = [], []
+    settle = Replicas._add_up
+
+    def settled(self, noted):
+        notes.extend(one for some in noted for one in some.taken)
+        own.append(self._all[1][0].lm_head.weight.grad)
+        settle(self, noted)
+
+    monkeypatch.setattr(Replicas, "_add_up", settled)
+    examples, student = batch(), model(tied)
+    expected = autograd(model(tied), examples)
+    head.learn_in_place(student)
+    several = Replicas(student, None, 2, 2)
+    for _ in range(2):
+        several.accumulate(examples, OBJECTIVE, 64)
+        for name, p in student.named_parameters():
+            assert not p.grad.is_sparse and not p.grad.requires_grad
+            torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-6)
+        head.clear(student.parameters())
+    assert (len(notes) >= 2 * taken) if taken else not notes
+    assert all(len(hidden_RD) <= 3 for _, hidden_RD in notes)
+    if noted == 256:
+        assert all(one is None or one.is_sparse for one in own)
+    else:
+        assert all(one is not None and not one.is_sparse for one in own)
 
 
 def test_frozen_embeddings_get_no_gradient():

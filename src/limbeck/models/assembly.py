@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from limbeck.models.device import moved
-from limbeck.models.products import quickened
+from limbeck.models.quick import quickened
 
 __all__ = ["assembled"]
 

@@ -246,8 +246,28 @@ def _capped(
     return scores.softmax(-1) @ value
 
 
+class _Taken(torch.autograd.Function):
+    """Rows in another order. Their gradient is that of each in its old place, ``back``: where no row has two places
+    whose gradient is not zero, nothing needs to be added up, nor zeros be written first. Rows in ``blank`` have none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, back: Tensor, blank: Tensor | None) -> Tensor:
+        ctx.back, ctx.blank = back, blank
+        return rows.index_select(0, order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        found = gradient.index_select(0, ctx.back)
+        return found if ctx.blank is None else found.index_fill_(0, ctx.blank, 0), None, None, None
+
+
 class _Rows:
-    """Rows of tokens and heads, (N, h, d): cut into blocks of (K, B, h / K, L, d), and put back."""
+    """Rows of tokens and heads, (N, h, d): cut into blocks of (K, B, h / K, L, d), and put back.
+
+    What stands beyond a segment's end is put back nowhere and looked at by nobody, so its gradient is zero.
+    """
 
     def __init__(self, blocks: Sequence[Tensor], heads: int, kept: int) -> None:
         """``blocks``: which tokens, (B, L) each, -1 beyond a segment's end. ``kept``: K."""
@@ -255,21 +275,22 @@ class _Rows:
         rows = [block_BL[None, :, None] * heads + head_K1r1 for block_BL in blocks]
         self._shapes = [row_KBrL.shape for row_KBrL in rows]
         found = torch.cat([row_KBrL.flatten() for row_KBrL in rows])
-        real = (found >= 0).nonzero()[:, 0]
+        real, self._beyond = (found >= 0).nonzero()[:, 0], (found < 0).nonzero()[:, 0]
         self._from = found.clamp(min=0)
         self._heads = heads
         self._home = torch.empty_like(real).index_copy_(0, found[real], real)
 
     def blocks(self, rows_Nhd: Tensor) -> list[Tensor]:
         """Block by block; beyond a segment's end stands some other token, which nobody looks at."""
-        taken = rows_Nhd.flatten(0, 1).index_select(0, self._from)
+        taken = _Taken.apply(rows_Nhd.flatten(0, 1), self._from, self._home, None)  # type: ignore[no-untyped-call]
         parts = torch.split_with_sizes(taken, [shape.numel() for shape in self._shapes])
         return [part.view(*shape, -1) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def put_back(self, blocks: Sequence[Tensor]) -> Tensor:
         """The same rows of what was found for each block, (N, h, d)."""
         found = torch.cat([block.reshape(-1, block.shape[-1]) for block in blocks])
-        return found.index_select(0, self._home).view(-1, self._heads, found.shape[-1])
+        put = _Taken.apply(found, self._home, self._from, self._beyond)  # type: ignore[no-untyped-call]
+        return cast(Tensor, put.view(-1, self._heads, found.shape[-1]))
 
 
 class _Arrangement(NamedTuple):

@@ -41,7 +41,7 @@ from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import UNKNOWN_CONTEXT, context_told, read_gguf, read_gguf_tensors
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
-from limbeck.models.products import quickened
+from limbeck.models.quick import quickened
 from limbeck.models.template import MORE_TEMPLATES, PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.tensor_files import tensor_file

@@ -3,14 +3,17 @@
 A vocabulary of 49,152 tokens, 576 wide, has a gradient of 113 MB in fp32. Left to autograd it is made anew for every
 chunk of logits, once more (nearly all of it zeros) for the tokens of a pack, added up, and given back to the system
 after each step, which then has to find all those pages again: a quarter of a short step. Here the head adds its product
-to one gradient that stays, the tokens add their rows to it, and between steps it is filled with zeros.
+to one gradient that stays, the tokens add their rows to it, and between steps it is filled with zeros. Where replicas
+of a model share a batch, none but the first has such a gradient: each notes what its own would be the product of, and
+one product of all their notes is added to the first's.
 
 Legend: R positions, D hidden width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,13 +23,32 @@ from torch.autograd.function import once_differentiable
 from limbeck.models.packing import capped_logits, response_logits
 from limbeck.models.products import Linear, product
 
-__all__ = ["clear", "learn_in_place", "logits"]
+__all__ = ["Notes", "add", "clear", "learn_in_place", "logits", "noting"]
 
 LARGE = 8_000_000
 """Numbers of a gradient from which on it is worth keeping (32 MB: what the C library gives back when it is freed)."""
 
 TOKENS = 4096
 """Of the vocabulary, whose rows of the gradient are computed at once."""
+
+NOTED = 256
+"""Positions that a replica notes; with more, a gradient of its own costs no more than they do."""
+
+
+class Notes:
+    """What gradients of a head's weights are the products of, (R, V) and (R, D), put off until `add`."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Tensor, Tensor]] = []
+        self._left = NOTED
+
+    def take(self, gradient_RV: Tensor, hidden_RD: Tensor) -> bool:
+        """Whether these were taken: they are not where there would be too many."""
+        if len(hidden_RD) > self._left:
+            return False
+        self._left -= len(hidden_RD)
+        self.taken.append((gradient_RV, hidden_RD))
+        return True
 
 
 def learn_in_place(model: Any) -> None:
@@ -36,10 +58,32 @@ def learn_in_place(model: Any) -> None:
         embeddings.sparse = True
 
 
+@contextmanager
+def noting(model: Any) -> Iterator[Notes]:
+    """Meanwhile what the head's weights would learn is noted instead of added to their gradient."""
+    weight, notes = model.get_output_embeddings().weight, Notes()
+    weight.notes = notes
+    try:
+        yield notes
+    finally:
+        del weight.notes
+
+
+@torch.no_grad()
+def add(weight_VD: Tensor, gradient_RV: Tensor, hidden_RD: Tensor) -> None:
+    """Add gradientᵀ · hidden to the weight's gradient, of which there may be only some tokens' rows before."""
+    if (whole_VD := weight_VD.grad) is None or whole_VD.is_sparse:
+        rows_VD, whole_VD = whole_VD, torch.zeros_like(weight_VD)
+        weight_VD.grad = whole_VD if rows_VD is None else whole_VD.add_(rows_VD)
+    for start in range(0, len(weight_VD), TOKENS):  # products that do not leave the cache until they are added
+        some = slice(start, start + TOKENS)
+        whole_VD[some].add_(product(gradient_RV[:, some].mT, hidden_RD.mT))
+
+
 def clear(parameters: Iterable[Tensor]) -> None:
     """No gradient, as before a step."""
     for parameter in parameters:
-        if parameter.grad is not None and parameter.numel() >= LARGE:
+        if parameter.grad is not None and parameter.numel() >= LARGE and not parameter.grad.is_sparse:
             parameter.grad.zero_()
         else:
             parameter.grad = None
@@ -68,9 +112,7 @@ class _Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient_RV: Tensor) -> tuple[Tensor, None]:
         (hidden_RD,), weight_VD = ctx.saved_tensors, ctx.weight_VD
-        if weight_VD.grad is None:
-            weight_VD.grad = torch.zeros_like(weight_VD)
-        for start in range(0, len(weight_VD), TOKENS):  # products that do not leave the cache until they are added
-            some = slice(start, start + TOKENS)
-            weight_VD.grad[some].add_(product(gradient_RV[:, some].mT, hidden_RD.mT))
+        notes: Notes | None = getattr(weight_VD, "notes", None)
+        if notes is None or not notes.take(gradient_RV, hidden_RD):
+            add(weight_VD, gradient_RV, hidden_RD)
         return product(gradient_RV, weight_VD.mT), None

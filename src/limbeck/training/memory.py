@@ -109,9 +109,9 @@ def _layers_passed(model: Any) -> int:
 def activations(config: Any, packed: Pack, layers: int) -> int:
     """Numbers kept for the backward pass of one pack through ``layers`` layers of a decoder of the Llama kind.
 
-    A layer keeps of each token: its input and that of the feed-forward, each with its norm's two products (6 D); the
-    queries as they come and the attention's output in the row's order (2 Q), and the feed-forward's gate, its
-    activation, the values beside it and their product (4 F).
+    A layer keeps of each token: its input and that of the feed-forward, each with its norm's two products (6 D, of
+    which norms by hand keep 4 D); the queries as they come and the attention's output in the row's order (2 Q), and the
+    feed-forward's gate, its activation, the values beside it and their product (4 F).
     """
     heads, width = config.num_attention_heads, config.hidden_size
     of_head = getattr(config, "head_dim", None) or width // heads

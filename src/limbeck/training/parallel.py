@@ -26,7 +26,7 @@ from limbeck.models.packing import Tokens, pack, packs_of, response_hidden, toke
 from limbeck.recipe import Objective
 from limbeck.training.alignment import Aligned
 from limbeck.training.examples import TrainingExample
-from limbeck.training.head import clear
+from limbeck.training.head import Notes, add, clear, noting
 from limbeck.training.on_policy import Score
 from limbeck.training.precision import rounding
 from limbeck.training.processes import ALONE, Processes, gone, parted
@@ -93,32 +93,35 @@ class Replicas:
         tokens = sum(len(example.tokens.response) for example in examples)
         ours = shares[self._processes.rank * here :][:here]
 
-        def compute(at: int) -> Losses:
+        def compute(at: int) -> tuple[Losses, Notes]:
             torch.set_num_threads(max(1, self._threads // here))
             one, own = self._all[at]
             one.train(model.training)
             aligned = own if backward else None
-            return accumulate(
-                one,
-                ours[at],
-                objective,
-                pack_tokens,
-                backward,
-                of_tokens=tokens,
-                aligned=aligned,
-                bf16=self._bf16,
-            )
+            with noting(one) as notes:
+                losses = accumulate(
+                    one,
+                    ours[at],
+                    objective,
+                    pack_tokens,
+                    backward,
+                    of_tokens=tokens,
+                    aligned=aligned,
+                    bf16=self._bf16,
+                )
+            return losses, notes
 
         try:
-            found = [lane.result() for lane in [self._lanes.submit(compute, at) for at in range(here)]]
+            results = [lane.result() for lane in [self._lanes.submit(compute, at) for at in range(here)]]
             if size > 1 and parted(model):
                 self._keep_pace(examples, shares, pack_tokens, backward)
         except RuntimeError as error:  # a parted layer's own transfers
             raise gone(error) if "gloo" in str(error) else error from None
         finally:
             torch.set_num_threads(self._threads)
+        found, noted = zip(*results, strict=True)
         if backward:
-            self._add_up()
+            self._add_up(noted)
             self._processes.add_up(_parameters(model, aligned))
         sums = self._processes.sums([sum(getattr(one, name) for one in found) for name in Losses.__slots__])
         return Losses(sums[0], sums[1], int(sums[2]), int(sums[3]))
@@ -139,8 +142,12 @@ class Replicas:
                 if backward:
                     hidden_RD.backward(torch.zeros_like(hidden_RD))  # type: ignore[no-untyped-call]
 
-    def _add_up(self) -> None:
+    def _add_up(self, noted: Sequence[Notes]) -> None:
         """Give the model the whole gradient."""
+        taken = [one for notes in noted for one in notes.taken]
+        if taken:
+            gradient_RV, hidden_RD = (torch.cat(some) for some in zip(*taken, strict=True))
+            add(self._all[0][0].get_output_embeddings().weight, gradient_RV, hidden_RD)
         first, *others = [_parameters(*pair) for pair in self._all]
         for other in others:
             for whole, share in zip(first, other, strict=True):
