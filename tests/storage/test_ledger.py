@@ -120,6 +120,20 @@ def test_a_name_that_another_has_is_given_to_nobody_else(ledger):
     assert ledger.change("arn:b", name="b") is not None and ledger.change("arn:b", name="c").name == "c"
 
 
+@pytest.mark.parametrize("ledger", ["postgres"], indirect=True)  # SQLite has one writer at a time anyway
+def test_what_is_looked_at_with_an_update_holds_until_it_is_written(ledger):
+    ledger.create(row("a"))
+    free = []
+
+    def look(_):
+        with ledger.engine.begin() as other:
+            free.append(other.scalar(sa.text("select pg_try_advisory_xact_lock(8463)")))
+
+    assert ledger.change("arn:a", facts={"next": {}}, then=look) is not None
+    look(None)
+    assert free == [False, True]  # whoever deletes a model is alone, too
+
+
 def test_what_is_checked_before_a_row_is_made_holds_until_it_is_there(ledger):
     refused = []
 

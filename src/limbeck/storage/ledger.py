@@ -63,7 +63,7 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[Session]:
-        """A transaction during which nobody else creates."""
+        """A transaction during which nobody else creates, or changes a row with something to do `then`."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             _alone(session)
             yield session
@@ -152,10 +152,11 @@ class Ledger:
 
         With ``end`` it has ended, and with it the stage that was under way. Nothing is changed, and None given, if the
         row is gone, its status is not ``among`` those named, or it has facts it should be ``lacking``. ``then``
-        (enqueue it) is done in the same transaction. Raises `Conflict` for a name that another has.
+        (enqueue it) is done in the same transaction, and may look at what is there, and raise: nobody else creates or
+        deletes meanwhile. Raises `Conflict` for a name that another has.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            if "name" in columns:
+            if "name" in columns or then is not None:
                 _alone(session)
             row = session.get(Resource, arn, with_for_update=True)
             if row is None or (among and row.status not in among) or not row.facts.keys().isdisjoint(lacking):
@@ -255,7 +256,7 @@ def _ended(facts: Mapping[str, Any], status: str, moment: datetime) -> dict[str,
 
 
 def _alone(session: Session) -> None:
-    """Nobody else gives a name until the transaction ends. SQLite has one writer at a time anyway."""
+    """Nobody else is alone until the transaction ends. SQLite has one writer at a time anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.text("select pg_advisory_xact_lock(8463)"))
 
