@@ -1,21 +1,37 @@
 """The nearest text is found exactly, whatever the bound."""
 
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck import likeness
 from limbeck.likeness import Seen, shingles, similarity
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=7).map(" ".join), max_size=12)
 
 
-@given(TEXTS, st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=7).map(" ".join), st.floats(0.05, 1.0))
-def test_the_nearest_text_is_that_of_a_plain_search(texts, new, bound):
-    seen = Seen(bound)
+@pytest.mark.parametrize(("as_many", "listed"), [(0, 0), (32, 32), (1000, 0), (1000, 2), (1000, 32)])
+@given(TEXTS, st.lists(st.sampled_from("abcdefg"), max_size=7).map(" ".join), st.floats(0.05, 1.0))
+def test_the_nearest_text_is_that_of_a_plain_search(as_many, listed, texts, new, bound):
+    with mock.patch.multiple(likeness, AS_MANY=as_many, LISTED=listed):
+        seen = Seen(bound)
+        for text in texts:
+            seen.add(text)
+        best = max(((similarity(shingles(new), shingles(t)), -at) for at, t in enumerate(texts)), default=(0.0, 0))
+        assert seen.nearest(new) == ((-best[1], best[0]) if best[0] >= bound else None)
+
+
+def test_texts_that_share_a_long_template_are_not_compared_one_by_one(monkeypatch):
+    template = " ".join(f"template{at}" for at in range(20))
+    texts = [f"{template} {' '.join(f'own{at}x{word}' for word in range(20))}" for at in range(300)]
+    monkeypatch.setattr(likeness, "similarity", mock.Mock(side_effect=AssertionError))
+    seen = Seen(0.5)
     for text in texts:
+        assert seen.nearest(text) is None
         seen.add(text)
-    best = max(((similarity(shingles(new), shingles(t)), -at) for at, t in enumerate(texts)), default=(0.0, 0))
-    assert seen.nearest(new) == ((-best[1], best[0]) if best[0] >= bound else None)
+    assert seen.nearest(f"{texts[7]} more")[0] == 7
 
 
 @pytest.mark.parametrize(
