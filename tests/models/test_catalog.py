@@ -3,8 +3,9 @@
 import pytest
 from tests.homes import ENTRY
 
-from limbeck.errors import InvalidInput, UnknownModel
-from limbeck.models.catalog import catalog, find, remove, system_of
+from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
+from limbeck.models.catalog import catalog, custom_models, find, remove, system_of
+from limbeck.storage.workspace import write_json
 
 
 @pytest.mark.parametrize("name", ["nobody", "a" * 300, "a" * 5000, "~nouser/x", "a\0b", "", "../" * 2000])
@@ -36,3 +37,16 @@ def test_another_id_is_refused_with_what_is_expected(settings, model_id):
     (settings.home / "catalog.yaml").write_text(ENTRY.format(id=model_id, name="one", path="nowhere"))
     with pytest.raises(InvalidInput, match=rf'catalog\.yaml: 0\.id: found "{model_id}"; expected PROVIDER\.NAME'):
         catalog(settings)
+
+
+ROW = {"name": "a", "path": "p", "kind": "distillation", "base": "b", "fingerprint": "f", "lineage": {}}
+
+
+@pytest.mark.parametrize(
+    "row", [[], None, 7, {}, ROW | {"path": None}, ROW | {"lineage": None}, ROW | {"lineage": "x"}]
+)
+def test_a_registration_that_is_none_is_told_by_its_file(settings, row):
+    write_json(settings.models / "a.json", row)
+    for look in (custom_models, lambda settings: find("a", settings), lambda settings: remove("a", settings)):
+        with pytest.raises(DamagedArtifact, match=r"/models/a\.json: no registration of a model; mend it, or move it"):
+            look(settings)

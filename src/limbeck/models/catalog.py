@@ -182,7 +182,11 @@ def _custom_model(path: Path, changed: int) -> CustomModel:
 def registered_at(path: Path) -> CustomModel:
     """What the file of a registration says, read now. Raises `DamagedArtifact` where there is none."""
     row, home = read_json(path), path.parent.parent
-    return CustomModel(row["name"], home / row["path"], row["kind"], row["base"], row["fingerprint"], row["lineage"])
+    try:
+        place, lineage = home / row["path"], dict(row["lineage"])
+        return CustomModel(row["name"], place, row["kind"], row["base"], row["fingerprint"], lineage)
+    except (KeyError, TypeError, ValueError):
+        raise DamagedArtifact(f"{path}: no registration of a model; mend it, or move it away") from None
 
 
 def find(name: str, settings: Settings) -> ModelSource:
