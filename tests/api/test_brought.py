@@ -78,7 +78,13 @@ def test_a_model_whose_files_are_gone_is_deleted_and_its_name_is_free(client, se
     shutil.copytree(tiny_folder, settings.buckets / "desk" / "weights", dirs_exist_ok=True)
     arn = client.create_custom_model(**brought("lost"))["modelArn"]
     labor._do(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
-    shutil.rmtree(settings.imported / arn.rsplit("/", 1)[-1])
+    folder = settings.imported / arn.rsplit("/", 1)[-1]
+    shutil.rmtree(folder)
+    told = client.get_custom_model(modelIdentifier="lost")
+    assert (told["modelStatus"], str(folder) in told["failureMessage"]) == ("Failed", True)
+    listed = client.list_custom_models(nameContains="lost")["modelSummaries"]
+    assert [(one["modelArn"], one["modelStatus"]) for one in listed] == [(arn, "Failed")]
+    assert client.list_custom_models(nameContains="lost", modelStatus="Active")["modelSummaries"] == []
     client.delete_custom_model(modelIdentifier=arn)
     assert client.create_custom_model(**brought("lost"))["modelArn"] != arn
     shutil.rmtree(register(settings, "emptied"))

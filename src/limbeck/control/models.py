@@ -95,8 +95,8 @@ def create_custom_model(asked: Asked, desk: Desk) -> Answered:
 
 
 def list_custom_models(asked: Asked, desk: Desk) -> Answered:
-    """The models registered, being made and not made, filtered, sorted by time of creation (newest first unless asked
-    otherwise), paged.
+    """The models registered, being made, not made and lost, filtered, sorted by time of creation (newest first unless
+    asked otherwise), paged.
     """
     fits: Mapping[str, Callable[[Registered, Any], bool]] = {
         "creationTimeBefore": lambda one, moment: one.created < moment,
@@ -109,7 +109,7 @@ def list_custom_models(asked: Asked, desk: Desk) -> Answered:
     }
     said = {key: asked[key] for key in fits if key in asked}
     registered = desk.shelf.all()
-    rows = desk.ledger.some(1000, kind="custom-model", statuses=("Creating", "Failed"))
+    rows = desk.ledger.some(1000, kind="custom-model")
     coming = [in_the_making(row, desk.arns) for row in rows if desk.shelf.find(row.arn) is None]
     chosen = [one for one in (*registered, *coming) if all(fits[key](one, value) for key, value in said.items())]
     page, token = page_of(chosen, lambda one: one.position, asked)
@@ -258,14 +258,19 @@ def _models_of(row: Row, desk: Desk) -> set[str]:
 
 def _in_the_making(identifier: str, desk: Desk) -> Answered:
     row = _row_in_the_making(identifier, desk)
+    failure = row.facts.get("failureMessage")
+    if row.status == "Active":
+        lost = desk.shelf.lost(identifier)
+        place = desk.settings.imported / row.arn.rsplit("/", 1)[-1] if lost is None else lost.path
+        failure = f"its files are gone from {place}; put them back, or delete the model"
     return {
         "modelArn": row.arn,
         "modelName": row.name,
         "customizationType": "IMPORTED",
         "modelKmsKeyArn": row.request.get("modelKmsKeyArn"),
         "creationTime": row.created,
-        "modelStatus": row.status,
-        "failureMessage": row.facts.get("failureMessage"),
+        "modelStatus": in_the_making(row, desk.arns).status,
+        "failureMessage": failure,
     }
 
 

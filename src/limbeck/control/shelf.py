@@ -95,10 +95,14 @@ class Shelf:
 
 
 def in_the_making(row: Row, arns: Arns) -> Registered:
-    """What CreateCustomModel was asked for and is not registered, as a list has it; its base has no name yet."""
+    """What CreateCustomModel was asked for and is not there, as a list has it; its base has no name yet.
+
+    What was Active has Failed: its files are gone.
+    """
     model = CustomModel(row.name, Path(), "adopted", UNKNOWN, "", {})
     base_arn, position = arns.foundation_model(UNKNOWN), _position(row.created, row.arn)
-    return Registered(model, row.arn, UNKNOWN, base_arn, base_arn, row.created, Path(), position, row.status)
+    status = "Failed" if row.status == "Active" else row.status
+    return Registered(model, row.arn, UNKNOWN, base_arn, base_arn, row.created, Path(), position, status)
 
 
 def _position(created: datetime, arn: str) -> tuple[str, str]:
