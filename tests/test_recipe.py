@@ -99,6 +99,10 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
             GOOD.replace("../teacher", "m, options: {top_k: 1}"),
             "options: of no use with via: transformers; expected via",
         ),
+        (
+            GOOD.replace("../teacher", "m, tokenizer: other, via: llama.cpp"),
+            "teacher: tokenizer: of no use with via: llama.cpp; expected via: openai",
+        ),
         (GOOD + "evaluation: {colour: red}", "evaluation.colour: unknown key; expected one of metric, tolerance"),
         (GOOD.replace("{learning_rate: 1e-3}", "{objective: {forward_kl: 0}}"), "every weight is 0"),
         (

@@ -61,7 +61,7 @@ TEXT_ALONE: tuple[Via, ...] = ("anthropic", "bedrock")
 
 
 class Teacher(Section):
-    """Who answers, and by what way. All but `model`, `via` and `tokenizer` are for teachers over the network."""
+    """Who answers, and by what way. All but `model` and `via` are for teachers over the network."""
 
     model: Annotated[str, Field(min_length=1)]
     """A catalog id, a registered model's name, a folder in Hugging Face layout, a GGUF file; a service's own name."""
@@ -129,7 +129,8 @@ class Teacher(Section):
         if self.via == "openai" and self.endpoint is None:
             raise ValueError("endpoint: missing; expected the address of an OpenAI-compatible service")
         if self.via not in REMOTE:
-            stray = [name for name in ("endpoint", "key", "region", "answers_as", "options") if getattr(self, name)]
+            network = ("endpoint", "key", "region", "answers_as", "tokenizer", "options")
+            stray = [name for name in network if getattr(self, name)]
             if stray:
                 raise ValueError(
                     f"{', '.join(stray)}: of no use with via: {self.via}; expected via: {', '.join(REMOTE)}"
