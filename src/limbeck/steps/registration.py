@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from limbeck import curation, intake, registry
 from limbeck.evaluation.table import table
@@ -15,7 +16,7 @@ from limbeck.settings import Settings
 from limbeck.steps.student import weights_digest
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["parity_prompts", "register", "system_learned"]
+__all__ = ["parity_prompts", "recipe_shown", "register", "system_learned"]
 
 PARITY_PROMPTS = 8
 """The most prompts a GGUF file is measured on: some 250 tokens, seconds on a small model."""
@@ -49,7 +50,7 @@ def register(
         **hashes,
     }
     lineage = {
-        "recipe": recipe.dump(),
+        "recipe": recipe_shown(recipe),
         "system": system_learned(examples, recipe),
         "taught_by": taught_by,
         "hashes": hashes,
@@ -82,6 +83,15 @@ def system_learned(examples: Sequence[Example], recipe: Recipe) -> str | None:
     systems = {example.prompt.system for example in examples if example.split == "train"}
     learned: str | None = curation.cover(recipe.curation)(systems.pop()) if len(systems) == 1 else None
     return learned
+
+
+def recipe_shown(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a model's lineage and card show it: what is private in its texts is masked where that is asked."""
+    values = recipe.dump()
+    texts = {"system": values["source"]["system"], "synthesis": values["synthesis"], "curation": values["curation"]}
+    covered = curation.cover(recipe.curation)(texts)
+    source = {**values["source"], "system": covered.pop("system")}
+    return {**values, "source": source, **covered}
 
 
 def parity_prompts(loaded: LoadedModel, rows: Path | None) -> list[list[int]]:
