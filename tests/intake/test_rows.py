@@ -221,6 +221,7 @@ def test_what_json_says_of_a_fault_is_told_with_its_column():
         (b'{\n  "prompt": "a"\n}\n', r"an object over several lines.*\(jq -c \. makes"),
         ('{"prompt": "a"}\n{"prompt": "b"}\n'.encode("utf-16"), "UTF-16"),
         (b'{\x00"\x00', "UTF-16"),
+        (b'{"input": "It was night."}\n', "text, which continued pre-training reads"),
     ],
     ids=[
         "gzip",
@@ -231,6 +232,7 @@ def test_what_json_says_of_a_fault_is_told_with_its_column():
         "indented",
         "UTF-16",
         "UTF-16 without mark",
+        "rows of text",
     ],
 )
 def test_a_file_of_another_kind_is_told_so_once(tmp_path, begins, told):
@@ -238,3 +240,16 @@ def test_a_file_of_another_kind_is_told_so_once(tmp_path, begins, told):
     path.write_bytes(begins)
     with pytest.raises(InvalidInput, match=rf"rows\.jsonl: {told}"):
         list(read_rows(path))
+
+
+@pytest.mark.parametrize("ending", [".txt", ".MD", ".text"])
+def test_a_file_of_text_is_told_so_once_and_one_of_rows_is_read_whatever_its_name(tmp_path, ending):
+    book, rows = tmp_path / f"book{ending}", tmp_path / f"rows{ending}"
+    book.write_text("\nIt was night.\nNobody came.\n")
+    rows.write_text('\n{"prompt": "a"}\n')
+    with pytest.raises(
+        InvalidInput, match=rf"book\{ending}: text, which continued .*`limbeck pretrain --text`.*expected"
+    ):
+        list(read_rows(book))
+    (row,) = read_rows(rows)
+    assert row.prompt.messages[0].text == "a"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InvalidInput
+from limbeck.intake.documents import TEXT_SUFFIXES
 from limbeck.intake.droppable import Marks, with_context, without
 from limbeck.intake.exports import as_chat
 from limbeck.intake.faults import Faults, described, flaw, listed, loaded
@@ -80,7 +81,7 @@ def read_rows(
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a file of JSON lines") from None
     with file:
-        if other := _another_kind(file.peek(4096)):
+        if other := _another_kind(file.peek(4096), path.suffix.lower()):
             raise InvalidInput(f"{name}: {other}")
         number = 0
         while line := file.readline(MAXIMUM_LINE_BYTES + 1):
@@ -94,8 +95,8 @@ def read_rows(
                 yield parse_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, name, number, marks)
 
 
-def _another_kind(head: bytes) -> str | None:
-    """What a file is, by how it begins, that has no rows to be told the faults of."""
+def _another_kind(head: bytes, suffix: str) -> str | None:
+    """What a file is, by how it begins and ends in its name, that has no rows to be told the faults of."""
     if head.startswith(b"\x1f\x8b"):
         return "packed with gzip; expected a file of JSON lines, unpacked"
     if head.startswith(b"PK\x03\x04"):
@@ -108,6 +109,11 @@ def _another_kind(head: bytes) -> str | None:
         return "a JSON array; expected a file of JSON lines, an object a line (jq -c '.[]' makes it one)"
     if re.match(rb'\{\s*\n\s*"', text):
         return "an object over several lines; expected a file of JSON lines, an object a line (jq -c . makes it one)"
+    if (suffix in TEXT_SUFFIXES and not text.startswith(b"{")) or re.match(rb'\{\s*"input"\s*:[^{}]*\}$', first):
+        return (
+            "text, which continued pre-training reads (`limbeck pretrain --text`); expected a file of JSON lines with"
+            ' "messages", or "prompt" and "completion"'
+        )
     return None
 
 
