@@ -39,16 +39,19 @@ def test_every_verdict_is_known_in_the_order_of_the_rules():
     assert (rules[0], *VERDICTS) == ("rule", "kept", *rules[1:])
 
 
-def test_nothing_left_to_train_on_says_why(work):
+ANEW = "in a job of another name, or after `limbeck remove job`: answers are kept"
+
+
+def test_nothing_left_to_train_on_says_why_and_how_to_begin_anew(work):
     with pytest.raises(
         InvalidInput, match=r"no answer is left to train on \(1 truncated\).*raise synthesis\.max_response_tokens"
     ):
         curation.sift([answered("a", reason="length")], [], work)
     with pytest.raises(
-        InvalidInput, match=r"\(1 empty\).*says why; give other rows, or loosen the rules under curation$"
+        InvalidInput, match=rf"\(1 empty\).*says why; give other rows, or loosen the rules under curation, {ANEW}"
     ):
         curation.sift([answered("a", "")], [], work)
-    with pytest.raises(InvalidInput, match=r"\(2 empty, 1 truncated\).*or loosen the rules under curation$"):
+    with pytest.raises(InvalidInput, match=rf"\(2 empty, 1 truncated\).*or loosen the rules under curation, {ANEW}"):
         curation.sift([answered("a", ""), answered("b", ""), answered("c", reason="length")], [], work)
 
 

@@ -72,7 +72,8 @@ def sift(
             out = "raise synthesis.max_response_tokens, or a request's maxResponseLengthForInference"
         raise InvalidInput(
             f"no answer is left to train on ({told}); {STAGE}/dropped.jsonl, in the output of a job"
-            f" synthetic_data/dropped.jsonl, says why; {out}"
+            f" synthetic_data/dropped.jsonl, says why; {out}, in a job of another name, or after `limbeck remove"
+            f" {work.name}`: answers are kept, and none is asked for again that was asked in the same way"
         )
     return [one for one, verdict in sieve.all if verdict.keep]
 
