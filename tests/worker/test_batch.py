@@ -7,7 +7,7 @@ import pytest
 from tests.api.stage import ScriptedPool, make_front
 from tests.homes import ENTRY
 
-from limbeck.errors import InvalidInput, Stopped
+from limbeck.errors import InvalidInput, Stopped, StorageFailed
 from limbeck.jobs.queue import open_database
 from limbeck.progress import StopSignal
 from limbeck.storage.database import Resource
@@ -70,6 +70,16 @@ def answered(bench, uri, imported=False, **more):
         for one in bench.objects.list("desk", folder)
     }
     return status, counts, left
+
+
+def test_a_job_whose_output_bucket_is_gone_says_where_its_answers_lie(bench):
+    bench.objects.put("desk", "in.jsonl", json.dumps({"recordId": "r", "modelInput": ASKED}).encode())
+    folder = bench.settings.jobs / "batch-abcdefghijkl"
+    gone = {"s3OutputDataConfig": {"s3Uri": "s3://gone/out/"}}
+    with pytest.raises(StorageFailed, match=rf"gone.*; what was answered lies in {folder}$"):
+        answered(bench, "s3://desk/in.jsonl", outputDataConfig=gone)
+    (left,) = folder.glob("*.jsonl.out")
+    assert json.loads(left.read_text())["recordId"] == "r"
 
 
 def test_files_of_one_name_keep_the_folders_they_lie_in(bench):

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import InvalidInput, LimbeckError, Stopped
+from limbeck.errors import InvalidInput, LimbeckError, Stopped, StorageFailed
 from limbeck.records import digest
 from limbeck.storage.ledger import now
 from limbeck.storage.objects import Found, parse_uri
@@ -111,7 +111,13 @@ class Batch:
         }
 
     def publish(self) -> None:
-        """Put the output where it was wanted."""
+        """Put the output where it was wanted. Raises `StorageFailed`, with where it lies, if that cannot be done."""
+        try:
+            self._publish()
+        except LimbeckError as error:
+            raise StorageFailed(f"{error}; what was answered lies in {self._folder}") from None
+
+    def _publish(self) -> None:
         place = self._row.request["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].rstrip("/")
         target = f"{place}/{self._row.arn.rsplit('/', 1)[-1]}"
         for found in self._files:
