@@ -70,6 +70,27 @@ def test_every_fault_is_told_at_once_with_a_way_out(write):
     assert any(fault.startswith('training.batch_size: found "0"; expected 1 or more') for fault in told)
 
 
+def test_what_sections_have_against_each_other_is_told_with_what_is_wrong_in_them(write):
+    told = faults(
+        "kind: distillation\nnam: desk\nsource: {prompts: p, validation_share: 0}\nstudent: {adapter: {}}\n"
+        "training: {patience: 3, keep: best, freeze_embeddings: false}\ncuration: {phone_region: DE}\n",
+        write,
+    )
+    assert [fault.partition(": ")[0] for fault in told] == [
+        "name",
+        "curation",
+        "nam",
+        "teacher",
+        "training.freeze_embeddings",
+        "training.patience",
+        "training.keep",
+    ]
+    told = faults(
+        GOOD.replace("teacher: {model: ../teacher}", "training_: {}").replace("kind: distillation", ""), write
+    )
+    assert "kind: missing" in told and not any(fault.startswith("teacher") for fault in told)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -128,7 +128,8 @@ def sentences(faults: Iterable[Any], model: type[BaseModel]) -> list[str]:
     told = []
     for where, found in by_place.items():
         fitting = [fault for fault in found if not fault["type"].endswith("_type")] or found
-        told.append(_sentence(where, fitting, model))
+        sentence = _sentence(where, fitting, model)
+        told += [sentence] if where else sentence.split("\n")  # the rules that bind sections tell theirs in one
     return told
 
 

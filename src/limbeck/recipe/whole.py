@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,9 @@ RUNNABLE: tuple[Kind, ...] = ("distillation", "fine-tuning", "continued-pre-trai
 ROWS = (".jsonl", ".csv", ".tsv", ".parquet")
 """What files end in that hold rows, and are given for a recipe now and then."""
 
+LOOSE = ("synthesis", "curation", "training", "evaluation", "export")
+"""Sections without which the rules that bind the others ask for nothing that is not asked for anyway."""
+
 
 class Recipe(Section):
     """One job."""
@@ -83,86 +86,87 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
+        if told := list(self._at_odds()):
+            raise ValueError("\n".join(told))
+        return self
+
+    def _at_odds(self) -> Iterator[str]:
+        """A sentence for each rule that binds sections and does not hold."""
         logs = self.source.logs
         if logs is not None and logs.use_responses and logs.model is None and self.teacher is None:
-            raise ValueError("source.logs.model: missing; expected the modelId whose responses are taken")
+            yield "source.logs.model: missing; expected the modelId whose responses are taken"
         if logs is not None and logs.use_responses and self.kind == "distillation" and not self.synthesis.use_responses:
-            raise ValueError("source.logs.use_responses: the teacher is not asked; drop synthesis.use_responses")
+            yield "source.logs.use_responses: the teacher is not asked; drop synthesis.use_responses"
         if logs is not None and self.kind == "continued-pre-training":
-            raise ValueError("source.logs: continued pre-training reads plain text; give source.prompts")
+            yield "source.logs: continued pre-training reads plain text; give source.prompts"
         if logs is not None and not logs.use_responses and self.kind == "fine-tuning":
-            raise ValueError("source.logs.use_responses: false; fine-tuning learns from labels, so say true and model")
+            yield "source.logs.use_responses: false; fine-tuning learns from labels, so say true and model"
         if self.kind == "distillation" and self.teacher is None and self.trial is None:
-            raise ValueError("teacher: missing; a distillation needs one, for example {model: NAME}")
+            yield "teacher: missing; a distillation needs one, for example {model: NAME}"
         if self.teacher is not None and self.trial is not None:
-            raise ValueError("teacher and trial: one teacher is named, or the best of several is; drop one of the two")
+            yield "teacher and trial: one teacher is named, or the best of several is; drop one of the two"
         if self.trial is not None and (self.kind != "distillation" or self.synthesis.use_responses):
-            raise ValueError("trial: only a distillation whose teacher answers can try several; drop it")
+            yield "trial: only a distillation whose teacher answers can try several; drop it"
         if any(teacher.remote for teacher in self.tried) and self.student.model is None:
-            raise ValueError(
-                "student.model: missing; a teacher over the network has no weights here for a student to start from"
-            )
+            yield "student.model: missing; a teacher over the network has no weights here for a student to start from"
         if self.student.adapter is not None and not self.training.freeze_embeddings:
-            raise ValueError("training.freeze_embeddings: beside student.adapter all weights are frozen; drop it")
+            yield "training.freeze_embeddings: beside student.adapter all weights are frozen; drop it"
         if self.training.freeze_layers and self.student.adapter is not None:
-            raise ValueError("training.freeze_layers: beside student.adapter all weights are frozen; drop it")
+            yield "training.freeze_layers: beside student.adapter all weights are frozen; drop it"
         if self.training.freeze_layers and not self.training.freeze_embeddings:
-            raise ValueError(
+            yield (
                 "training.freeze_layers: the embeddings below the frozen layers would still be learned through them;"
                 " drop training.freeze_embeddings: false"
             )
         if self.kind == "continued-pre-training" and self.student.shrink and self.student.shrink.vocabulary:
-            raise ValueError(
+            yield (
                 "student.shrink.vocabulary: what is read here is any text, and perplexities of unlike vocabularies do"
                 " not compare; trim it in the job that teaches the task"
             )
         if self.kind == "continued-pre-training" and self.curation != Curation():
-            raise ValueError(
+            yield (
                 "curation: continued pre-training reads all text as it is, nothing of it is dropped or masked; mend the"
                 " text beforehand, and drop it"
             )
         if not (self.source.validation or self.source.validation_share):
             for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
                 if asked:
-                    raise ValueError(f"training.{key}: nothing is validated; expected source.validation_share above 0")
+                    yield f"training.{key}: nothing is validated; expected source.validation_share above 0"
         if self.synthesis.draws:
-            self._check_draws()
+            yield from self._draws_at_odds()
         if self.synthesis.use_responses and self.objective.signalled:
-            raise ValueError(
+            yield (
                 "synthesis.use_responses: the teacher is not asked, so there are no distributions for"
                 f" training.objective.{next(iter(self.objective.signalled))}; use cross_entropy"
             )
         if self.synthesis.use_responses and (self.synthesis.labels != "keep" or self.synthesis.refine is not None):
-            raise ValueError(
+            yield (
                 "synthesis.use_responses: the teacher is not asked, so it can neither mend answers nor give others;"
                 " drop synthesis.labels and synthesis.refine"
             )
         if self.synthesis.augment is not None and (self.synthesis.use_responses or self.kind != "distillation"):
-            raise ValueError("synthesis.augment: only a distillation whose teacher answers can make prompts; drop it")
+            yield "synthesis.augment: only a distillation whose teacher answers can make prompts; drop it"
         if self.synthesis.use_responses or self.kind != "distillation":
             without = "there is no teacher that could be asked"
             if self.curation.votes is not None:
-                raise ValueError(f"curation.votes: {without} for several answers; drop it")
+                yield f"curation.votes: {without} for several answers; drop it"
             if self.curation.judge is not None and self.curation.judge.model is None:
-                raise ValueError(f"curation.judge.model: missing; {without}, so say who judges")
+                yield f"curation.judge.model: missing; {without}, so say who judges"
         if self.kind != "distillation":
             called = self.kind.replace("continued-", "continued ")
             learned = "labels" if self.kind == "fine-tuning" else "text"
             if self.teacher is not None:
-                raise ValueError(
-                    f"teacher: {called} learns from {learned} and has none; say kind: distillation, or drop it"
-                )
+                yield f"teacher: {called} learns from {learned} and has none; say kind: distillation, or drop it"
             if self.student.model is None:
-                raise ValueError(f"student.model: missing; {called} needs a model to start from")
+                yield f"student.model: missing; {called} needs a model to start from"
             for key in ("labels", "refine", "teacher_system"):
                 if getattr(self.synthesis, key) != getattr(Synthesis(), key):
-                    raise ValueError(f"synthesis.{key}: {called} has no teacher that could do it; drop it")
+                    yield f"synthesis.{key}: {called} has no teacher that could do it; drop it"
             if self.objective.signalled:
-                raise ValueError(
+                yield (
                     f"training.objective.{next(iter(self.objective.signalled))}: {called} has no teacher's"
                     " distributions; use cross_entropy"
                 )
-        return self
 
     @property
     def objective(self) -> Objective:
@@ -172,23 +176,21 @@ class Recipe(Section):
         soft = self.kind == "distillation" and not self.synthesis.use_responses
         return Objective(forward_kl=1.0) if soft else Objective(cross_entropy=1.0)
 
-    def _check_draws(self) -> None:
+    def _draws_at_odds(self) -> Iterator[str]:
         """Draws are an unbiased estimate of what is linear in the teacher's distribution, and of nothing else."""
         other = [name for name in self.objective.signalled if name != "forward_kl"]
         if other:
-            raise ValueError(
+            yield (
                 f"synthesis.draws: training.objective.{other[0]} cannot be told from tokens drawn, only forward_kl can;"
                 " drop synthesis.draws"
             )
         if any(one.via != "transformers" for one in self.tried):
-            raise ValueError(
+            yield (
                 "synthesis.draws: only a teacher in this process (via: transformers) has its whole distribution to draw"
                 " from, others tell their likeliest tokens alone; drop it"
             )
         if self.synthesis.labels == "auto":
-            raise ValueError(
-                "synthesis.draws: labels are judged by their likelihood, which draws do not tell; drop one"
-            )
+            yield "synthesis.draws: labels are judged by their likelihood, which draws do not tell; drop one"
 
     @property
     def auto(self) -> bool:
@@ -266,7 +268,31 @@ class Recipe(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InvalidRecipe(where, sentences(error.errors(), cls)) from None
+            faults = error.errors()
+        further = cls._at_odds_beside(values, faults)
+        raise InvalidRecipe(where, [*sentences(faults, cls), *sentences(further, cls)])
+
+    @classmethod
+    def _at_odds_beside(cls, values: Mapping[str, Any], faults: Sequence[Any]) -> Sequence[Any]:
+        """What is at odds in the rest of a recipe with ``faults``, which keep it from being looked at as a whole.
+
+        Nothing where these lie in sections on which the rules for others depend.
+        """
+        faulty = set()
+        for fault in faults:
+            match fault["loc"]:
+                case ("name",):
+                    faulty.add("name")
+                case (key, *below) if key in LOOSE or (not below and fault["type"] == "extra_forbidden"):
+                    faulty.add(key)
+                case _:
+                    return ()
+        rest = {key: value for key, value in values.items() if key not in faulty}
+        try:
+            cls.model_validate({"name": "any", **rest})
+        except ValidationError as error:
+            return error.errors()
+        return ()
 
     @classmethod
     def read(cls, path: Path, overrides: Mapping[str, Any] | None = None, kind: Kind | None = None) -> Recipe:
