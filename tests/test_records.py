@@ -27,6 +27,7 @@ def test_normalization_folds_spelling_and_leaves_words():
 @pytest.mark.parametrize("apart", [
     "5, -5", "1.2, 1/2, 12", "12%, 12", "C, C++, C#", "What is 7 + 5?, What is 7 - 5?, What is 7 * 5?, What is 7 / 5?",
     "$5, €5", "दिन, दान", "मेरी, मेरा", "ไก่, ไก", "10:30, 1030", "3 < 4, 3 > 4",
+    "Good 👍, Good 👎, Good", "Where is 🇩🇪?, Where is 🇫🇷?", "a 👩‍👧 trip, a 👨‍👧 trip", "it is ✔️, it is ✖️",
 ])  # fmt: skip
 def test_what_makes_another_number_or_word_of_one_is_no_punctuation(apart):
     said = [normalize(text) for text in apart.split(", ")]
@@ -34,7 +35,7 @@ def test_what_makes_another_number_or_word_of_one_is_no_punctuation(apart):
 
 
 @pytest.mark.parametrize(("text", "plain"), [
-    ("**Hello**, *World* -- it's - well - \"fine\"!", "hello world it s well fine"), ("I ❤️ it 😊", "i it"),
+    ("**Hello**, *World* -- it's - well - \"fine\"!", "hello world it s well fine"), ("I ❤️ it!😊", "i ❤ it 😊"), ("Acme® 👍🏽", "acme 👍"),
     ("Costs 5. 7 of them, (see #3)", "costs 5 7 of them see 3"), ("a/b, and/or <b>x</b> = y", "a b and or b x b y"),
     ("मेरी किताब दीजिए।", "मेरी किताब दीजिए"), ("step-by-step: 1) do_it", "step by step 1 do it"), ("[EMAIL-1] has covid-19", "email 1 has covid 19"), (" 你好。", "你好"),
 ])  # fmt: skip

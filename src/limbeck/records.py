@@ -124,9 +124,14 @@ _WORD = regex.compile(
     | [$€£¥] (?=\d) | (?<=\d\s?) [%€$£¥°]                       # $5, 5 %
     | (?<=\d\s?) [-+*/^×÷=<>≤≥≠±] (?=\s?[-+]?\d)                # 7 - 5
     | (?<=\p{L}\+?) [+\#] (?!\w)                                # C++, C#
-    )+""",
+    )+
+    | \p{RI}{2} | (?![©®])\p{ExtPict} (?:\u200d\p{ExtPict})*     # a flag, an emoji
+    """,
     regex.VERBOSE,
 )
+
+_DRESS = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+"""What says how an emoji is drawn, and in which color of skin."""
 
 
 def folded(text: str) -> str:
@@ -137,9 +142,10 @@ def folded(text: str) -> str:
 def normalize(text: str) -> str:
     """Its words after Unicode NFKC and case folding, without punctuation; of a text without words, the text.
 
-    Signs that make another number or name of one (1.2 and 1/2, 5 and -5, C++ and C#) are no punctuation.
+    Signs that make another number or name of one (1.2 and 1/2, 5 and -5, C++ and C#) are no punctuation, and nor are
+    emoji, which may be all that a question is about; only how they are drawn does not matter.
     """
-    plain = folded(text)
+    plain = _DRESS.sub("", folded(text))
     return " ".join(_WORD.findall(plain)) or plain.strip()
 
 
