@@ -35,8 +35,9 @@ from limbeck.steps.examination import advise, compare
 from limbeck.steps.job import check_data, check_examined, check_job, check_responses
 from limbeck.steps.lessons import answers_learned, check_rows, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
+from limbeck.steps.stored import framing_of
 from limbeck.steps.student import begun, trained, weights_digest
-from limbeck.steps.teacher import asking_of, chosen, framing_of, opened, reckon, writing
+from limbeck.steps.teacher import asking_of, chosen, opened, reckon, writing
 from limbeck.steps.together import check as check_together
 from limbeck.steps.together import help_along, working_together
 from limbeck.storage.objects import open_objects

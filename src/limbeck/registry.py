@@ -23,6 +23,7 @@ from limbeck.inference.parity import Parity
 from limbeck.models import loading
 from limbeck.models.catalog import registered_at
 from limbeck.models.gguf_file import gguf_name
+from limbeck.models.identity import fingerprint
 from limbeck.models.loading import LoadedModel
 from limbeck.recipe import Export
 from limbeck.records import CustomModel, Report
@@ -72,7 +73,7 @@ def register(
             "name": name,
             "kind": kind,
             "base": base,
-            "fingerprint": loading.fingerprint(folder),
+            "fingerprint": fingerprint(folder),
             "lineage": {**lineage, "export": _lineage(exported), "versions": _versions(), "report": report.to_json()},
         }
         write_json(folder / "lineage.json", whole)

@@ -394,6 +394,8 @@ def test_the_verbs_in_the_order_a_user_takes_them(limbeck, tmp_path, taught_fold
 
     again = limbeck("distill", path)
     assert again.returncode == 2 and "--resume goes on with it" in again.stderr
+    foreseen = json.loads(limbeck("distill", path, "--dry-run", "--json").stdout)
+    assert foreseen["parts"] == [] and foreseen["stored"] == foreseen["rows"]
 
     assert limbeck("remove", "desk").returncode == 0
     assert [row["model"] for row in json.loads(limbeck("models", "--json").stdout)] == shipped

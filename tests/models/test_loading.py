@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerFast
 
 import limbeck
 from limbeck.errors import DamagedArtifact
-from limbeck.models import loading
+from limbeck.models import identity, loading
 from limbeck.models.chat import Renderer
 from limbeck.models.gguf_file import write_gguf
-from limbeck.models.loading import fingerprint, load
+from limbeck.models.identity import fingerprint, known_fingerprint
+from limbeck.models.loading import load
 from limbeck.models.tokenizer import Tokenizer
 from limbeck.records import Message, Prompt
 
@@ -40,9 +41,10 @@ def test_a_converted_file_is_read_through_once_and_a_changed_one_again(model_fol
     save(TOKENIZERS["smollm"](), folder)
     path, read = folder / "model.gguf", []
     write_gguf(folder, path, "f32")
-    monkeypatch.setattr(loading, "fingerprint", lambda folder: (read.append(folder), fingerprint(folder))[1])
+    monkeypatch.setattr(identity, "fingerprint", lambda folder: (read.append(folder), fingerprint(folder))[1])
     first, second = (load(str(path), settings) for _ in range(2))
     assert first.fingerprint == second.fingerprint == fingerprint(read[0]) and len(read) == 1
+    assert known_fingerprint(first.source, settings) == first.fingerprint and len(read) == 1
     write_gguf(folder, path, "f16")
     assert load(str(path), settings).fingerprint != first.fingerprint and len(read) == 2
     assert load(str(folder), settings).fingerprint and load(str(folder), settings) and read[2:] == [folder, folder]

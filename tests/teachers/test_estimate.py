@@ -3,16 +3,22 @@
 import json
 
 import pytest
-from tests.factory import message, pairs
+from tests.factory import message, pairs, write_rows
 from typer.testing import CliRunner
 
 from limbeck import intake
 from limbeck.cli.app import app
 from limbeck.cli.forecast import forecast
 from limbeck.errors import InvalidDataset
+from limbeck.models import identity
+from limbeck.models.catalog import find
 from limbeck.recipe import Recipe
+from limbeck.steps.stored import framing_of
 from limbeck.storage.workspace import Workspace
 from limbeck.synthesis import Framing, Session, answer
+from limbeck.teachers import ask
+from limbeck.teachers.estimate import Range
+from limbeck.teachers.finding import remote_teacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
 PRICED = {"model": "wise", "endpoint": "http://127.0.0.1:9/v1", "prices": {"input": 0.001, "output": 0.002}}
@@ -177,6 +183,44 @@ def test_a_judges_marks_are_foreseen_with_its_own_prices(recipe, settings):
     best = {"judge": {"model": judge}, "votes": {"samples": 3, "choose": "judge"}}
     assert forecast(Recipe.build({**recipe, "curation": best}), settings).judged.questions == 3 * alone.answered
     assert any(line.startswith("judge:    stern gives") for line in marked.lines)
+
+
+@pytest.mark.parametrize("via", ["openai", "transformers"])
+def test_what_is_answered_already_is_told_and_is_not_foreseen(recipe, settings, tmp_path, tiny_folder, via):
+    if via == "transformers":
+        recipe["teacher"] = {"model": str(tiny_folder)}
+    rows = [{"prompt": message(i)[0], **({"completion": message(i)[1]} if i % 4 == 0 else {})} for i in range(120)]
+    golden = write_rows(tmp_path / "golden.jsonl", [{"prompt": message(900)[0], "completion": "so"}])
+    recipe["source"] |= {"prompts": str(write_rows(tmp_path / "some.jsonl", rows)), "golden": str(golden)}
+    built, work = Recipe.build(recipe), Workspace(tmp_path / "job")
+    first = forecast(built, settings)
+    examples, framing = intake.collect(built, work), framing_of(built)
+    if via == "openai":
+        far = remote_teacher(built.teacher, built.student.model, settings)
+        named = {how: far.stored_as(how) for how in (built.asking, built.examining)}
+    else:
+        here = identity.known_fingerprint(find(str(tiny_folder), settings), settings)
+        named = dict.fromkeys((built.asking, built.examining), here)
+    teacher = ScriptedTeacher(lambda text: text.split()[-2], named[built.asking])
+    answer(examples, Session(teacher, built.asking, framing, settings.answers, work), built.synthesis, min)
+    again = forecast(built, settings)
+    told = {part.kind: part.questions for part in again.parts}
+    assert (first.stored, told) == (0, {"examination": first.examined}) and first.answered > 60
+    learned = first.answered if via == "openai" else first.rows - first.examined
+    assert again.stored == learned and (again.answered, again.rows) == (first.answered, first.rows)
+    assert again.prompt_tokens < first.prompt_tokens / 2
+    assert f"stored:   the answers to {learned} of them, which are not asked for again" in again.lines
+    held_out = [example for example in examples if example.split == "held-out"]
+    ask(
+        ScriptedTeacher(str.upper, named[built.examining]),
+        [framing.examined(held_out, None)(example) for example in held_out],
+        built.examining,
+        settings.answers,
+    )
+    nothing = forecast(built, settings)
+    assert (nothing.parts, nothing.usd) == ((), Range())
+    hotter = {"max_response_tokens": 50, "temperature": 0.5}
+    assert forecast(Recipe.build({**recipe, "synthesis": hotter}), settings).stored >= first.examined
 
 
 @pytest.mark.row(70)

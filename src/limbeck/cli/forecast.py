@@ -22,6 +22,7 @@ def forecast(recipe: Recipe, settings: Settings) -> Estimate:
     """The estimate for a distillation. Reads all rows, leaves nothing, asks nobody. Raises what intake raises."""
     # Loads what knows patterns and phone numbers, which the other commands need not wait for.
     from limbeck.steps.job import check_data
+    from limbeck.steps.stored import stored
 
     recipe = addressed(recipe, settings)
     if faults := impossible_cut(recipe, settings):
@@ -32,4 +33,5 @@ def forecast(recipe: Recipe, settings: Settings) -> Estimate:
         recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop)
         check_data(recipe)
         examples = intake.collect(recipe, work)
-    return estimate(recipe, examples, intake.golden_pairs(recipe.source), settings)
+    known = stored(recipe, examples, settings)
+    return estimate(recipe, examples, intake.golden_pairs(recipe.source), settings, stored=known)

@@ -6,7 +6,6 @@ dequantized once and kept as safetensors in the home's cache, because reading it
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -36,21 +35,17 @@ from limbeck.models.catalog import ModelSource, find
 from limbeck.models.chat import Renderer
 from limbeck.models.cutting import provide
 from limbeck.models.device import device_called, moved
-from limbeck.models.gguf_cache import stamp
 from limbeck.models.gguf_folder import unpack, unpackable
 from limbeck.models.header import UNKNOWN_CONTEXT, context_told, read_gguf, read_gguf_tensors
+from limbeck.models.identity import converted_folder, fingerprint_of
 from limbeck.models.importing import GGUF_NAME
 from limbeck.models.packing import window_of
 from limbeck.models.quick import quickened
-from limbeck.models.template import MORE_TEMPLATES, PLAIN
+from limbeck.models.template import PLAIN
 from limbeck.settings import Settings
 from limbeck.storage.tensor_files import tensor_file
-from limbeck.storage.workspace import file_digest, writing
 
-__all__ = ["LoadedModel", "fingerprint", "folder_of", "load", "save"]
-
-FINGERPRINT = "fingerprint.txt"
-"""Of a converted folder: half a gigabyte need not be read at every start."""
+__all__ = ["LoadedModel", "folder_of", "load", "save"]
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -125,7 +120,7 @@ def load(name: str, settings: Settings) -> LoadedModel:
         moved(quickened(model.eval()), device),
         Renderer(tokenizer, _stop_ids(model)),
         source,
-        source.fingerprint or _fingerprint(folder, settings),
+        source.fingerprint or fingerprint_of(folder, settings),
     )
 
 
@@ -156,36 +151,6 @@ def _here(model: Any) -> Any:
     copied = assembled(model.config, model.state_dict(), model.dtype, torch.device("cpu"))
     copied.generation_config = model.generation_config
     return copied
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of the files that make a model what it is."""
-    kinds = (
-        "*.safetensors",
-        "config.json",
-        "generation_config.json",
-        "tokenizer*",
-        "chat_template*",
-        f"{MORE_TEMPLATES}/*.jinja",
-        "vocab*",
-        "merges*",
-    )
-    files = sorted({path for kind in kinds for path in folder.glob(kind)})
-    whole = hashlib.sha256()
-    for path in files:
-        whole.update(f"{path.name} {file_digest(path)}\n".encode())
-    return whole.hexdigest()
-
-
-def _fingerprint(folder: Path, settings: Settings) -> str:
-    """That of ``folder``; of one that was converted here, and is changed by nobody, what was found the first time."""
-    if folder.parent != settings.cache:
-        return fingerprint(folder)
-    found = folder / FINGERPRINT
-    if not found.exists():
-        with writing(found) as file:
-            file.write(fingerprint(folder))
-    return found.read_text(encoding="ascii")
 
 
 def _check_whole(model: Any, told: Mapping[str, Any], path: Path) -> None:
@@ -223,8 +188,7 @@ def _converted(source: ModelSource, settings: Settings) -> Path:
     """The folder of a GGUF file's dequantized weights, made on first use."""
     if not provide(source).exists():
         raise DamagedArtifact(f"{source.path}: missing; expected the weights of {source.id}")
-    # Many a file is called model.gguf: which one this is says the stamp.
-    folder = settings.cache / f"{source.path.stem}-{stamp(source.path)[:12]}"
+    folder = converted_folder(source.path, settings)
     if (folder / "config.json").exists():
         return folder
     settings.cache.mkdir(parents=True, exist_ok=True)

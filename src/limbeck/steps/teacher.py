@@ -19,7 +19,7 @@ from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.reckoning import Reckoning
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["asking_of", "chosen", "framing_of", "opened", "reckon", "writing"]
+__all__ = ["asking_of", "chosen", "opened", "reckon", "writing"]
 
 
 def chosen(
@@ -63,13 +63,6 @@ def writing(recipe: Recipe, session: synthesis.Session, settings: Settings) -> s
     if plan is None or plan.writer is None:
         return session
     return replace(session, teacher=opened(plan.writer, recipe, settings, session.work, "synthesis.augment.writer"))
-
-
-def framing_of(recipe: Recipe) -> synthesis.Framing:
-    """What the teacher sees besides the prompt."""
-    plan = recipe.synthesis
-    golden = synthesis.Golden(intake.golden_pairs(recipe.source), plan.demonstrations, plan.golden_choice)
-    return synthesis.Framing(golden, plan.teacher_system)
 
 
 def asking_of(

@@ -4,14 +4,14 @@ What will be asked, kind by kind, is `foreseen`'s. Prompts are counted on a samp
 by their bytes where nobody here has the teacher's. How long answers become nobody knows beforehand: the high end is
 every answer at its longest, the low end is as long as the rows' own labels, or a tenth of the longest where there are
 none. Time is a range for the same reason, and because a service's or a machine's speed is only assumed here. Answers
-that are stored already cost nothing, which is not reckoned with: an estimate is for a first run. A judge is reckoned
+that are known to be stored already are not asked for; which these are says the caller. A judge is reckoned
 for every answer, since none is known to be dropped before it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -112,6 +112,8 @@ class Estimate:
     """None where there are no prices."""
     judged: Judging | None = None
     """The judge's part, where the recipe has one."""
+    stored: int = 0
+    """Rows about which nothing is asked, since the answer is stored; `parts` leaves them out."""
     caps: Mapping[str, float] = field(default_factory=dict)
     """What the job may use over the network: `tokens`, `usd`, where the teacher's budget says so."""
 
@@ -127,6 +129,7 @@ class Estimate:
         return [
             f"rows:     {self.rows:,}, of which {self.teacher} answers {self.answered:,} and is examined on"
             f" {self.examined:,}",
+            *([f"stored:   the answers to {self.stored:,} of them, which are not asked for again"] * bool(self.stored)),
             *([self._kinds] if {part.kind for part in self.parts} - {"answers", "examination"} else []),
             f"tokens:   about {span(least, most)} of prompts, {tokens.low:,.0f} to {tokens.high:,.0f} of answers",
             f"time:     {_duration(self.seconds.low)} to {_duration(self.seconds.high)} for the teacher's answers",
@@ -174,10 +177,14 @@ def estimate(
     golden: Sequence[tuple[str, str]],
     settings: Settings,
     teacher: Teacher | None = None,
+    stored: Collection[str] = (),
 ) -> Estimate:
-    """What a teacher will be asked about ``examples``: the recipe's, the first of several that are tried."""
+    """What a teacher will be asked about ``examples``: the recipe's, the first of several that are tried.
+
+    ``stored``: the ids of those whose first answer is stored.
+    """
     teacher = teacher or recipe.tried[0]
-    told = Foresight(recipe, examples, golden, teacher, settings)
+    told = Foresight(recipe, examples, golden, teacher, settings, stored)
     parts = tuple(_part(asked, settings) for asked in told.all)
     read = sum((part.prompt_tokens for part in parts), Range())
     return Estimate(
@@ -192,6 +199,7 @@ def estimate(
         sum((part.seconds for part in parts), Range()),
         _cost(parts),
         _judged(recipe, examples, told, teacher, settings),
+        told.stored,
         teacher.budget.model_dump(include={"tokens", "usd"}, exclude_none=True),
     )
 
@@ -210,9 +218,12 @@ def _part(asked: Asked, settings: Settings) -> Part:
 
 
 def _cost(parts: Sequence[Part]) -> Range | None:
-    """Of all that has prices; None where nothing has, or where a service has none. What is here may go without."""
+    """Of all that has prices; None where nothing has, or where a service has none. What is here may go without.
+
+    Nothing, where nothing is asked.
+    """
     known = [part.usd for part in parts if part.usd is not None]
-    if not known or any(part.remote and part.usd is None for part in parts):
+    if (parts and not known) or any(part.remote and part.usd is None for part in parts):
         return None
     return sum(known, Range())
 

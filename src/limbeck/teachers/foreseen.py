@@ -14,13 +14,14 @@
 
 Prompts are counted as the teacher sees them: with its instructions, demonstrations and droppable parts. A reading is
 asked only of a model that is here; it writes nothing. What is read again after masking, or while the student learns,
-is not reckoned with.
+is not reckoned with. Of answers that are stored those count that are known beforehand: a prompt's first, a label's
+reading, the examination's.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from limbeck.errors import DamagedArtifact, InvalidInput, UnknownModel
@@ -90,7 +91,9 @@ class Foresight:
         golden: Sequence[tuple[str, str]],
         teacher: Teacher,
         settings: Settings,
+        stored: Collection[str] = (),
     ) -> None:
+        """``stored``: the ids of examples about which nothing is asked at first, since the answer is known."""
         self._recipe, self._plan, self._teacher = recipe, recipe.synthesis, teacher
         self._golden, self._shown = set(golden), tuple(golden[: recipe.synthesis.demonstrations])
         self._count = counter(teacher, recipe.student.model, settings)
@@ -98,6 +101,7 @@ class Foresight:
         self.labelled = [e for e in learned if self._is_read(e)]
         self.answered = [e for e in learned if not (self._is_read(e) or self._plan.use_responses)]
         self.examined = [e for e in examples if e.split == "held-out"][: recipe.evaluation.rows]
+        self._stored = frozenset(stored)
         self.made = self._to_make(examples)
         """Prompts that are yet to be written."""
         self._seeds = learned if self.made else []
@@ -116,8 +120,10 @@ class Foresight:
         return [asked for kind in kinds for asked in kind() if asked.questions]
 
     def _answers(self) -> Iterator[Asked]:
+        left = self._left(self.answered)
+        count = len(left) + self.made
+        yield self._asked("answers", count, self._read(left), self.answer.times(count))
         count = len(self.answered) + self.made
-        yield self._asked("answers", count, self._long.times(count), self.answer.times(count))
         if self._plan.refine is not None:
             yield self._mended("refined", count, self.answer, self._long)
 
@@ -126,7 +132,8 @@ class Foresight:
         if self._plan.use_responses:
             return
         if not self._teacher.remote:
-            yield self._asked("labels", len(self.labelled), (seen + label).times(len(self.labelled)), Range())
+            left = self._left(self.labelled)
+            yield self._asked("labels", len(left), (self._framed(left) + label).times(len(left)), Range())
         mended = [e for e in self.labelled if not self._is_golden(e)]
         if self._plan.labels == "auto":
             sample, readings = min(MEASURED, len(mended)), 0 if self._teacher.remote else 2
@@ -176,9 +183,10 @@ class Foresight:
         sees = self._recipe.evaluation.teacher_sees
         has_context = self._plan.teacher_system is not None or any(e.whole is not None for e in self.examined)
         with_context = sees == "context" or (sees is None and has_context)
-        plain = mean([Question(e.prompt) for e in self.examined], self._count)
-        seen = self._framed(self.examined) if with_context else Range(plain, plain)
-        count, longest = len(self.examined), self._recipe.examining.max_tokens
+        left = self._left(self.examined)
+        plain = mean([Question(e.prompt) for e in left], self._count)
+        seen = self._framed(left) if with_context else Range(plain, plain)
+        count, longest = len(left), self._recipe.examining.max_tokens
         answer = Range(self.share * longest, float(longest))
         yield self._asked("examination", count, seen.times(count), answer.times(count))
 
@@ -193,11 +201,23 @@ class Foresight:
         return self._asked(kind, count + readings, read, self.answer.times(count))
 
     @property
+    def stored(self) -> int:
+        """Rows about which nothing is asked at first, since the answer is known."""
+        read = [] if self._teacher.remote else self.labelled
+        return sum(e.id in self._stored for e in (*self.answered, *read, *self.examined))
+
+    def _left(self, examples: Sequence[Example]) -> list[Example]:
+        return [e for e in examples if e.id not in self._stored]
+
+    @property
     def _long(self) -> Range:
         """Tokens of a prompt that is answered, as the teacher sees it."""
         total = len(self.answered) + self.made
-        own, made = self._framed(self.answered), self._framed(self._seeds)
-        return (own.times(len(self.answered)) + made.times(self.made)).times(1 / total) if total else Range()
+        return self._read(self.answered).times(1 / total) if total else Range()
+
+    def _read(self, own: Sequence[Example]) -> Range:
+        """Tokens of the prompts of ``own`` and of those that are yet to be written, as the teacher sees them."""
+        return self._framed(own).times(len(own)) + self._framed(self._seeds).times(self.made)
 
     def _framed(self, examples: Sequence[Example]) -> Range:
         """As `synthesis.Framing` puts a prompt."""
