@@ -79,6 +79,7 @@ def test_a_model_whose_files_are_gone_is_deleted_and_its_name_is_free(client, se
     arn = client.create_custom_model(**brought("lost"))["modelArn"]
     labor._do(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
     folder = settings.imported / arn.rsplit("/", 1)[-1]
+    assert ledger.row(arn).facts["found"]["path"] == str(folder.relative_to(settings.home))
     shutil.rmtree(folder)
     told = client.get_custom_model(modelIdentifier="lost")
     assert (told["modelStatus"], str(folder) in told["failureMessage"]) == ("Failed", True)

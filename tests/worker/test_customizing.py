@@ -14,9 +14,13 @@ from limbeck.control.customization import (
     stop_model_customization_job,
 )
 from limbeck.control.desk import open_desk
-from limbeck.errors import Conflict, StorageFailed
+from limbeck.errors import Conflict, Stopped, StorageFailed
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
+from limbeck.steps.job import check_job
+from limbeck.storage.database import engine_of
+from limbeck.storage.ledger import Ledger
+from limbeck.storage.objects import Buckets
 from limbeck.storage.workspace import write_json
 from limbeck.worker import labor
 from limbeck.worker.customization import Telling, customize
@@ -123,3 +127,31 @@ def test_a_model_whose_publishing_fails_stays_and_its_job_says_where(desk, asked
     job = get_model_customization_job({"jobIdentifier": arn}, desk)
     assert (job["status"], len(job["failureMessage"])) == ("Failed", 2048)
     assert job["failureMessage"].endswith(f"the model was made before that, and is there: {job['outputModelArn']}")
+
+
+def test_a_job_goes_on_in_a_home_that_was_moved_meanwhile(desk, asked, monkeypatch, tmp_path):
+    validated = {"validators": [{"s3Uri": "s3://desk/pairs.jsonl"}]}
+    arn = create_model_customization_job({**asked, "validationDataConfig": validated}, desk)["jobArn"]
+    seen = []
+
+    def run(recipe, work, settings, resume):
+        check_job(recipe, work, resume)
+        write_json(work.folder / "recipe.json", recipe.dump())
+        (work.folder / "4-training").mkdir(exist_ok=True)
+        seen.append([*recipe.source.prompt_files, *recipe.source.validation])
+        raise Stopped("for now")
+
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(Outputs, "publish_report", lambda outputs, recipe: None)
+    for home in (tmp_path / "home", tmp_path / "moved"):
+        if not home.exists():
+            desk.ledger.engine.dispose()
+            (tmp_path / "home").rename(home)
+        settings = Settings(home, threads=1)
+        ledger = Ledger(engine_of(settings.database))
+        with pytest.raises(Stopped):
+            customize(ledger.row(arn), Bench(settings, ledger, Buckets(settings.buckets), StopSignal()))
+        ledger.engine.dispose()
+        place = home / "jobs" / "tuned" / "source"
+        assert seen.pop() == [place / "train" / "pairs.jsonl", place / "validation-0" / "pairs.jsonl"]
+    assert not (tmp_path / "home").exists()

@@ -24,7 +24,7 @@ from limbeck.recipe import Recipe
 from limbeck.records import CustomModel
 from limbeck.storage.ledger import STAGES, Ledger, now
 from limbeck.storage.reading import Row
-from limbeck.storage.workspace import Workspace, read_json
+from limbeck.storage.workspace import Workspace, read_json, write_json
 from limbeck.worker.labor import Bench
 from limbeck.worker.outputs import Outputs
 
@@ -50,8 +50,8 @@ PUBLISH_SECONDS = 20.0
 
 def customize(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
     """Run the job of ``row``; gives its status, its metrics, and the ARN of the model it made."""
-    recipe = Recipe.build(bench.ledger.recipe(row.arn), "the job")
     work = Workspace(bench.settings.jobs / row.name, Telling(row.arn, bench.ledger), bench.stop)
+    recipe = _recipe(row, bench, work.folder)
     outputs = Outputs(row, bench.objects, work.folder)
     if "resumes" in row.facts and not work.folder.exists():
         _inherit(bench.settings.jobs / row.facts["resumes"], work.folder)
@@ -64,6 +64,21 @@ def customize(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
             outputs.publish_report(recipe)
     outputs.publish_all(recipe)
     return "Completed", _metrics(work.folder), arn
+
+
+def _recipe(row: Row, bench: Bench, folder: Path) -> Recipe:
+    """The job's recipe, its data in the job's ``folder``, wherever the home lay when the job was asked for or begun."""
+
+    def here(path: str) -> str:
+        return str(folder / "source" / Path(*Path(path).parts[-2:]))
+
+    values = bench.ledger.recipe(row.arn)
+    found = values["source"]
+    moved = {"prompts": here(found["prompts"]), "validation": [here(path) for path in found["validation"]]}
+    recipe = Recipe.build({**values, "source": {**found, **moved}}, "the job")
+    if (begun := folder / "recipe.json").exists():
+        write_json(begun, recipe.dump())
+    return recipe
 
 
 def _make_known(model: CustomModel, row: Row, bench: Bench) -> str:

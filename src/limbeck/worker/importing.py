@@ -60,7 +60,7 @@ def bring_in(row: Row, bench: Bench) -> tuple[str, Mapping[str, Any], str]:
         "path": bench.settings.kept(found.path),
     }
     write_json(bench.settings.models / f"{name}.json", known)
-    return ("Completed" if imported else "Active"), {"found": asdict(found) | {"path": str(found.path)}}, arn
+    return ("Completed" if imported else "Active"), {"found": asdict(found) | {"path": known["path"]}}, arn
 
 
 def _fetch(uri: str, folder: Path, bench: Bench) -> Path:
