@@ -47,6 +47,14 @@ ROW = {"name": "a", "path": "p", "kind": "distillation", "base": "b", "fingerpri
 )
 def test_a_registration_that_is_none_is_told_by_its_file(settings, row):
     write_json(settings.models / "a.json", row)
-    for look in (custom_models, lambda settings: find("a", settings), lambda settings: remove("a", settings)):
+    for look in (find, remove):
         with pytest.raises(DamagedArtifact, match=r"/models/a\.json: no registration of a model; mend it, or move it"):
-            look(settings)
+            look("a", settings)
+
+
+def test_a_damaged_registration_leaves_the_others_known(settings, caplog):
+    write_json(settings.models / "a.json", ROW)
+    (settings.models / "b.json").write_text("{")
+    write_json(settings.models / "c.json", {})
+    assert list(custom_models(settings)) == ["a"]
+    assert [place in caplog.text for place in ("/a.json", "/b.json", "/c.json")] == [False, True, True]

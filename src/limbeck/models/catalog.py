@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import logging
 import re
 import shutil
 import time
@@ -41,6 +42,8 @@ __all__ = [
     "remove",
     "system_of",
 ]
+
+log = logging.getLogger(__name__)
 
 RESTED_NS = 1_000_000_000
 """A folder that did not change for so long can be told from what it will be by its time of change."""
@@ -142,7 +145,7 @@ def catalog(settings: Settings) -> dict[str, CatalogEntry]:
 
 
 def custom_models(settings: Settings) -> Mapping[str, CustomModel]:
-    """The models registered in this home, by name, in its order.
+    """The models registered in this home, by name, in its order. A damaged registration is left out, and logged.
 
     Every request that names a model asks for them, so they are kept while their folder does not change. One that
     changed just now may change again within the same tick of the file system's clock, unseen: it is read each time.
@@ -160,10 +163,12 @@ def _custom_models(folder: Path, changed: int) -> Mapping[str, CustomModel]:
     for path in sorted(folder.glob("*.json")):
         try:
             model = custom_model(path)
-        except (FileNotFoundError, DamagedArtifact):
-            if path.exists():
-                raise
+        except FileNotFoundError:
             continue  # removed meanwhile
+        except DamagedArtifact as error:
+            if path.exists():
+                log.warning("left out: %s", error)  # of all models, not every other one with it
+            continue
         found[model.name] = model
     return found
 
