@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,14 @@ def test_every_text_has_the_tokens_transformers_gives_it(pair):
             assert ours.decode(tokens, skip_special_tokens=skip) == theirs.decode(tokens, skip_special_tokens=skip)
 
     check()
+
+
+def test_a_text_is_encoded_by_the_call_that_lets_other_threads_run(tiny_folder):
+    opened = Tokenizer.open(tiny_folder)
+    backend = Mock(wraps=opened.backend_tokenizer)
+    watched = Tokenizer(backend, {}, None, "watched")
+    assert watched.encode("a leak", add_special_tokens=False) == opened.encode("a leak", add_special_tokens=False)
+    assert not backend.encode.called, "it keeps the interpreter to itself until the last token is found"
 
 
 def test_every_conversation_has_the_tokens_training_gives_it(pair):

@@ -128,10 +128,15 @@ class Tokenizer:
         return self._named.get("bos_token")
 
     def encode(self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False) -> list[int]:
-        """``text`` as tokens; with ``split_special_tokens`` a special token's name in it is plain text."""
+        """``text`` as tokens; with ``split_special_tokens`` a special token's name in it is plain text.
+
+        The backend's batches let other threads run meanwhile, its single texts do not: one of megabytes would hold up
+        every request of a service for seconds. The fast ones leave out where each token stood.
+        """
         with self._lock:
             self._backend.encode_special_tokens = split_special_tokens
-            return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)
+            (found,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+            return list(found.ids)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of ``token_ids``."""
