@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,9 @@ from limbeck.storage.workspace import read_json, write_json
 __all__ = ["count", "read_counts", "unseen_words", "write_counts"]
 
 FILE = "counts.json"
+
+_WORD = re.compile(r"[^\W_]+")
+"""Letters and digits of any script, as `str.isalnum` has them."""
 
 
 def count(examples: Sequence[Example], files: Collection[str], contradictions: int, golden: int) -> Counts:
@@ -58,4 +62,4 @@ def read_counts(folder: Path) -> Counts:
 
 
 def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.casefold()).split()
+    return _WORD.findall(text.casefold())

@@ -77,7 +77,9 @@ def loaded(line: bytes, faults: Faults, expected: str = "one JSON object a line"
 
 def flaw(text: str) -> str | None:
     """What keeps text from being written as UTF-8 and read again by anyone; None if nothing does."""
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return "half of a surrogate pair"
     return "a NUL character" if "\x00" in text else None
 
