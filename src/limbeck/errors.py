@@ -27,6 +27,8 @@ A message says what was found, where, what was expected and the way out.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -52,7 +54,11 @@ __all__ = [
     "Unknown",
     "UnknownModel",
     "UnknownObject",
+    "is_full",
 ]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a write that finds no room ends with: the system names no file then."""
 
 
 class LimbeckError(Exception):
@@ -192,3 +198,11 @@ class Stopped(LimbeckError):
 
 class BudgetReached(Stopped):
     """A cap on tokens or money stands in the way of the next request; what is answered is kept."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk has no room left: the system's own error, or the words of SQLite, SQLAlchemy and DuckDB for it."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    said = str(error)
+    return "database or disk is full" in said or any(os.strerror(number) in said for number in FULL)

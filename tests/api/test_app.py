@@ -1,10 +1,12 @@
 """The port itself: which face a request reaches, what is refused before and while its body comes, TLS, the log."""
 
 import asyncio
+import errno
 import logging
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,14 +17,20 @@ import boto3
 import pytest
 import trustme
 from botocore.exceptions import ClientError
+from sqlalchemy.exc import OperationalError
 from tests.api.server import Server
 
 from limbeck.api import app as application
 from limbeck.api.app import App
 from limbeck.api.faults import unforeseen
+from limbeck.api.identity import Identity
 from limbeck.api.logs import STRUCK, Redacted
+from limbeck.api.openai import OpenAI
+from limbeck.api.s3 import S3
 from limbeck.api.tls import Certificate, own_certificate
+from limbeck.settings import Settings
 from limbeck.storage.keys import Keys
+from limbeck.storage.objects import Buckets
 from limbeck.wire.exchange import Response
 
 SIGNED = (
@@ -462,3 +470,18 @@ def test_what_is_wrong_with_a_certificate_is_told_by_check(tmp_path):
     assert (found.returncode, found.stdout.count("\n")) == (2, 2)
     found = subprocess.run([sys.executable, "-m", "limbeck", *flags], capture_output=True, text=True)
     assert (found.returncode, "go together" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OperationalError("insert", {}, sqlite3.OperationalError("database or disk is full")),
+    ],
+)
+def test_a_full_disk_is_told_by_every_face_as_what_it_is(tmp_path, full):
+    settings = Settings(tmp_path, 1)
+    faces = [S3(Buckets(tmp_path / "buckets"), "us-east-1", None), Identity(settings), OpenAI(None, list)]
+    for found in (unforeseen(full, "r-1"), *(face.fault(full, "r-1") for face in faces)):
+        assert found.status == 500
+        assert b"the service's disk is full" in found.body and b"r-1" in found.body and b"ours" not in found.body

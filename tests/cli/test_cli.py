@@ -3,6 +3,7 @@
 Verbs that need torch are forked from a process that has it, but for those here that a signal or a terminal meets.
 """
 
+import errno
 import gzip
 import json
 import os
@@ -14,11 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
 from tests.factory import message, pairs, write_rows
 from tests.forks import command as forked_command
 
+from limbeck.cli.app import _of_the_machine
 from limbeck.storage.workspace import write_json
 
 HEAVY = ("distill", "evaluate", "export")
@@ -555,6 +558,14 @@ def test_a_full_disk_is_no_fault_of_ours(limbeck, tmp_path):
         )
     assert done.returncode == 1 and "limbeck: No space left on device" in done.stderr
     assert "a fault of ours" not in done.stderr and not (tmp_path / "home/faults").exists()
+
+
+def test_a_full_disk_is_told_with_the_file_that_found_no_room():
+    said = '{"exception_type":"IO","exception_message":"Could not write file: No space left on device","errno":"28"}'
+    assert _of_the_machine(duckdb.IOException(said)) == "No space left on device"
+    copied = OSError(errno.ENOSPC, "No space left on device", "from", None, "to")
+    assert _of_the_machine(copied) == "to: No space left on device"
+    assert _of_the_machine(duckdb.IOException("no files found")) is None
 
 
 def test_rows_that_fail_are_reported_and_the_valid_ones_go_on(limbeck, tmp_path, taught_folder):

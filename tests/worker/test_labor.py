@@ -1,5 +1,6 @@
 """A child and the job it does: alone, or waiting until it is."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -64,6 +65,18 @@ def test_a_job_that_cannot_be_done_says_why(settings, ledger):
     assert child(settings).wait(20) == 0
     row = ledger.row(ARN)
     assert row.status == "Failed" and "nobody" in row.facts["failureMessage"]
+
+
+def test_a_full_disk_is_the_machines_fault_and_not_ours(settings, ledger, monkeypatch):
+    put(ledger)
+
+    def full(row, bench):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(labor, "_work", lambda kind: full)
+    assert labor._do(ledger.row(ARN), labor.Bench(settings, ledger, None, None)) == 0
+    told = ledger.row(ARN).facts["failureMessage"]
+    assert told.startswith("the service's disk is full: ") and "ours" not in told
 
 
 def test_a_failed_update_leaves_what_stands(ledger):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 
-from limbeck.errors import AccessDenied, LimbeckError
+from limbeck.errors import AccessDenied, LimbeckError, is_full
 from limbeck.wire.exchange import Response
 
-__all__ = ["answer", "unforeseen"]
+__all__ = ["answer", "excuse", "unforeseen"]
 
 log = logging.getLogger(__name__)
 
@@ -26,5 +26,11 @@ def unforeseen(error: Exception, request_id: str) -> Response:
     if isinstance(error, LimbeckError) and error.status < 500:
         return answer(error.api_name, error.status, str(error))
     log.error("request %s failed", request_id, exc_info=error)
-    message = f"a fault of ours, not of your request; the server's log has it under {request_id}"
-    return answer("InternalServerException", 500, str(error) if isinstance(error, LimbeckError) else message)
+    message = str(error) if isinstance(error, LimbeckError) else excuse(error, request_id)
+    return answer("InternalServerException", 500, message)
+
+
+def excuse(error: Exception, request_id: str) -> str:
+    """What a user hears of an error that nobody foresaw; the log has it whole."""
+    why = "the service's disk is full" if is_full(error) else "a fault of ours, not of your request"
+    return f"{why}; the server's log has it under {request_id}"

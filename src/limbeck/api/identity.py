@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote
 from starlette.concurrency import run_in_threadpool
 
 from limbeck.api import query
+from limbeck.api.faults import excuse
 from limbeck.api.sessions import open_session
 from limbeck.arns import Arns, short_id
 from limbeck.errors import AccessDenied, InvalidInput
@@ -76,8 +77,7 @@ class Identity:
         if isinstance(error, InvalidInput):
             return query.fault("ValidationError", 400, str(error), request_id)
         log.error("request %s failed", request_id, exc_info=error)
-        said = f"a fault of ours, not of your request; the server's log has it under {request_id}"
-        return query.fault("InternalFailure", 500, said, request_id)
+        return query.fault("InternalFailure", 500, excuse(error, request_id), request_id)
 
     def _do(self, request: Request) -> Response:
         try:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
+from limbeck.api.faults import excuse
 from limbeck.api.runtime import Entry, Runtime, Understood, Writing
 from limbeck.errors import AccessDenied, InvalidInput, LimbeckError, NotReady, Unknown, UnknownModel
 from limbeck.wire.bodies import JSON, Asked
@@ -113,7 +114,7 @@ def _told(error: Exception, request_id: str) -> tuple[int, JSON]:
     message = str(error)
     if not isinstance(error, LimbeckError):
         log.error("request %s failed", request_id, exc_info=error)
-        message = f"a fault of ours, not of your request; the server's log has it under {request_id}"
+        message = excuse(error, request_id)
     known = (found for kind, found in STATUSES.items() if isinstance(error, kind))
     status, kind, code = next(known, (500, "server_error", None))
     return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}

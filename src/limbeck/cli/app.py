@@ -6,6 +6,7 @@ A command reads its flags, calls one function of the library, and prints what ca
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 import traceback
@@ -18,16 +19,13 @@ import typer
 from limbeck import __version__
 from limbeck.cli import checking, data, making, service, using
 from limbeck.cli.terminal import decoded, tell
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, is_full
 from limbeck.settings import Settings
 
 __all__ = ["app", "main"]
 
-THE_MACHINES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+THE_MACHINES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 """What goes wrong with a file, or a folder, that is neither the input's fault nor ours."""
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""What a write that finds no room ends with: the system names no file then."""
 
 INTERRUPTED = 130
 """The exit status of what a Ctrl-C ended; Typer gives it back in the interrupt's place."""
@@ -81,11 +79,8 @@ def main() -> None:
             if message := fault.format_message():  # there is none where it was the help that was wanted
                 tell.print(f"limbeck: {message}", markup=False, highlight=False, soft_wrap=True)
             sys.exit(2)
-        if isinstance(fault, OSError) and _is_the_machines(fault):
-            where = "" if fault.filename is None else f"{fault.filename}: "
-            tell.print(f"limbeck: {where}{fault.strerror}", markup=False, highlight=False, soft_wrap=True)
-            sys.exit(1)
-        tell.print(f"limbeck: {_keep_trace(fault)}", markup=False, highlight=False, soft_wrap=True)
+        told = _of_the_machine(fault) or _keep_trace(fault)
+        tell.print(f"limbeck: {told}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -103,13 +98,20 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         decoded(told, f'"{told.decode(errors="backslashreplace")}"')
 
 
-def _is_the_machines(fault: OSError) -> bool:
-    """Whether a fault is a file's, or a folder's; one that is not there is ours, but for a home that cannot be made."""
-    if fault.filename is None:
-        return fault.errno in FULL
+def _of_the_machine(fault: Exception) -> str | None:
+    """What is a file's, a folder's or the disk's fault, in words, and None for what is ours.
+
+    A file that is not there is ours, but for a home that cannot be made. What is copied to a full disk names two files.
+    """
+    if is_full(fault):
+        where = getattr(fault, "filename2", None) or getattr(fault, "filename", None)
+        why = getattr(fault, "strerror", None) or os.strerror(errno.ENOSPC)
+        return f"{where}: {why}" if where else why
+    if not isinstance(fault, OSError) or fault.filename is None:
+        return None
     home = Settings.read().home
     unmade = fault.errno == errno.ENOENT and Path(fault.filename).is_relative_to(home) and not home.exists()
-    return unmade or fault.errno in THE_MACHINES
+    return f"{fault.filename}: {fault.strerror}" if unmade or fault.errno in THE_MACHINES else None
 
 
 def _keep_trace(fault: Exception) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from limbeck.errors import LimbeckError, Stopped
+from limbeck.errors import LimbeckError, Stopped, is_full
 from limbeck.jobs.child import die_with_parent
 from limbeck.progress import StopSignal
 from limbeck.settings import Settings
@@ -91,7 +91,8 @@ def _do(row: Row, bench: Bench) -> int:
         fail(row.arn, str(error), bench.ledger)
     except Exception as error:
         traceback.print_exc()
-        fail(row.arn, f"a fault of ours, not of the job: {type(error).__name__}: {error}", bench.ledger)
+        why = "the service's disk is full" if is_full(error) else "a fault of ours, not of the job"
+        fail(row.arn, f"{why}: {type(error).__name__}: {error}", bench.ledger)
     else:
         columns: dict[str, Any] = {} if model is None else {"model": model}
         # A wish to stop that comes when all is done and published comes too late.

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from starlette.concurrency import run_in_threadpool
 
 from limbeck.api import checksums, xml
+from limbeck.api.faults import excuse
 from limbeck.api.s3 import asking
 from limbeck.api.s3.answers import Fault, Pieces, absent, answer, iso
 from limbeck.api.s3.listing import PAGE, Page, count, hide, unhide
@@ -81,7 +82,7 @@ class S3:
         said = str(error)
         if status >= 500 and not isinstance(error, Fault):
             log.error("request %s failed", request_id, exc_info=error)
-            said = f"a fault of ours, not of your request; the server's log has it under {request_id}"
+            said = excuse(error, request_id)
         parts = (element("Code", code), element("Message", said), element("RequestId", request_id))
         return Response(status, xml.document(element("Error", *parts)), {"content-type": "application/xml"})
 
