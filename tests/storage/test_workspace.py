@@ -1,7 +1,9 @@
 """Steps run once, from the inputs they were made from; nothing half-written is taken for whole."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +112,21 @@ def test_the_state_of_jobs_is_read_from_their_folders(work):
     assert [(job["name"], job["state"], job["stages"]) for job in job_states(jobs)] == [
         ("job", "finished", ["6-model"])
     ]
+
+
+def test_the_state_of_jobs_is_told_to_who_may_only_read_them(work, monkeypatch):
+    write_json(work.folder / "recipe.json", {"kind": "distillation"})
+    opened = Path.open
+
+    def read_alone(path, mode="r", *rest, **more):
+        if set(mode) & set("wax+"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, mode, *rest, **more)
+
+    with work.locked():
+        monkeypatch.setattr(Path, "open", read_alone)
+        assert [job["state"] for job in job_states(work.folder.parent)] == ["running"]
+    assert [job["state"] for job in job_states(work.folder.parent)] == ["unfinished"]
 
 
 def test_broken_json_is_named(tmp_path):

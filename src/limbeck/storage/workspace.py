@@ -199,14 +199,14 @@ def _is_locked(folder: Path) -> bool:
     lock = folder / ".lock"
     if not lock.exists():
         return False
-    with lock.open("r+") as file:
-        return not _take(file)
+    with lock.open() as file:  # who may only read a home can look at its jobs, and a lock in common asks for no more
+        return not _take(file, fcntl.LOCK_SH)
 
 
-def _take(lock: IO[str]) -> bool:
+def _take(lock: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     """Take the lock, until the file is closed, if nobody has it."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
