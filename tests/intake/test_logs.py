@@ -1,8 +1,10 @@
 """Invocation logs become rows: every form of body, every filter, damage told and passed over."""
 
+import errno
 import gzip
 import itertools
 import json
+import os
 import re
 from contextlib import contextmanager
 
@@ -224,6 +226,18 @@ def test_a_file_of_no_bytes_is_told_as_damaged(bucket):
     rows, counts, told = bucket.extract()
     assert (len(rows), counts) == (1, {"taken": 1, "the file is damaged here": 1})
     assert told.read_text().splitlines()[1:] == [f"{FOLDER}/b.json.gz,1,the file is damaged here"]
+
+
+def test_a_file_that_may_not_be_read_is_not_told_as_damaged(bucket, monkeypatch):
+    bucket([record()])
+    bucket([], "b.json.gz", raw=b"not gzip, so that it is tried again")
+
+    def closed(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(log_files.gzip, "open", closed)
+    with pytest.raises(InvalidInput, match=r"b\.json\.gz: Permission denied; expected a file of the log"):
+        bucket.extract()
 
 
 def test_a_place_without_logs_says_what_was_expected(bucket):

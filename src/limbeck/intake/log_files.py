@@ -151,7 +151,8 @@ def _is_log(name: str) -> bool:
 def salvage(path: Path, to: Path, most: int) -> bool:
     """Copy the lines of a gzipped file that can still be read, uncompressed, to ``to``; whether all of them could.
 
-    A line longer than ``most`` bytes becomes ``null``.
+    A line longer than ``most`` bytes becomes ``null``. Raises `InvalidInput` for a file that may not be read: what is
+    in it is not lost.
     """
     with to.open("wb") as kept:
         try:
@@ -164,5 +165,7 @@ def salvage(path: Path, to: Path, most: int) -> bool:
                     while line and not line.endswith(b"\n"):
                         line = file.readline(most)
             return path.stat().st_size > 0  # gzip takes nothing for a file of nothing
+        except PermissionError as error:
+            raise InvalidInput(f"{path}: {error.strerror}; expected a file of the log that can be read") from None
         except (OSError, EOFError, zlib.error):
             return False
