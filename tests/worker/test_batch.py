@@ -1,5 +1,6 @@
 """Batch inference over a scripted model: a line of output for each of input, whatever stands in it."""
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 
@@ -189,6 +190,28 @@ def test_a_batch_that_is_stopped_leaves_what_it_has_answered_and_one_whose_worke
         batch.answer_batch(bench.ledger.row(ARN), bench)
     out, manifest = (b"".join(bench.objects.read("desk", one.key)) for one in bench.objects.list("desk", "out/"))
     assert 0 < len(out.splitlines()) == json.loads(manifest)["successRecordCount"] < 50
+
+
+def test_a_batch_that_is_stopped_does_not_wait_for_the_answers_under_way(bench, monkeypatch):
+    class Slow(ScriptedPool):
+        async def generate(self, asked):
+            if len(self.asked) == 3:
+                bench.ledger.change(ARN, "Stopping")
+                bench.stop.set()
+                await asyncio.sleep(60)
+            async for one in super().generate(asked):
+                yield one
+
+    @asynccontextmanager
+    async def slow(settings):
+        yield answering.Answering(settings, Slow())
+
+    monkeypatch.setattr(batch, "answering", slow)
+    bench.objects.put("desk", "in/data.jsonl", b"\n".join([json.dumps({"modelInput": ASKED}).encode()] * 8))
+    with pytest.raises(Stopped):
+        answered(bench, "s3://desk/in/")
+    out, manifest = (b"".join(bench.objects.read("desk", one.key)) for one in bench.objects.list("desk", "out/"))
+    assert len(out.splitlines()) == json.loads(manifest)["successRecordCount"] == 3
 
 
 def test_a_batch_of_which_nothing_is_answered_has_failed_with_its_counts_and_a_message_that_fits(bench):

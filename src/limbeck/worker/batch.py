@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ __all__ = ["answer_batch"]
 
 EXPIRES_HOURS = 24
 """Where the request does not say."""
+
+STOP_SECONDS = 0.2
+"""Between two looks whether the job should stop, while answers are under way."""
 
 TOKENS = (
     ("inputTokens", "outputTokens"),
@@ -82,10 +85,10 @@ class Batch:
     async def run(self) -> None:
         """Answer what is not answered yet. Raises `Stopped` when asked to stop."""
         async with answering(self._bench.settings) as models:
-            for found in self._files:
-                path = self._out(found)
+            for source in self._files:
+                path = self._out(source)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                lines = self._lines(found)
+                lines = self._lines(source)
                 for told in _whole_lines(path):
                     self.tally.add(json.loads(told))
                     next(lines, None)
@@ -95,11 +98,14 @@ class Batch:
                         if now() > self._until:
                             self.expired = True
                             return
-                        for one in await asyncio.gather(*(self._answer(line, models) for line in some)):
+                        found = await self._answer_all(some, models)
+                        for one in found:
                             out.write(json.dumps(one, ensure_ascii=False) + "\n")
                             self.tally.add(one)
                         out.flush()
                         self._bench.ledger.change(self._row.arn, facts=self.counts())
+                        if len(found) < len(some):
+                            self._bench.stop.check()
 
     def counts(self) -> dict[str, int]:
         """By the names of the API."""
@@ -125,6 +131,19 @@ class Batch:
                 self._bench.objects.publish(self._out(found), f"{target}/{found.below(self._uri)}.out")
         tokens = {"inputTokenCount": self.tally.tokens_in, "outputTokenCount": self.tally.tokens_out}
         self._bench.objects.put(*parse_uri(f"{target}/manifest.json.out"), json.dumps(self.counts() | tokens).encode())
+
+    async def _answer_all(self, lines: Sequence[bytes], models: Answering) -> list[dict[str, Any]]:
+        """What becomes of some lines, in their order; of a job that should stop, up to the first not answered yet.
+
+        Long answers take minutes, and who does not stop within seconds is killed with all that is not published.
+        """
+        asked = [asyncio.create_task(self._answer(line, models)) for line in lines]
+        while (waiting := [one for one in asked if not one.done()]) and not self._bench.stop.is_set():
+            await asyncio.wait(waiting, timeout=STOP_SECONDS)
+        for one in asked:
+            one.cancel()  # those that are done stay as they are
+        await asyncio.wait(asked)
+        return [one.result() for one in takewhile(lambda one: not one.cancelled(), asked)]
 
     async def _answer(self, line: bytes, models: Answering) -> dict[str, Any]:
         record: dict[str, Any] = {}
