@@ -8,7 +8,7 @@ import pytest
 from tests.api.stage import ScriptedPool, make_front
 from tests.homes import ENTRY
 
-from limbeck.errors import InvalidInput, Stopped, StorageFailed
+from limbeck.errors import InvalidInput, ModelFailed, Stopped, StorageFailed
 from limbeck.jobs.queue import open_database
 from limbeck.progress import StopSignal
 from limbeck.storage.database import Resource
@@ -212,6 +212,28 @@ def test_a_batch_that_is_stopped_does_not_wait_for_the_answers_under_way(bench, 
         answered(bench, "s3://desk/in/")
     out, manifest = (b"".join(bench.objects.read("desk", one.key)) for one in bench.objects.list("desk", "out/"))
     assert len(out.splitlines()) == json.loads(manifest)["successRecordCount"] == 3
+
+
+def test_a_question_whose_model_broke_off_is_asked_again_and_one_that_breaks_it_each_time_is_told(bench, monkeypatch):
+    class Frail(ScriptedPool):
+        async def generate(self, asked):
+            if asked.max_tokens == 3 or not self.asked:
+                self.asked.append(asked)
+                raise ModelFailed("its process was killed by SIGKILL")
+            async for one in super().generate(asked):
+                yield one
+
+    @asynccontextmanager
+    async def frail(settings):
+        yield answering.Answering(settings, Frail())
+
+    monkeypatch.setattr(batch, "answering", frail)
+    lines = [json.dumps({"modelInput": one}).encode() for one in (ASKED, ASKED | {"max_gen_len": 3})]
+    bench.objects.put("desk", "in/data.jsonl", b"\n".join(lines))
+    counts, left = answered(bench, "s3://desk/in/data.jsonl")[1:]
+    assert (counts["successRecordCount"], counts["errorRecordCount"]) == (1, 1)
+    told = json.loads(left["data.jsonl.out"].splitlines()[1])["error"]
+    assert told == {"errorCode": 424, "errorMessage": "its process was killed by SIGKILL"}
 
 
 def test_a_batch_of_which_nothing_is_answered_has_failed_with_its_counts_and_a_message_that_fits(bench):

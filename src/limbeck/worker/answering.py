@@ -7,14 +7,19 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from limbeck.errors import LimbeckError, NotReady
-from limbeck.models.catalog import find
+from limbeck.errors import LimbeckError, ModelFailed, NotReady
+from limbeck.models.catalog import ModelSource, find
+from limbeck.serving.base import Replica
 from limbeck.serving.chat import Answer, ChatModel, Prepared, Question, answer, collect
 from limbeck.serving.launch import open_pool
 from limbeck.serving.pool import ReplicaPool
 from limbeck.settings import Settings
 
 __all__ = ["Answering", "answering"]
+
+ATTEMPTS = 3
+"""How often a question is asked whose model broke off: its process may have been killed for want of memory, and with
+it answers to other questions than the one at fault."""
 
 LOAD_SECONDS = 600.0
 """How long a model may take to come into memory: a job can wait."""
@@ -35,18 +40,26 @@ class Answering:
         return self._models[model].prepare(question)
 
     async def ask(self, model: str, question: Question) -> Answer:
-        """One answer. Raises what the model or the question is at fault for."""
+        """One answer; a model that broke off is asked again. Raises what the model or the question is at fault for."""
         source, prepared = find(model, self._settings), self.prepare(model, question)
+        for left in reversed(range(ATTEMPTS)):
+            replica = await self._replica(source)
+            try:
+                return await collect(answer(replica, prepared, time.monotonic()))
+            except ModelFailed:
+                if not left:
+                    raise
+        raise AssertionError("unreachable: the last attempt answers or raises")
+
+    async def _replica(self, source: ModelSource) -> Replica:
         until = time.monotonic() + LOAD_SECONDS
         while True:
             try:
-                replica = await self._pool.replica(source)
-                break
+                return await self._pool.replica(source)
             except NotReady:
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(1)
-        return await collect(answer(replica, prepared, time.monotonic()))
 
     async def ask_all(self, model: str, questions: Sequence[Question]) -> list[Answer | LimbeckError]:
         """Answers to all, in their order; one that cannot be answered comes as its error."""
