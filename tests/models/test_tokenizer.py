@@ -3,6 +3,8 @@
 import json
 import shutil
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
@@ -66,6 +68,23 @@ def test_a_text_is_encoded_by_the_call_that_lets_other_threads_run(tiny_folder):
     watched = Tokenizer(backend, {}, None, "watched")
     assert watched.encode("a leak", add_special_tokens=False) == opened.encode("a leak", add_special_tokens=False)
     assert not backend.encode.called, "it keeps the interpreter to itself until the last token is found"
+
+
+def test_texts_are_encoded_beside_each_other(tiny_folder):
+    opened = Tokenizer.open(tiny_folder)
+    both = threading.Barrier(2, timeout=20)
+
+    def once_both_are_here(*given, **more):
+        both.wait()
+        return opened.backend_tokenizer.encode_batch_fast(*given, **more)
+
+    backend = Mock(wraps=opened.backend_tokenizer)
+    backend.encode_batch_fast.side_effect = once_both_are_here
+    watched = Tokenizer(backend, {}, None, "watched")
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(watched.encode, ["a leak", "a noise"])) == list(
+            map(opened.encode, ["a leak", "a noise"])
+        )
 
 
 def test_every_conversation_has_the_tokens_training_gives_it(pair):

@@ -7,8 +7,8 @@ their tokens equal. Opens in a fifth of a second and knows nothing of weights.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,6 @@ class Tokenizer:
         missing = [token for token in dict.fromkeys(named.values()) if token not in known]
         backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in missing])
         self._backend = backend
-        self._lock = threading.Lock()  # one switch of the backend says whether text may hold special tokens
         self._named = dict(named)
         self._compiled: dict[str, jinja2.Template] = {}
         self.chat_template = chat_template
@@ -133,10 +132,16 @@ class Tokenizer:
         The backend's batches let other threads run meanwhile, its single texts do not: one of megabytes would hold up
         every request of a service for seconds. The fast ones leave out where each token stood.
         """
-        with self._lock:
-            self._backend.encode_special_tokens = split_special_tokens
-            (found,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-            return list(found.ids)
+        backend = self._splitting if split_special_tokens else self._backend
+        (found,) = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return list(found.ids)
+
+    @cached_property
+    def _splitting(self) -> Backend:
+        """The backend once more, for which special tokens are text: one switch of it says so to all who encode."""
+        made = Backend.from_str(self._backend.to_str())
+        made.encode_special_tokens = True
+        return made
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of ``token_ids``."""
