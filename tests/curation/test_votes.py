@@ -8,7 +8,7 @@ from tests.curation.made import answered
 
 from limbeck import curation
 from limbeck.curation.votes import agreement
-from limbeck.errors import InvalidRecipe
+from limbeck.errors import InvalidInput, InvalidRecipe
 from limbeck.recipe import Curation, Judge, Recipe, Votes
 from limbeck.records import GenerationSettings, Message, Prompt, Question
 from limbeck.steps.teacher import asking_of
@@ -151,6 +151,20 @@ def test_answers_that_the_teacher_mended_are_voted_on_as_mended_and_labels_are_n
     assert (voted.answer.text, voted.before, voted.origin) == ("leak.", "leak", "refined")
     assert voted.scores == {"agreement": 0.75} and voted.parent != rows[0].parent
     assert own is rows[1]
+
+
+def test_a_judge_that_cannot_be_asked_is_told_as_the_judge_with_the_way_out(settings, work):
+    def full(text):
+        raise InvalidInput("p.jsonl line 3: a prompt of 589 tokens; t reads at most 511")
+
+    values = {"kind": "distillation", "name": "n", "source": {"prompts": "p"}, "teacher": {"model": "t"}}
+    recipe = Recipe.build({**values, "curation": {"judge": {}}})
+    judge = asking_of(recipe, ScriptedTeacher(full, "t"), Framing(), settings, work).judge
+    told = (
+        r"curation\.judge, asked with prompt, answer and rubric: p\.jsonl line 3: .* at most 511; a job of another name"
+    )
+    with pytest.raises(InvalidInput, match=told):
+        judge([Question(Prompt((Message("user", "mark this"),)))], SETTINGS, "marks")
 
 
 def test_answers_agree_by_what_they_say_or_by_the_words_they_share():

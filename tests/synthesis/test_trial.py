@@ -84,6 +84,16 @@ def test_without_labels_a_judge_marks(work):
     assert {name: one["score"] for name, one in trial(work)["candidates"].items()} == {"noisy": 0.25, "leaky": 1.0}
 
 
+def test_a_judge_that_cannot_be_asked_is_told_as_the_judge(work):
+    def full(text):
+        raise InvalidInput("p.jsonl line 3: a prompt of 589 tokens; judge reads at most 511")
+
+    _, opened = sessions(work, one=half, other=half, judge=full)
+    judge = opened.pop("judge")
+    with pytest.raises(InvalidInput, match=r"trial\.judge, asked with prompt and answer: p\.jsonl line 3: .* 511"):
+        choose_teacher(opened, judge, UNLABELLED, 5, 0, token_f1, work)
+
+
 def test_without_a_judge_what_most_of_three_say_wins_and_two_are_refused(work):
     _, opened = sessions(work, odd=lambda t: "noise", one=lambda t: "leak", other=lambda t: "leak")
     assert choose_teacher(opened, None, UNLABELLED, 5, 0, token_f1, work) == "one"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from limbeck import curation, intake, synthesis, teachers
+from limbeck.errors import InvalidInput
 from limbeck.evaluation.metrics import token_f1
 from limbeck.models.loading import load
 from limbeck.recipe import Recipe, Teacher
@@ -92,7 +93,13 @@ def asking_of(
     def judged(questions: Sequence[Question], how: GenerationSettings, name: str) -> list[Answer]:
         judge = far or (teacher if named is None else opened(named, recipe, settings, work))
         assert judge is not None, "the recipe's own check sees to this"
-        return put(judge, questions, how, name)
+        try:
+            return put(judge, questions, how, name)
+        except InvalidInput as why:  # of a question longer than the row that it names
+            raise InvalidInput(
+                f"curation.judge, asked with prompt, answer and rubric: {why}; a job of another name, with another"
+                " judge or none, asks for no answer again"
+            ) from None
 
     asked = None if teacher is None else answers
     return curation.Asking(recipe.asking, asked, None if teacher is None or plan is None else refined, judged)

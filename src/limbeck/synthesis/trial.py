@@ -66,9 +66,12 @@ def choose_teacher(
             }
         elif judge is not None:
             session = judge()
-            scores = {
-                name: marks(session, sample, [answer.text for answer in answers]) for name, answers in said.items()
-            }
+            try:
+                scores = {
+                    name: marks(session, sample, [answer.text for answer in answers]) for name, answers in said.items()
+                }
+            except InvalidInput as why:  # of a question longer than the row that it names
+                raise InvalidInput(f"trial.judge, asked with prompt and answer: {why}") from None
         else:
             scores = {name: _likeness(name, said, agree) for name in said}
         figures = {name: _figures(said[name], scores[name]) for name in said}
