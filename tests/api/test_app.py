@@ -237,6 +237,24 @@ def test_a_client_that_leaves_ends_its_stream(tmp_path):
     assert 2 < len(sent) < 100
 
 
+def test_who_is_cut_off_by_the_end_of_the_service_is_told_to_ask_again(tmp_path):
+    class Slow(Scripted):
+        async def answer(self, request):
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+            await asyncio.Event().wait()
+
+    status, body = answered(call(App([Slow("bedrock")], None, tmp_path)))
+    assert (status, b"the service is shutting down; ask again" in body) == (429, True)
+
+    async def stream():
+        yield b"piece"
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        await asyncio.Event().wait()
+
+    sent = call(App([Scripted("bedrock", stream=stream)], None, tmp_path))
+    assert answered(sent) == (200, b"piece") and sent[-1]["more_body"], "what is begun stays unfinished"
+
+
 def test_a_stream_is_sent_whole_to_a_client_that_stays_and_not_at_all_for_a_head(tmp_path):
     async def stream():
         for piece in (b"one ", b"two"):

@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 from limbeck.api.auth import Visitor, admit, check_here, signed_for
 from limbeck.api.body import Body, ChunkedBody
 from limbeck.api.presence import while_present
-from limbeck.errors import AccessDenied, InvalidInput
+from limbeck.errors import AccessDenied, InvalidInput, NotReady
 from limbeck.storage.keys import Keys
 from limbeck.wire.exchange import IN_MEMORY, Face, Request, Response
 
@@ -125,7 +125,7 @@ class App:
                 return
             content, spooled = (file.read(), None) if in_memory else (b"", file)
             request = replace(head, headers=headers, caller=visitor.caller, body=content, file=spooled)
-            await while_present(receive, _respond(face, request, send))
+            await _while_serving(face, request, receive, send)
 
     def _spooled(self) -> IO[bytes]:
         self._spool.mkdir(parents=True, exist_ok=True)
@@ -209,6 +209,23 @@ def _took_last(body: Body, message: Mapping[str, Any]) -> bool:
         raise InvalidInput("the client left before its request was whole")
     body.feed(message.get("body", b""))
     return not message.get("more_body", False)
+
+
+async def _while_serving(face: Face, request: Request, receive: Receive, send: Send) -> None:
+    """Respond while the client is there and the service does not end: who is cut off then is told to ask again."""
+    begun = False
+
+    async def sending(message: Mapping[str, Any]) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await while_present(receive, _respond(face, request, sending))
+    except asyncio.CancelledError:  # the server waited as long as it waits; its log needs no trace of that
+        log.warning("request %s was cut off by the end of the service", request.id)
+        if not begun:
+            await _send(face.fault(NotReady("the service is shutting down; ask again"), request.id), request, send)
 
 
 async def _respond(face: Face, request: Request, send: Send) -> None:
