@@ -124,3 +124,18 @@ def test_a_job_goes_on_where_the_last_that_had_begun_stood(asked, desk):
     (desk.settings.jobs / "third").mkdir()
     assert stopped("fourth", "third") == "third"
     desk.ledger.engine.dispose()
+
+
+def test_a_job_does_not_begin_anew_where_it_was_to_go_on(asked, desk):
+    desk = open_desk(desk.settings)
+    for trained in ("NotStarted", "Stopped"):
+        facts = {"model": trained, "statusDetails": {"trainingDetails": {"status": trained}}}
+        desk.order(JOB, trained, "Stopped", asked, "CreateModelCustomizationJob", base=STUDENT, facts=facts)
+    again = {**asked, "hyperParameters": {**asked["hyperParameters"], "resumeFrom": "NotStarted"}}
+    assert _resumed(again, desk) == "NotStarted", "it was stopped while it waited"
+    again["hyperParameters"]["resumeFrom"] = "Stopped"
+    with pytest.raises(InvalidInput, match="what job Stopped left has been removed; without resumeFrom the job begins"):
+        _resumed(again, desk)
+    (desk.settings.jobs / "Stopped").mkdir(parents=True)
+    assert _resumed(again, desk) == "Stopped"
+    desk.ledger.engine.dispose()

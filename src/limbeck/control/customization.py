@@ -219,7 +219,17 @@ def _resumed(asked: Asked, desk: Desk) -> str | None:
         raise InvalidInput(f"{where}: a job that goes on with another asks for the same; {'; '.join(changed)}")
     while not (desk.settings.jobs / earlier.name).exists() and "resumes" in earlier.facts:
         earlier = desk.ledger.get(JOB, earlier.facts["resumes"])
+    if not (desk.settings.jobs / earlier.name).exists() and _is_past_intake(earlier):
+        raise InvalidInput(
+            f"{where}: what job {earlier.name} left has been removed; without {RESUME} the job begins anew"
+        )
     return earlier.name
+
+
+def _is_past_intake(job: Row) -> bool:
+    """Whether a job has done enough to be gone on with; one that was stopped while it waited has left nothing."""
+    details = job.facts.get("statusDetails", {})
+    return any(details[stage]["status"] != "NotStarted" for stage in STAGES[1:] if stage in details)
 
 
 def _lasting(asked: Asked, desk: Desk) -> dict[str, Any]:
