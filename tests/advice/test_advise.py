@@ -49,6 +49,13 @@ def test_epochs_go_by_the_amount_of_data(training, rule, value):
 
 
 @pytest.mark.row(37)
+def test_epochs_that_small_students_were_measured_to_want_are_fine():
+    small = replace(counts(2000), student_parameters=50_000_000)
+    stances = [by_rule(advise(recipe(training={"epochs": count}), small), "T4").stance for count in (2, 3, 6, 7)]
+    assert stances == ["fine", "fine", "fine", "consider"]
+    assert by_rule(advise(recipe(training={"epochs": 3}), counts(2000)), "T4").stance == "consider"
+
+
 def test_rows_given_twice_double_the_epochs_where_copies_are_learned():
     twice = counts(800, rows=1600, prompts=800)
     folded = by_rule(advise(recipe(training={"epochs": 5}), twice), "T3")

@@ -88,7 +88,7 @@ def test_a_student_is_taught_as_its_like_learned_best_but_where_the_request_says
     assert (plan.learning_rate, plan.epochs, plan.warmup) == (3e-4, 3, 0.1)
     recipe = _recipe({**asked, "baseModelIdentifier": "test.cut-v1:0"}, desk)
     assert recipe.student.shrink.layers == (0, 1)
-    assert (recipe.training.learning_rate, recipe.training.epochs, recipe.training.warmup) == (1.4e-3, 4, 0.2)
+    assert (recipe.training.learning_rate, recipe.training.epochs, recipe.training.warmup) == (1.4e-3, 5, 0.2)
     given = {"epochCount": "2", "learningRate": "0.001", "learningRateWarmupSteps": "5"}
     plan = _recipe({**asked, "baseModelIdentifier": "test.cut-v1:0", "hyperParameters": given}, desk).training
     assert (plan.learning_rate, plan.epochs, plan.warmup_steps) == (1e-3, 2, 5)

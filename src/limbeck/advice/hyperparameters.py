@@ -106,7 +106,7 @@ def _epochs(recipe: Recipe, counts: Counts) -> Advice:
     return Advice(
         (rule, "T9"),
         "training.epochs",
-        "fine" if found == value or (small and found in (3, 4)) else "consider",
+        "fine" if found == value or (small and 3 <= found <= 6) else "consider",
         f"{counts.training:,} samples and {given}; {value} {'are' if value > 1 else 'is'} advised",
         f"for {bound} samples; a larger set is seen less often",
         GUIDE,

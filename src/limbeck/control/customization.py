@@ -61,7 +61,7 @@ RESUMABLE = ("Stopped", "Failed")
 SURVEYED_BYTES = 100_000_000
 """Training data up to this size are counted and checked while the caller waits; larger ones by the job."""
 
-CUT: Mapping[str, float] = {"learning_rate": CUT_RATE, "epochs": 4, "warmup": 0.2}
+CUT: Mapping[str, float] = {"learning_rate": CUT_RATE, "epochs": 5, "warmup": 0.2}
 WHOLE: Mapping[str, float] = {"learning_rate": WHOLE_RATE}
 """How students learned best here (lab-notes.md): those cut from a larger model, and whole ones."""
 
