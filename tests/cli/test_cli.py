@@ -170,6 +170,23 @@ def test_advice_on_a_recipe_comes_before_anything_is_spent(limbeck, tmp_path, ti
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml", "rows.jsonl"]
 
 
+def test_advice_on_continued_pre_training_reads_documents(limbeck, tmp_path, tiny_folder):
+    rows = "".join(json.dumps({"input": f"The kettle number {number} leaks."}) + "\n" for number in range(20))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    (tmp_path / "book.txt").write_text("A kettle boils water.")
+    recipe = {
+        "kind": "continued-pre-training",
+        "name": "a",
+        "source": {"prompts": ["rows.jsonl", "book.txt"]},
+        "student": {"model": str(tiny_folder)},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = limbeck("advise", "recipe.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert counts["prompts"] == 21 and counts["training"] + counts["validation"] + counts["held_out"] == 21
+
+
 def test_a_distillation_from_faulty_rows_alone_writes_nothing(limbeck, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(TEN_FAULTS) + "\n")
     done = limbeck(

@@ -30,7 +30,10 @@ def advice_on(recipe: Recipe, settings: Settings) -> tuple[Counts, list[Advice]]
         objects = open_objects(settings) if recipe.source.logs else None
         recipe = intake.bring_logs(recipe, work.folder / "source", objects, work.progress, work.stop)
         intake.check(recipe)
-        intake.collect(recipe, work)
+        if recipe.kind == "continued-pre-training":
+            intake.collect_documents(recipe, work)
+        else:
+            intake.collect(recipe, work)
         counted = intake.read_counts(work.folder / "1-intake")
     teacher = recipe.teacher.model if recipe.teacher else None
     student = recipe.student.model or teacher
