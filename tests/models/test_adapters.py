@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from tests.factory import pairs
 from tests.training.test_loop import PLAN, StopAt, bits, run, same_bits
 from transformers import AutoModelForCausalLM
@@ -138,3 +138,22 @@ def test_a_job_with_an_adapter_leaves_a_plain_model_and_the_adapter_beside_it(tm
         said(AutoModelForCausalLM.from_pretrained(tiny_folder)),
     )
     assert not torch.allclose(learned, base, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT's own affair
+def test_an_adapter_on_a_gguf_file_names_a_base_that_peft_can_load(tmp_path, tiny_folder):
+    limbeck.export(str(tiny_folder), tmp_path / "exported", home=tmp_path / "home")
+    recipe = {
+        "kind": "fine-tuning",
+        "name": "adapted",
+        "source": {"prompts": str(pairs(tmp_path / "pairs.jsonl", 24))},
+        "student": {"model": str(tmp_path / "exported" / "model-f16.gguf"), "adapter": {"keep": True}},
+        "synthesis": {"max_response_tokens": 4},
+        "training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.01},
+        "evaluation": {"latency_requests": 2},
+        "export": {"gguf": "none"},
+    }
+    made = limbeck.fine_tune(recipe, home=tmp_path / "home")
+    adapted = AutoPeftModelForCausalLM.from_pretrained(made.path / "adapter")
+    assert torch.allclose(said(adapted), said(AutoModelForCausalLM.from_pretrained(made.path)), atol=1e-4)

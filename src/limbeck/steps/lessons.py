@@ -12,7 +12,7 @@ from limbeck.errors import InvalidInput
 from limbeck.evaluation.compare import examined_rows
 from limbeck.intake import names_of
 from limbeck.models import adapters
-from limbeck.models.loading import LoadedModel
+from limbeck.models.loading import LoadedModel, folder_of
 from limbeck.models.packing import Tokens
 from limbeck.recipe import Objective, Recipe, Synthesis
 from limbeck.records import AnsweredExample, Document, Example
@@ -274,7 +274,7 @@ def _learn(
         if adapter is not None and adapter.keep:
             adapt()
             training.load_trained(student.model, folder)
-            adapters.save(student.model, str(student.source.path), folder / "adapter")
+            adapters.save(student.model, str(folder_of(student.source, settings)), folder / "adapter")
 
     folder = work.step("4-training", inputs, make)
     adapt()
