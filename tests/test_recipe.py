@@ -167,6 +167,31 @@ def test_a_fault_says_what_was_found_and_expected(text, fault, write):
             "synthesis.refine: fine-tuning has no",
         ),
         ("fine-tuning", {"synthesis": {"teacher_system": "Be brief."}}, "synthesis.teacher_system: fine-tuning has no"),
+        (
+            "fine-tuning",
+            {"training": {"objective": {"cross_entropy": 1, "hidden": {}}}},
+            "training.objective.hidden: fine-tuning has no teacher's hidden states",
+        ),
+        (
+            "continued-pre-training",
+            {"training": {"objective": {"cross_entropy": 1, "hidden": {}}}},
+            "training.objective.hidden: continued pre-training has no teacher's hidden states",
+        ),
+        (
+            "fine-tuning",
+            {"synthesis": {"draws": 8, "top_k": 8}, "evaluation": {"tolerance": 0.1}},
+            "synthesis.top_k, synthesis.draws, evaluation.tolerance: would change nothing in a job of kind fine-tuning",
+        ),
+        (
+            "continued-pre-training",
+            {"source": {"prompts": "p", "system": "Be brief."}, "evaluation": {"metric": "token_f1"}},
+            "source.system, evaluation.metric: would change nothing in a job of kind continued-pre-training",
+        ),
+        (
+            "fine-tuning",
+            {"source": {"prompts": "p", "validation_share": 0}, "training": {"validate_every": 5}},
+            "training.validate_every: nothing is validated",
+        ),
     ],
 )
 def test_what_a_kind_would_not_do_is_refused_and_not_left_out_quietly(kind, section, fault):
@@ -205,6 +230,8 @@ def test_draws_are_for_what_is_linear_in_the_teacher(write):
         GOOD.replace("{learning_rate: 1e-3}", "{objective: {reverse_kl: 1}}") + "synthesis: {draws: 50}", write
     )
     assert any("draws: training.objective.reverse_kl cannot be told from tokens drawn" in fault for fault in told)
+    text = GOOD.replace("{learning_rate: 1e-3}", "{objective: {cross_entropy: 1}}") + "synthesis: {draws: 50}"
+    assert any("draws: would change nothing, since no distribution is learned from" in f for f in faults(text, write))
 
 
 @pytest.mark.parametrize("via", ["llama.cpp", "anthropic"])

@@ -12,7 +12,8 @@ Only `kind`, `name`, `source` and (for a distillation) `teacher` must be said; e
 `Recipe.dump` shows the recipe with every default written out.
 
 A module a section: `source`, `teacher`, `student`, `synthesis`, `curation`, `objective`, `training`, `examination`;
-`whole` binds them, and `reading` reads what people write. `rounds` says what asking for similar prompts takes.
+`whole` binds them, `unused` knows what a kind makes no use of, and `reading` reads what people write. `rounds` says
+what asking for similar prompts takes.
 """
 
 from limbeck.recipe.curation import Curation, Judge, Votes

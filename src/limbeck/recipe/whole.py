@@ -29,6 +29,7 @@ from limbeck.recipe.student import Student
 from limbeck.recipe.synthesis import Synthesis
 from limbeck.recipe.teacher import INCIDENTAL, REMOTE, TEXT_ALONE, Teacher, Trial
 from limbeck.recipe.training import Training
+from limbeck.recipe.unused import unused
 from limbeck.records import GenerationSettings
 
 __all__ = ["MINIMUM_DESCRIBED", "MINIMUM_ROWS", "RUNNABLE", "Kind", "Recipe"]
@@ -129,10 +130,12 @@ class Recipe(Section):
                 " text beforehand, and drop it"
             )
         if not (self.source.validation or self.source.validation_share):
-            for key, asked in (("patience", self.training.patience), ("keep", self.training.keep == "best")):
+            plan = self.training
+            wishes = {"patience": plan.patience, "keep": plan.keep == "best", "validate_every": plan.validate_every}
+            for key, asked in wishes.items():
                 if asked:
                     yield f"training.{key}: nothing is validated; expected source.validation_share above 0"
-        if self.synthesis.draws:
+        if self.synthesis.draws and self.kind == "distillation":
             yield from self._draws_at_odds()
         if self.synthesis.use_responses and self.objective.signalled:
             yield (
@@ -167,6 +170,10 @@ class Recipe(Section):
                     f"training.objective.{next(iter(self.objective.signalled))}: {called} has no teacher's"
                     " distributions; use cross_entropy"
                 )
+            if self.objective.hidden is not None:
+                yield f"training.objective.hidden: {called} has no teacher's hidden states; drop it"
+        if idle := ", ".join(unused(self.kind, self)):
+            yield f"{idle}: would change nothing in a job of kind {self.kind}; drop it"
 
     @property
     def objective(self) -> Objective:
@@ -178,6 +185,11 @@ class Recipe(Section):
 
     def _draws_at_odds(self) -> Iterator[str]:
         """Draws are an unbiased estimate of what is linear in the teacher's distribution, and of nothing else."""
+        if not self.objective.signalled:
+            yield (
+                "synthesis.draws: would change nothing, since no distribution is learned from; expected a weight of"
+                " training.objective.forward_kl, or drop it"
+            )
         other = [name for name in self.objective.signalled if name != "forward_kl"]
         if other:
             yield (
