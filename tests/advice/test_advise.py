@@ -75,6 +75,14 @@ def test_a_warm_up_that_reaches_the_total_steps_is_told(warmup):
     ]
 
 
+def test_nothing_is_said_of_all_steps_where_documents_are_cut_into_many_sequences():
+    kind = "continued-pre-training"
+    told = advise(recipe(kind, training={"warmup_steps": 12}), counts(4))
+    assert not [one for one in told if "T7" in one.rules]
+    assert by_rule(told, "T6").text.startswith("12 steps; 0 are advised")
+    assert "10% of all steps; 10 are advised" in by_rule(advise(recipe(kind), counts()), "T6").text
+
+
 def test_prompts_that_the_teacher_is_to_write_are_reckoned_with():
     plan = recipe(training={"warmup_steps": 20}, synthesis={"augment": {"to": 5000}})
     found = advise(plan, counts(103, validation=40))

@@ -42,16 +42,20 @@ def hyperparameters(recipe: Recipe, counts: Counts) -> Iterator[Advice]:
     yield from _objective(recipe)
 
 
-def total_steps(recipe: Recipe, counts: Counts) -> int:
-    """Optimizer steps of the whole job."""
+def total_steps(recipe: Recipe, counts: Counts) -> int | None:
+    """Optimizer steps of the whole job; None where documents are read, which are cut into as many sequences as their
+    tokens fill."""
     plan = recipe.training
+    if recipe.kind == "continued-pre-training":
+        return None
     rows = counts.training * counts.copies if plan.copies == "learned" else counts.training
     return max(1, math.ceil(rows / plan.batch_size)) * plan.epochs
 
 
-def _warmup_steps(recipe: Recipe, steps: int) -> int:
+def _warmup_steps(recipe: Recipe, steps: int | None) -> int | None:
     plan = recipe.training
-    return round(plan.warmup * steps) if plan.warmup_steps is None else plan.warmup_steps
+    share_of = None if steps is None else round(plan.warmup * steps)
+    return share_of if plan.warmup_steps is None else plan.warmup_steps
 
 
 def _range(recipe: Recipe, counts: Counts) -> Advice:
@@ -63,10 +67,10 @@ def _range(recipe: Recipe, counts: Counts) -> Advice:
             ("learningRate", plan.learning_rate, RATES),
             ("learningRateWarmupSteps", steps, WARMUP),
         )
-        if not low <= value <= high
+        if value is not None and not low <= value <= high
     ]
     told = f"Amazon Bedrock would refuse {', '.join(outside)}" if outside else "within what Amazon Bedrock takes"
-    if not outside and steps > FIRST_WARMUP:
+    if not outside and steps is not None and steps > FIRST_WARMUP:
         told += f", though its first documentation ended at {FIRST_WARMUP} warm-up steps and this has {steps}"
     return Advice(
         ("T1", "T2"),
@@ -119,8 +123,8 @@ def _warmup(recipe: Recipe, counts: Counts) -> Advice:
     steps = total_steps(recipe, counts)
     found = _warmup_steps(recipe, steps)
     size = model_class(recipe.student.model or (recipe.teacher.model if recipe.teacher else ""), _size(recipe, counts))
-    value = min(round(counts.training / DIVISORS[size]), WARMUP[1], steps - 1)
-    if found >= steps:
+    value = min(round(counts.training / DIVISORS[size]), WARMUP[1], WARMUP[1] if steps is None else steps - 1)
+    if found is not None and steps is not None and found >= steps:
         return Advice(
             ("T7",),
             "training.warmup_steps",
@@ -131,11 +135,13 @@ def _warmup(recipe: Recipe, counts: Counts) -> Advice:
             GUIDE,
             value,
         )
+    in_all = "" if steps is None else f" of {steps}"
+    told = f"{recipe.training.warmup:.0%} of all" if found is None else f"{found}{in_all}"
     return Advice(
         ("T6",),
         "training.warmup_steps",
-        "fine" if abs(found - value) <= max(2, value // 2) else "consider",
-        f"{found} of {steps} steps; {value} are advised, {counts.training:,} samples divided by {DIVISORS[size]}",
+        "fine" if found is None or abs(found - value) <= max(2, value // 2) else "consider",
+        f"{told} steps; {value} are advised, {counts.training:,} samples divided by {DIVISORS[size]}",
         f"a student of the {size.capitalize()} class; a tenth of one epoch in its usual batches",
         GUIDE,
         value,
