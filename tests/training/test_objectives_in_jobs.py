@@ -4,11 +4,13 @@ import json
 
 import pytest
 from tests.conftest import make_model, make_tokenizer
-from tests.factory import pairs
+from tests.factory import message, pairs, write_rows
 
 import limbeck
 from limbeck.errors import InvalidInput
 from limbeck.progress import Silent
+
+ROLES = ("user", "assistant")
 
 
 class Heard(Silent):
@@ -28,14 +30,27 @@ def folders(tmp_path_factory):
     return teacher, other
 
 
-def distill(folders, tmp_path, objective, student=None, training=None, **synthesis):
+def conversations(count):
+    """Rows of two questions, each with its answer."""
+    asked = [message(number) for number in range(2 * count)]
+    for first, second in zip(asked[::2], asked[1::2], strict=True):
+        yield {
+            "messages": [turn(role, text) for pair in (first, second) for role, text in zip(ROLES, pair, strict=True)]
+        }
+
+
+def turn(role, text):
+    return {"role": role, "content": text}
+
+
+def distill(folders, tmp_path, objective, student=None, training=None, rows=None, **synthesis):
     tmp_path.mkdir(exist_ok=True)
-    heard = Heard()
+    heard, path = Heard(), tmp_path / "p.jsonl"
     model = limbeck.distill(
         {
             "kind": "distillation",
             "name": "job",
-            "source": {"prompts": str(pairs(tmp_path / "p.jsonl", 24, labelled=True)), "minimum": 10},
+            "source": {"prompts": str(write_rows(path, rows) if rows else pairs(path, 24)), "minimum": 10},
             "teacher": {"model": str(folders[0])},
             "student": {"model": str(student)} if student else {"shrink": {"layers": 1}},
             "synthesis": {"max_response_tokens": 16, "top_k": 8, **synthesis},
@@ -60,6 +75,16 @@ def test_hidden_states_are_drawn_to_the_teachers(folders, tmp_path):
     _, losses = distill(folders, tmp_path, {"forward_kl": 1, "hidden": {"layers": {1: 2}, "measure": "relative"}})
     _, without = distill(folders, tmp_path / "without", {"forward_kl": 1})
     assert losses["steps"] == 3 and losses["training_loss"] > without["training_loss"]
+
+
+def test_it_is_told_where_earlier_answers_of_conversations_are_not_learned(folders, tmp_path):
+    told = "conversations the last answer alone is learned"
+    for objective, expected in (({"forward_kl": 1, "hidden": {}}, True), ({"forward_kl": 1}, False)):
+        said, _ = distill(folders, tmp_path / str(expected), objective, rows=conversations(24))
+        assert any(told in line for line in said) is expected
+    last = {"answers": "last"}
+    said, _ = distill(folders, tmp_path / "last", {"forward_kl": 1, "hidden": {}}, None, last, conversations(24))
+    assert not any(told in line for line in said)
 
 
 def test_hidden_states_that_cannot_be_compared_are_refused(folders, tmp_path):

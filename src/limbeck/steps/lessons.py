@@ -136,6 +136,13 @@ def train(
     objective, tutor = choice.objective, None if teacher is None else teacher.renderer
     if choice.reason:
         work.progress.say(choice.reason)
+    if recipe.training.answers == "all" and answers_learned(recipe) == "last":
+        several = sum(bool(one.example.prompt.answers) for one in kept)
+        if several:
+            work.progress.say(
+                f"training: of {several} conversations the last answer alone is learned: a teacher that reads while the"
+                " student learns (training.objective.on_policy, hidden) reads no other"
+            )
     soft = bool(objective.signalled)
     if soft and tutor is not None:
         kept = training.with_distributions(kept, work.progress)
