@@ -140,6 +140,7 @@ def write(path: Path, soft: SoftLabels, told: Mapping[str, str]) -> dict[str, fl
     about = json.dumps({"k": layout.k, "vocabulary": layout.vocabulary, "told": dict(told)})
     with tensor_file(path):
         save_file({"rows": rows}, path, metadata={"about": about})
+    lost = max(0.0, lost)  # less is rounding
     return {"bytes_a_token": layout.row_bytes, "nats_lost": lost / count, "mass_outside": mass / count}
 
 

@@ -181,9 +181,12 @@ def _write(folder: Path, made: Sequence[AnsweredExample], session: Session) -> N
         }
         cost = signals.write(folder / SIGNALS, all_of_them, told)
         write_json(folder / "signals.json", {**told, **cost, "top_k": all_of_them.k})
+        rest = f"the top {all_of_them.k} leave {cost['mass_outside']:.2%} of the mass outside"
+        if settings.draws_captured:
+            rest = f"the {all_of_them.k} tokens drawn of each distribution stand for all of it"
         session.work.progress.say(
             f"signals: {cost['bytes_a_token']:.0f} bytes a response token; packing lost {cost['nats_lost']:.1e} nats"
-            f" (KL), and the top {all_of_them.k} leave {cost['mass_outside']:.2%} of the mass outside"
+            f" (KL), and {rest}"
         )
     with writing(folder / "answers.jsonl") as file:
         for one in made:
