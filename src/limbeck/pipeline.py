@@ -32,7 +32,7 @@ from limbeck.recipe import Evaluation, Recipe
 from limbeck.records import CustomModel, GenerationSettings, Quantization
 from limbeck.settings import Settings
 from limbeck.steps.examination import advise, compare
-from limbeck.steps.job import check_data, check_examined, check_job, check_responses
+from limbeck.steps.job import check_data, check_examined, check_job, check_responses, check_watched
 from limbeck.steps.lessons import answers_learned, check_rows, check_tokens, read, train
 from limbeck.steps.registration import parity_prompts, register
 from limbeck.steps.stored import framing_of
@@ -90,6 +90,7 @@ def distill(recipe: Recipe, work: Workspace, settings: Settings, processes: Proc
     framing = framing_of(recipe)
     examples = intake.collect(recipe, work)
     check_examined(examples)
+    check_watched(examples, recipe)
     check_responses(examples, recipe, work)
     named = chosen(recipe, examples, framing, settings, work)
     teacher = opened(named, recipe, settings, work)
@@ -128,6 +129,7 @@ def fine_tune(recipe: Recipe, work: Workspace, settings: Settings, processes: Pr
     base = load(recipe.student.model, settings)
     examples = intake.collect(recipe, work)
     check_examined(examples)
+    check_watched(examples, recipe)
     student = begun(base, recipe, examples, work)
     check_rows(student, examples, recipe)
 

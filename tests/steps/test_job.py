@@ -1,12 +1,14 @@
 """Whether a job may be begun is known before anybody is asked, and what it will not learn is told."""
 
 import pytest
+from tests.factory import write_rows
 
+import limbeck
 from limbeck.errors import InvalidInput
 from limbeck.progress import Silent
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, Training
 from limbeck.records import Example, Message, Prompt
-from limbeck.steps.job import check_responses
+from limbeck.steps.job import check_responses, check_watched
 from limbeck.storage.workspace import Workspace
 
 
@@ -42,3 +44,32 @@ def test_a_job_that_would_learn_responses_and_has_none_is_refused(tmp_path, reci
     given = [example(1), example(2, "leak", "held-out")]
     with pytest.raises(InvalidInput, match="use_responses: no prompt has a response that could be learned; give rows"):
         check_responses(given, recipe(use_responses=True), Workspace(tmp_path, Told()))
+
+
+def test_a_training_that_goes_by_a_validation_loss_is_refused_where_no_row_is_watched(recipe):
+    def plan(**training):
+        return recipe().model_copy(update={"training": Training(**training)})
+
+    rows = [example(1), example(2, split="held-out")]
+    check_watched(rows, plan())
+    for training, keys in (
+        ({"keep": "best"}, "keep"),
+        ({"patience": 2, "keep": "best"}, r"patience and training\.keep"),
+    ):
+        with pytest.raises(InvalidInput, match=rf"training\.{keys}: none of 2 different prompts is set aside"):
+            check_watched(rows, plan(**training))
+        check_watched([*rows, example(3, split="validation")], plan(**training))
+
+
+def test_nobody_is_asked_where_nothing_is_watched(tmp_path, tiny_folder):
+    rows = write_rows(tmp_path / "p.jsonl", [{"prompt": f"It leaks, {number}."} for number in range(12)])
+    job = {
+        "kind": "distillation",
+        "name": "job",
+        "source": {"prompts": str(rows), "minimum": 2, "validation_share": 1e-9},
+        "teacher": {"model": str(tiny_folder)},
+        "training": {"keep": "best"},
+    }
+    with pytest.raises(InvalidInput, match=r"training\.keep: none of 12 different prompts"):
+        limbeck.distill(job, home=tmp_path / "home")
+    assert not (tmp_path / "home" / "answers.sqlite").exists()

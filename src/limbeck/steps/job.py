@@ -16,7 +16,7 @@ from limbeck.records import Example
 from limbeck.settings import Settings
 from limbeck.storage.workspace import Workspace, read_json
 
-__all__ = ["check_data", "check_examined", "check_job", "check_responses", "remove"]
+__all__ = ["check_data", "check_examined", "check_job", "check_responses", "check_watched", "remove"]
 
 COSTLY = ("2-*", "4-*")
 """Stages in which somebody was asked, or something learned."""
@@ -57,6 +57,17 @@ def check_examined(examples: Sequence[Example]) -> None:
     if not any(example.split == "held-out" for example in examples):
         raise InvalidInput(
             f"{len(examples)} different prompts, and none of them held out to examine on; give more, or source.held_out"
+        )
+
+
+def check_watched(examples: Sequence[Example], recipe: Recipe) -> None:
+    """Refuse, before anybody is asked, a training that goes by a validation loss and has no row for it."""
+    asked = {"patience": recipe.training.patience, "keep": recipe.training.keep == "best"}
+    if any(asked.values()) and not any(example.split == "validation" for example in examples):
+        keys = " and ".join(f"training.{key}" for key, said in asked.items() if said)
+        raise InvalidInput(
+            f"{keys}: none of {len(examples)} different prompts is set aside to be watched; expected source.validation,"
+            " or a larger source.validation_share"
         )
 
 
