@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.conftest import make_model
 from tests.factory import pairs
 from tests.models.test_shrink import SAMPLE
 
@@ -58,6 +59,33 @@ def test_a_budget_of_time_goes_by_the_clock(tiny, monkeypatch):
     assert {one.latency for one in found} == {0.5}
     assert len(measured) == 1  # for all of its candidates
     assert budget.latency(tiny.model, SAMPLE[0]) > 0
+
+
+def test_a_budget_of_time_does_not_go_by_the_number_of_weights(tiny):
+    """Embeddings are weights that take next to no time: a third of them may answer in a sixteenth of it."""
+    assert budget._parameters(tiny.model, Shrink(layers=1)) > 0.3 * size(tiny.model)
+    found = candidates(Shrink(latency=0.15), tiny.model, SAMPLE, lambda model, _: model.config.num_hidden_layers**2)
+    assert {one.shrink.layers for one in found} == {1}
+
+
+def test_few_depths_are_timed_of_many(tmp_path, settings):
+    deep, timed = load(str(make_model(tmp_path / "deep", layers=16)), settings).model, []
+
+    def clock(model, prompt):
+        timed.append(model)
+        return model.config.num_hidden_layers
+
+    found = candidates(Shrink(latency=0.4), deep, SAMPLE, clock)
+    assert {one.shrink.layers for one in found} == {6}
+    assert sum(model is not deep for model in timed) <= 3 * 4
+
+
+def test_an_answer_is_timed_with_the_logits_of_the_last_token_alone(tiny):
+    asked = []
+    hook = tiny.model.lm_head.register_forward_pre_hook(lambda _, given: asked.append(given[0].shape[1]))
+    budget.latency(tiny.model, SAMPLE[0])
+    hook.remove()
+    assert len(SAMPLE[0]) > 1 and set(asked) == {1}
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_what_would(tiny):

@@ -61,26 +61,30 @@ def candidates(
     clock, prompt = timed or latency, max(sample, key=len, default=())
     importance = importance_of(model, sample)  # of the whole: the same for each of its cuts
     whole = sum(p.numel() for p in model.parameters())
-    seconds = clock(model, prompt) if key == "latency" else 0.0
+
+    def made(shrink: Shrink) -> Any:
+        return cut(model, choose(shrink, model, sample, importance))
+
+    def spent_by(shrink: Shrink) -> float:
+        if key == "parameters":
+            return float(_parameters(model, shrink) / whole)
+        return clock(made(shrink), prompt) / clock(model, prompt)  # one after the other: a slow minute hits both
+
     found: list[Candidate] = []
     smallest = 1.0
     for width in WIDTHS:
-        for shrink in _depths(model.config.num_hidden_layers, width):
-            student = None
-            size = _parameters(model, shrink) / whole
-            if key == "parameters":
-                spent = size
-            elif size > 2 * share:  # a model twice as large as its budget of time is not worth timing
-                continue
-            else:
-                student = cut(model, choose(shrink, model, sample, importance))
-                spent = clock(student, prompt) / seconds
-            smallest = min(smallest, spent)
-            if spent <= share:
-                student = student or cut(model, choose(shrink, model, sample, importance))
-                divergence = _divergence(model, student, sample)
-                found.append(Candidate(shrink, size, spent if key == "latency" else None, divergence))
-                break
+        shapes = list(_depths(model.config.num_hidden_layers, width))
+        spent: dict[int, float] = {}
+        low, high = 0, len(shapes)  # fewer layers take less, so the deepest that fits is found by halving
+        while low < high:
+            middle = (low + high) // 2
+            spent[middle] = spent_by(shapes[middle])
+            low, high = (low, middle) if spent[middle] <= share else (middle + 1, high)
+        smallest = min([smallest, *spent.values()])
+        if low < len(shapes):
+            shrink, took = shapes[low], spent[low] if key == "latency" else None
+            divergence = _divergence(model, made(shrink), sample)
+            found.append(Candidate(shrink, _parameters(model, shrink) / whole, took, divergence))
     if not found:
         raise InvalidRecipe(
             f"student.shrink.{key}", [f"found {share:g}; the smallest cut of this model has {smallest:.3g} of it"]
@@ -94,7 +98,9 @@ def latency(model: Any, prompt: Sequence[int]) -> float:
     for _ in range(3):
         began = time.perf_counter()
         with torch.inference_mode():
-            said = model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=True)
+            # Of a prompt nobody asks for the logits of any but the last token.
+            given = torch.tensor([list(prompt)], device=model.device)
+            said = model(input_ids=given, use_cache=True, logits_to_keep=1)
             for _ in range(DECODED):
                 token = said.logits[:, -1:].argmax(-1)
                 said = model(input_ids=token, past_key_values=said.past_key_values, use_cache=True)
