@@ -88,6 +88,15 @@ class StopAt(Silent):
 
 
 @pytest.mark.row(31)
+def test_each_set_that_is_watched_has_its_own_loss_in_its_place(tiny, tmp_path):
+    sets, plan = [[], batch()[:3], batch()[3:]], PLAN.model_copy(update={"epochs": 1})
+    (tmp_path / "t").mkdir()
+    found = train(student(tiny), batch(), sets, Objective(forward_kl=1), plan, tmp_path / "t", Silent(), StopSignal())
+    nothing, *losses = found["validation_losses"]
+    assert nothing is None and len(losses) == 2
+    assert min(losses) <= found["validation_loss"] <= max(losses)
+
+
 def test_losses_fall_and_are_told_step_by_step(tiny, tmp_path):
     losses = run(student(tiny), tmp_path / "t")
     metrics, validated = rows(tmp_path / "t" / "metrics.csv"), rows(tmp_path / "t" / "validation.csv")

@@ -22,7 +22,7 @@ from limbeck.storage.database import engine_of
 from limbeck.storage.ledger import Ledger
 from limbeck.storage.objects import Buckets
 from limbeck.storage.workspace import write_json
-from limbeck.worker import labor
+from limbeck.worker import customization, labor
 from limbeck.worker.customization import Telling, customize
 from limbeck.worker.labor import Bench
 from limbeck.worker.outputs import Outputs
@@ -155,3 +155,16 @@ def test_a_job_goes_on_in_a_home_that_was_moved_meanwhile(desk, asked, monkeypat
         place = home / "jobs" / "tuned" / "source"
         assert seen.pop() == [place / "train" / "pairs.jsonl", place / "validation-0" / "pairs.jsonl"]
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ({"validation_loss": 2.0, "validation_losses": [None, 2.0]}, [{}, {"validationLoss": 2.0}]),
+        ({"validation_loss": 2.0, "validation_losses": []}, [{"validationLoss": 2.0}]),
+        ({"validation_loss": None, "validation_losses": []}, []),
+    ],
+)
+def test_validation_losses_are_told_in_the_order_of_their_validators(tmp_path, losses, told):
+    write_json(tmp_path / "4-training" / "losses.json", {"training_loss": 0.5, **losses})
+    assert customization._metrics(tmp_path)["validationMetrics"] == told

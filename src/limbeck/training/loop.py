@@ -69,9 +69,10 @@ def train(
     has ended there before gives ``model`` its weights, and is not run again.
 
     ``validation`` holds one or more sets whose loss is watched: `validation.csv` has it over all of them, and the
-    result each set's own. ``sampling`` has the student write some of the batches, ``alignment`` draws its hidden states
-    to the teacher's (in training only: what is watched is the rest). ``processes`` that train together are all given
-    the same, and see the same ``folder``; where layers are parted among them, so is the model that they are left with.
+    result each set's own, None for an empty one. ``sampling`` has the student write some of the batches, ``alignment``
+    draws its hidden states to the teacher's (in training only: what is watched is the rest). ``processes`` that train
+    together are all given the same, and see the same ``folder``; where layers are parted among them, so is the model
+    that they are left with.
 
     Raises `InvalidInput` for a training this machine cannot hold or that leaves nothing to learn, `TrainingDiverged`
     (see `Watch.check`), and `Stopped`, with a checkpoint written, when ``stop`` is set.
@@ -186,8 +187,10 @@ def train(
         progress.say(f"training: the weights after step {kept} are kept, the best of those validated")
         checkpoints.load_best(folder, learning, processes)
     model.eval()
-    sets = [one for one in validation if one] if len(validation) > 1 else []
-    apart = [replicas.accumulate(one, objective, plan.pack_tokens, backward=False).mean for one in sets]
+    sets = validation if len(validation) > 1 else []
+    apart = [
+        replicas.accumulate(one, objective, plan.pack_tokens, backward=False).mean if one else None for one in sets
+    ]
     learned = {}
     for name, parameter in model.named_parameters():
         value = whole(parameter.detach()) if parameter.requires_grad else None  # all put it together

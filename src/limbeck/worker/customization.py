@@ -134,10 +134,12 @@ def _extract(row: Row, config: Mapping[str, Any], path: Path, least: int, bench:
 
 def _metrics(folder: Path) -> dict[str, Any]:
     losses = read_json(folder / "4-training" / "losses.json")
-    found = losses.get("validation_losses") or [losses.get("validation_loss")]
+    single, several = losses.get("validation_loss"), losses.get("validation_losses")
+    found = several or ([] if single is None else [single])
     return {
         "trainingMetrics": {"trainingLoss": losses["training_loss"]},
-        "validationMetrics": [{"validationLoss": loss} for loss in found if loss is not None],
+        # In the order of the validators: one of whose rows none was watched has its place, and no loss.
+        "validationMetrics": [{} if loss is None else {"validationLoss": loss} for loss in found],
     }
 
 
