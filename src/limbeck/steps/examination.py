@@ -65,8 +65,8 @@ def _asked(recipe: Recipe, student: LoadedModel, examples: Sequence[Example]) ->
     asked = recipe.examining
     if recipe.kind != "fine-tuning" or recipe.evaluation.max_response_tokens is not None:
         return asked
-    longest = max((example.label or "" for example in examples), key=len)
-    return replace(asked, max_tokens=min(asked.max_tokens, 2 * len(student.renderer.response(longest))))
+    longest = max(len(student.renderer.response(example.label or "")) for example in examples)
+    return replace(asked, max_tokens=min(asked.max_tokens, 2 * longest))
 
 
 def advise(

@@ -1,0 +1,18 @@
+"""How a job's models are asked when it is over."""
+
+from limbeck.recipe import Recipe
+from limbeck.records import Example, Message, Prompt
+from limbeck.steps.examination import _asked
+
+FINE_TUNING = {"kind": "fine-tuning", "name": "t", "source": {"prompts": "p.jsonl"}, "student": {"model": "m"}}
+
+
+def test_after_fine_tuning_answers_may_be_twice_as_many_tokens_as_any_label(tiny):
+    """What has few letters may have many tokens: bytes of a script that the tokenizer has no words of."""
+    labels = ["the kettle leaks", "漏水了"]
+    tokens = [len(tiny.renderer.response(label)) for label in labels]
+    assert len(labels[1]) < len(labels[0]) and tokens[1] > 2 * tokens[0]
+    rows = [Example(Prompt((Message("user", label),)), label, "train", "p.jsonl", 1) for label in labels]
+    assert _asked(Recipe.build(FINE_TUNING), tiny, rows).max_tokens == 2 * tokens[1]
+    short = Recipe.build({**FINE_TUNING, "synthesis": {"max_response_tokens": 5}})
+    assert _asked(short, tiny, rows).max_tokens == 5
