@@ -42,16 +42,20 @@ def compare(
         Candidate("student after", trained(student, work)),
     ]
     inputs = {"weights": weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
+    asked = _asked(recipe, student, examples)
+    too_long = _too_long(evaluation.examined_rows(examples, recipe.evaluation), student, asked.max_tokens)
+    for remark in too_long:
+        work.progress.say(f"evaluation: {remark}")
     return evaluation.compare(
         candidates,
         examples,
         kept,
         recipe.evaluation,
-        _asked(recipe, student, examples),
+        asked,
         settings.answers,
         work,
         inputs,
-        [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder)],
+        [*synthesis.remarks(work.folder, kept), *curation.remarks(work.folder), *too_long],
         reckoned,
         curation.cover(recipe.curation),
     )
@@ -67,6 +71,17 @@ def _asked(recipe: Recipe, student: LoadedModel, examples: Sequence[Example]) ->
         return asked
     longest = max(len(student.renderer.response(example.label or "")) for example in examples)
     return replace(asked, max_tokens=min(asked.max_tokens, 2 * longest))
+
+
+def _too_long(rows: Sequence[Example], student: LoadedModel, most: int) -> list[str]:
+    """A sentence where the references of ``rows`` are longer than answers of ``most`` tokens can be; else nothing."""
+    references = [len(student.renderer.response(row.label)) for row in rows if row.label is not None]
+    if not (longer := sum(tokens > most for tokens in references)):
+        return []
+    return [
+        f"{longer:,} of {len(rows):,} held-out answers have more than the {most:,} tokens that models may answer in, so"
+        " none can give them; raise evaluation.max_response_tokens"
+    ]
 
 
 def advise(
