@@ -92,6 +92,21 @@ def test_prompts_that_the_teacher_is_to_write_are_reckoned_with():
     assert "few" not in by_rule(found, "T15").text
 
 
+def test_golden_pairs_that_are_learned_are_reckoned_with():
+    source = {"prompts": "a.jsonl", "golden": "g.jsonl"}
+    plan = {"training": {"warmup_steps": 8, "epochs": 2}}
+    assert by_rule(advise(recipe(**plan, source=source), counts(128)), "T6").text.startswith("8 of 10 steps")
+    assert "138 samples" in by_rule(advise(recipe(**plan, source=source), counts(128)), "T3").text
+    shown = source | {"learn_golden": False}
+    assert "8 warm-up steps of 8 in all" in by_rule(advise(recipe(**plan, source=shown), counts(128)), "T7").text
+
+
+def test_prompts_without_a_response_are_no_samples_where_responses_are_learned():
+    told = {"synthesis": {"use_responses": True}, "training": {"objective": {"cross_entropy": 1}}}
+    assert "300 samples" in by_rule(advise(recipe(**told), counts(4000, labelled=300)), "T3").text
+    assert "4,000 samples" in by_rule(advise(recipe(), counts(4000, labelled=300)), "T4").text
+
+
 def test_a_smaller_student_is_advised_a_larger_rate_and_told_what_was_measured_here():
     rates = {size: by_rule(advise(recipe(), counts(student=size)), "T8") for size in SIZES}
     assert rates["micro"].value > rates["lite"].value == rates["pro"].value == 1e-5

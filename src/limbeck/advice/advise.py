@@ -18,12 +18,19 @@ def advise(recipe: Recipe, counts: Counts, outcome: Outcome | None = None) -> li
 
     Reads nothing and changes nothing: equal arguments give equal advice.
     """
-    counts = _with_those_to_come(recipe, counts)
+    counts = _as_trained_on(recipe, counts)
     found = [*hyperparameters(recipe, counts), *data(recipe, counts)]
     return found if outcome is None else [*found, *afterwards(outcome)]
 
 
-def _with_those_to_come(recipe: Recipe, counts: Counts) -> Counts:
-    """The counts with the prompts that the teacher is to write, all of which are trained on."""
-    augment = recipe.synthesis.augment
-    return counts if augment is None else replace(counts, training=max(counts.training, augment.to - counts.validation))
+def _as_trained_on(recipe: Recipe, counts: Counts) -> Counts:
+    """The counts with all that is trained on: golden pairs too, and the prompts that the teacher is to write, and where
+    the rows' own answers are learned no prompt that has none."""
+    training, augment = counts.training, recipe.synthesis.augment
+    if recipe.synthesis.use_responses:
+        training = min(training, counts.labelled)
+    if recipe.source.golden is not None and recipe.source.learn_golden:
+        training += counts.golden
+    if augment is not None:
+        training = max(training, augment.to - counts.validation)
+    return replace(counts, training=training)
