@@ -12,6 +12,7 @@ from limbeck.errors import InvalidInput
 from limbeck.inference.engine import soft_labels_of
 from limbeck.models.chat import Renderer
 from limbeck.recipe import Objective, OnPolicy
+from limbeck.records import SoftLabels
 from limbeck.training.choice import Pair, choose, pair_of
 from limbeck.training.crossing import NOBODY, Crossing, coverage
 from limbeck.training.objectives import cross_entropy
@@ -135,7 +136,7 @@ def test_by_rank_every_token_with_the_same_beginning_counts_and_says_so():
     assert coverage([ranked], True).startswith(f"{len(theirs)} of {len(ours)} response tokens")
     fewer = int((tokens.top_ids_TK != NOBODY).any(1).sum())
     assert fewer < len(theirs)
-    assert f"the other {len(ours) - fewer} are cut otherwise" in coverage([tokens], False)
+    assert f"the other {len(ours) - fewer} learn from the text" in coverage([tokens], False)
     logits = torch.randn(len(ours), 300)
     loss = stack([ranked]).loss(logits, torch.tensor(ours), slice(None), Objective(universal=2))
     begins = {begin for begin, _ in spans(TEACHER, theirs)}
@@ -144,6 +145,21 @@ def test_by_rank_every_token_with_the_same_beginning_counts_and_says_so():
     q, p = logits[0].double().softmax(-1).sort(descending=True).values, np.exp(soft.top_logprobs_TK[0].astype(float))
     padded = np.concatenate([q.numpy(), np.zeros(len(p) - len(q))])
     assert loss[0].item() == pytest.approx(2 * np.abs(p - padded).sum(), rel=1e-4)
+
+
+def test_a_token_of_whose_candidates_the_student_has_none_is_learned_as_text_and_told_so():
+    ours, foreign = STUDENT.response("my"), [token for token in TEACHER.response("strange") if token >= 300][:1]
+    theirs = TEACHER.response("my")
+    soft = SoftLabels(
+        np.full((len(theirs), 1), foreign[0], np.int32),
+        np.full((len(theirs), 1), -0.1, np.float32),
+        np.full(len(theirs), np.log(-np.expm1(-0.1)), np.float32),
+    )
+    carried = BY_TOKEN.carry(soft, theirs, ours, "my")
+    assert "its tokenizer cuts them otherwise or has none of their candidates" in coverage([carried], False)
+    logits = torch.randn(len(ours), 300)
+    learned = stack([carried]).loss(logits, torch.tensor(ours), slice(None), KL)
+    assert torch.allclose(learned, cross_entropy(logits, torch.tensor(ours)))
 
 
 def test_tokens_that_do_not_spell_the_text_are_not_guessed_at():

@@ -8,9 +8,10 @@ candidate of the teacher becomes the student's token of the same bytes, the end 
 candidate the student has no one token for counts to the rest. What is compared is exact as far as tokens of equal bytes
 mean the same in both vocabularies.
 
-Everywhere else nothing is guessed: a token that is not covered has no distribution, and is learned as text
-(`targets.Candidates`). Universal logit distillation compares only how likely the first, second, third … candidate is,
-so for it all candidates stay, and a token is covered wherever a teacher's token begins at the same place.
+Everywhere else nothing is guessed: a token that is not covered, or of whose candidates the student has none, has no
+distribution, and is learned as text (`targets.Candidates`). Universal logit distillation compares only how likely the
+first, second, third … candidate is, so for it all candidates stay, and a token is covered wherever a teacher's token
+begins at the same place.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def coverage(soft: Sequence[SoftLabels], by_rank: bool) -> str:
     whole, covered = sum(map(len, told_TK)), sum(int(told.any(axis=1).sum()) for told in told_TK)
     return (
         f"{covered:,} of {whole:,} response tokens ({covered / max(1, whole):.1%}) learn from distributions;"
-        f" the other {whole - covered:,} are cut otherwise by its tokenizer and learn from the text"
+        f" the other {whole - covered:,} learn from the text, since its tokenizer cuts them otherwise or has none of"
+        " their candidates"
     )
 
 
