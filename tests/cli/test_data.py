@@ -41,6 +41,16 @@ def test_a_verdict_that_does_not_exist_is_told_with_those_that_do(run):
     assert "1 of 1 rows" in found and "refusal" in found
 
 
+@pytest.mark.parametrize("command", ["show", "export", "report"])
+def test_a_job_that_read_documents_is_not_shown_as_one_without_rows(run, home, command):  # noqa: F811
+    recipe = home.jobs / "reader" / "recipe.json"
+    recipe.parent.mkdir()
+    recipe.write_text(json.dumps({"kind": "continued-pre-training"}))
+    said = str(run(command, "reader", ok=False))
+    assert said.startswith("reader: it read documents") and "1-intake/documents.jsonl" in said
+    assert not (home.jobs / "reader" / "data.html").exists()
+
+
 def test_lineage_and_forget_name_the_model(run, home):  # noqa: F811
     row = next(row for row in rows(job_folder("first", home)) if row["verdict"] == "kept" and row["split"] == "train")
     said = run("lineage", row["id"][:10])

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from limbeck.cli.targets import writable
 from limbeck.cli.terminal import AsJson, Home, print_table, tell
-from limbeck.errors import InvalidInput
+from limbeck.errors import InvalidInput, NotYet
 from limbeck.settings import Settings
-from limbeck.storage.workspace import writing
+from limbeck.storage.workspace import read_json, writing
 from limbeck.views import export as exporting
 from limbeck.views import lineage as tracing
 from limbeck.views.rows import job_folder, rows
@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Show a job's examples with their answers and verdicts."""
     wanted = parse(where or [])
-    found = [row for row in rows(job_folder(job, Settings.read(home))) if wanted(row)]
+    found = [row for row in rows(_with_examples(job, Settings.read(home))) if wanted(row)]
     shown = found[: limit or None]
     if as_json:
         exporting.write(shown, "jsonl", sys.stdout)
@@ -117,7 +117,7 @@ def export(
     """Write a job's examples for another tool. openai and bedrock take what was kept, unless --where says otherwise."""
     conditions = where or (["verdict=kept"] if format in ("openai", "bedrock") else [])
     wanted = parse(conditions)
-    found = (row for row in rows(job_folder(job, Settings.read(home))) if wanted(row))
+    found = (row for row in rows(_with_examples(job, Settings.read(home))) if wanted(row))
     if to is None:
         if format == "parquet":
             raise InvalidInput("--format parquet: no file to write; say --to FILE")
@@ -144,11 +144,20 @@ def report(
     from limbeck.views.report import report as drawn
 
     settings = Settings.read(home)
-    folder = job_folder(job, settings)
+    folder = _with_examples(job, settings)
     path = to or folder / "data.html"
     with writing(path) as file:
         file.write(drawn(folder, settings))
     print(path)
+
+
+def _with_examples(job: str, settings: Settings) -> Path:
+    """The folder of a job that has examples. Raises `NotYet` for one that read documents, `Unknown`."""
+    folder = job_folder(job, settings)
+    if read_json(folder / "recipe.json")["kind"] == "continued-pre-training":
+        place = folder / "1-intake" / "documents.jsonl"
+        raise NotYet(f"{job}: it read documents and has no examples; documents are not shown yet, they lie in {place}")
+    return folder
 
 
 def _told(fate: tracing.Fate) -> dict[str, Any]:
