@@ -152,8 +152,9 @@ def _card(
     timed = any("latency" in measured for measured in report.models.values())
     how = " Requests were timed one after another on the machine that trained the model" if timed else ""
     for part, measured in report.models.items():
-        if place := measured.get("latency", {}).get("place"):
-            how += f", but for the {part}'s, {place} and several at once"
+        timed_so = measured.get("latency", {})
+        if place := timed_so.get("place"):
+            how += f", but for the {part}'s, {place}" + " and several at once" * timed_so.get("at_once", True)
     how += "." * timed
     return f"""---
 library_name: transformers

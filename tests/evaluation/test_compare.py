@@ -73,7 +73,9 @@ def test_what_a_service_does_not_count_has_no_cost_and_no_speed():
     )
     assert far.facts(rows, [counted, counted])["cost_per_1000_requests"] == 1000.0
     assert "cost_per_1000_requests" not in far.facts(rows, [counted, bare])
-    shown = cells("teacher", {**far.facts(rows, [bare, bare]), "latency": asdict(far.latency([bare, bare]))})
+    timed = far.latency([bare, bare], [], GenerationSettings(3), lambda: None)
+    assert timed.at_once and timed.requests == 2
+    shown = cells("teacher", {**far.facts(rows, [bare, bare]), "latency": asdict(timed)})
     assert shown[6:] == ("–", "–", "–")
 
 

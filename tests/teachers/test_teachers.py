@@ -5,12 +5,15 @@ import pytest
 from tests.factory import message
 
 from limbeck.errors import InvalidInput, Stopped
+from limbeck.evaluation.candidates import Candidate
+from limbeck.evaluation.latency import WARM_UP
 from limbeck.progress import StopSignal
 from limbeck.recipe import Teacher
 from limbeck.records import GenerationSettings, Message, Prompt, Question
 from limbeck.storage.answers import AnswerStore
 from limbeck.teachers import ask, local
 from limbeck.teachers.finding import llama_teacher
+from limbeck.teachers.llama import LlamaEndpoint
 from limbeck.teachers.local import LocalTeacher
 from limbeck.teachers.scripted import ScriptedTeacher
 
@@ -101,6 +104,26 @@ def test_llama_cpp_says_and_reads_what_the_weights_say(tiny, tiny_gguf, settings
         expected, found = answer.soft_labels, other[index].soft_labels
         assert found.top_logprobs_TK == pytest.approx(expected.top_logprobs_TK, abs=5e-3)
         assert found.tail_logprob_T == pytest.approx(expected.tail_logprob_T, abs=5e-3)
+
+
+def test_llama_cpp_is_timed_one_question_after_another(tiny_gguf, settings, monkeypatch):
+    under_way, seen, ask = [], [], LlamaEndpoint.ask
+
+    async def watched(self, question, settings):
+        under_way.append(question)
+        seen.append(len(under_way))
+        found = await ask(self, question, settings)
+        under_way.remove(question)
+        return found
+
+    monkeypatch.setattr(LlamaEndpoint, "ask", watched)
+    teacher = llama_teacher(Teacher(model=str(tiny_gguf), via="llama.cpp", concurrency=4), settings)
+    answers = list(gather(teacher, QUESTIONS, PLAIN).values())
+    assert max(seen) > 1
+    seen.clear()
+    timed = Candidate("teacher", teacher).latency(answers, QUESTIONS[:5], PLAIN, lambda: None)
+    assert set(seen) == {1} and len(seen) == 5 + WARM_UP
+    assert (timed.requests, timed.place, timed.at_once) == (5, "by llama.cpp", False) and timed.p50 > 0
 
 
 @pytest.mark.parametrize("completion", [None, "leak? " * 300])

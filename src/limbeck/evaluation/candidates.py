@@ -2,7 +2,8 @@
 
 A model in this process is timed request by request, under the same conditions as the others. A teacher over the
 network is never asked again for the clock's sake, since that would cost: its latency is how long the examination's own
-requests took, several at once and with the way there and back, and is marked as that.
+requests took, several at once and with the way there and back, and is marked as that. One that answers from a process
+beside this one costs nothing: it is asked again, one question after another.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.evaluation.latency import Latency
+from limbeck.evaluation.latency import WARM_UP, Latency
 from limbeck.inference.engine import Engine
 from limbeck.models.loading import LoadedModel
 from limbeck.records import Answer, Example, GenerationSettings, Question
@@ -45,7 +46,7 @@ class Candidate:
     def requester(self, settings: GenerationSettings) -> Callable[[Question], int] | None:
         """One request as a caller makes it: text in, text out, nothing kept from the last; gives its tokens.
 
-        None for a teacher over the network.
+        None for a teacher outside this process.
         """
         if not isinstance(self.model, LoadedModel):
             return None
@@ -57,9 +58,20 @@ class Candidate:
 
         return request
 
-    def latency(self, answers: Sequence[Answer]) -> Latency:
-        """How long a teacher over the network took for each of these."""
+    def latency(
+        self,
+        answers: Sequence[Answer],
+        questions: Sequence[Question],
+        settings: GenerationSettings,
+        check: Callable[[], None],
+    ) -> Latency:
+        """How long a teacher over the network took for each of ``answers``, or another takes for ``questions``."""
         assert isinstance(self.model, RemoteTeacher), "a model here is timed by its requester"
+        alone = self.model.alone()
+        if alone is not None:
+            asked = [*questions[:WARM_UP], *questions]
+            by_place = dict(one for some in alone.answers(asked, settings, check=check) for one in some)
+            answers = [by_place[at] for at in range(WARM_UP, len(asked))]
         seconds = [answer.seconds or 0.0 for answer in answers]
         tokens = sum(answer.response_tokens for answer in answers)
         return Latency(
@@ -68,6 +80,7 @@ class Candidate:
             tokens / max(sum(seconds), 1e-9) if all(answer.is_counted for answer in answers) else None,
             len(seconds),
             self.model.endpoint.place,
+            at_once=alone is None,
         )
 
     def facts(self, rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, Any]:

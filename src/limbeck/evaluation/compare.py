@@ -159,7 +159,11 @@ def _time(
 ) -> dict[str, Latency]:
     chosen = random.Random(plan.seed).sample(range(len(rows)), min(plan.latency_requests, len(rows)))  # noqa: S311
     by_text = {_asked(rows[i]): rows[i] for i in chosen}
-    far = {c.part: c.latency(answers[c.part]) for c in candidates if c.requester(settings) is None}
+    far = {
+        c.part: c.latency(answers[c.part], [c.ask(row) for row in by_text.values()], settings, work.stop.check)
+        for c in candidates
+        if c.requester(settings) is None
+    }
     models = {c.part: _requester(c, by_text, settings) for c in candidates if c.part not in far}
     if classical is not None:
         models["baseline"] = lambda text: len(classical.predict([text]))
@@ -176,7 +180,7 @@ def _requester(
     candidate: Candidate, by_text: Mapping[str, Example], settings: GenerationSettings
 ) -> Callable[[str], int]:
     request = candidate.requester(settings)
-    assert request is not None, "those over the network are not timed here"
+    assert request is not None, "those outside this process are not timed here"
     return lambda text: request(candidate.ask(by_text[text]))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Latency", "time_requests"]
+__all__ = ["WARM_UP", "Latency", "time_requests"]
 
 WARM_UP = 2
 """Requests before the counted ones: the first pays for allocations."""
@@ -24,7 +24,9 @@ class Latency:
     """None where a service did not tell how many tokens its answers have."""
     requests: int
     place: str = ""
-    """Where it was timed, if not here and alone, under the conditions of the others: over the network, say."""
+    """Where it was timed, if not here, under the conditions of the others: over the network, say."""
+    at_once: bool = False
+    """Whether several requests were under way at a time."""
 
 
 def time_requests(

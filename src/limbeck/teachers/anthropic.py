@@ -62,6 +62,9 @@ class AnthropicEndpoint:
             {"via": "anthropic", "endpoint": self._address, "model": teacher.model, "options": teacher.options}
         )
 
+    def alone(self) -> None:
+        """See `Endpoint.alone`."""
+
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`."""
         times = self._teacher.timeouts

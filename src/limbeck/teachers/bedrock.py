@@ -79,6 +79,9 @@ class BedrockEndpoint:
             {"via": "bedrock", "endpoint": place, "model": teacher.model, "options": teacher.options}
         )
 
+    def alone(self) -> None:
+        """See `Endpoint.alone`."""
+
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`."""
 

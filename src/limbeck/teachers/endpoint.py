@@ -85,6 +85,9 @@ class Endpoint(Protocol):
     place: str
     """Where its answers come from, as a mark on their latency."""
 
+    def alone(self) -> Endpoint | None:
+        """The same for one question after another, to be timed; None where asking again costs."""
+
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """Get ready for these questions; called before the first, in the loop that will ask."""
 

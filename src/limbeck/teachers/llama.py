@@ -44,7 +44,7 @@ class LlamaEndpoint:
 
     reads = True
     reading = ""
-    place = "several at once"
+    place = "by llama.cpp"
 
     def __init__(self, name: str, gguf: Path, slots: int, threads: int) -> None:
         """``slots`` answers are written at once. Raises `InvalidInput` for a tokenizer that cannot be read."""
@@ -56,6 +56,10 @@ class LlamaEndpoint:
         self._session: aiohttp.ClientSession | None = None
         self.id = name
         self.fingerprint = digest({"via": "llama.cpp", "gguf": file_digest(gguf)})
+
+    def alone(self) -> LlamaEndpoint:
+        """See `Endpoint.alone`."""
+        return LlamaEndpoint(self.id, self._gguf, 1, self._threads)
 
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`. The context is as long as the longest of them needs."""

@@ -54,6 +54,9 @@ class OpenAIEndpoint:
             {"via": "openai", "endpoint": teacher.endpoint, "model": teacher.model, "options": teacher.options}
         )
 
+    def alone(self) -> None:
+        """See `Endpoint.alone`."""
+
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`."""
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}

@@ -73,6 +73,13 @@ class RemoteTeacher:
         """What a token costs."""
         return self.purse.prices
 
+    def alone(self) -> RemoteTeacher | None:
+        """The same for one question after another, to be timed; None where asking again costs."""
+        endpoint = self.endpoint.alone()
+        return (
+            None if endpoint is None else RemoteTeacher(endpoint, self.purse, 1, self._patience, self._loop, self._say)
+        )
+
     def stored_as(self, settings: GenerationSettings) -> str:
         """See `Teacher.stored_as`: distributions are in the tokens of whoever reads them."""
         reading = self.endpoint.reading if settings.top_k_captured else ""
