@@ -45,7 +45,7 @@ def recipes(place, taught_folder):
     prompts, held_out = pairs(place / "prompts.jsonl", 12, labelled=False), pairs(place / "test.jsonl", 3, start=1000)
     texts = write_rows(place / "texts.jsonl", [{"input": f"the kettle {at} leaks on the floor"} for at in range(12)])
     common = {"name": "made", "export": {"gguf": "none"}}
-    training = {"epochs": 1, "batch_size": 4, "learning_rate": 0.005, "replicas": 1}
+    training = {"epochs": 1, "batch_size": 4, "learning_rate": 0.005, "replicas": 1, "precision": "fp32"}
     source = {"prompts": str(prompts), "held_out": str(held_out), "minimum": 1, "system": "Name the intent."}
     found = {
         name: common | {

@@ -22,7 +22,7 @@ from limbeck.training.schedule import learning_rate
 from limbeck.training.step import Losses
 from limbeck.training.watch import LOST_STEPS, Watch
 
-PLAN = Training(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9)
+PLAN = Training(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9, precision="fp32")
 
 
 def run(model, folder, plan=PLAN, stop=None, objective=None, progress=None, examples=None):

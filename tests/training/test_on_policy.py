@@ -18,7 +18,7 @@ from limbeck.training.objectives import reverse_kl
 from limbeck.training.step import accumulate
 
 REVERSE = Objective(reverse_kl=1, cross_entropy=0.5, on_policy=OnPolicy(share=0.5))
-PLAN = Training(epochs=2, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9)
+PLAN = Training(epochs=2, batch_size=4, learning_rate=0.01, checkpoint_seconds=1e9, precision="fp32")
 
 
 def sampling(tiny, share=0.5, before=()):

@@ -37,7 +37,7 @@ class Training(Section):
     replicas: Annotated[int, Field(ge=1)] | None = None
     """Copies of the model that share its weights and compute a share of each batch beside each other; by default one a
     thread, at most 4, and no more than fit into the memory."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
     """In which numbers the layers' products are computed; `auto`: bf16 where the processor has instructions for it."""
     shard: bool = False
     """Where several processes train together: leave each a part of every layer's weights, gradients and moments, for a

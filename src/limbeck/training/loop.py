@@ -105,7 +105,9 @@ def train(
             " expected source.validation, or a larger source.validation_share"
         )
     every = plan.validate_every or steps_an_epoch
-    machine = _machine(model, processes)
+    machine = _machine(model, processes, bf16)
+    if bf16:
+        progress.say("training: layers multiply in bf16, for which this machine has instructions (training.precision)")
     step, watch = 0, Watch()
     if (found := checkpoints.latest(folder)) is not None:
         state = checkpoints.restore(found, learning, optimizer, processes)
@@ -199,6 +201,7 @@ def train(
     result = {
         "steps": step,
         "kept_step": kept,
+        "precision": "bf16" if bf16 else "fp32",
         "training_loss": watch.training_loss,
         "validation_loss": watch.best_loss if plan.keep == "best" else watch.validation_loss,
         "validation_losses": apart,
@@ -272,10 +275,11 @@ def _optimizer(model: Any, plan: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _machine(model: Any, processes: Processes) -> str:
-    """What, beside all that a run is given, its last bits follow from: in what order sums are taken."""
+def _machine(model: Any, processes: Processes, bf16: bool) -> str:
+    """What, beside all that a run is given, its last bits follow from: in what numbers and order sums are taken."""
     threads = torch.get_num_threads()
-    return f"{threads} thread(s) on {model.device} in each of {processes.size} process(es)"
+    products = " with products of bf16" if bf16 else ""
+    return f"{threads} thread(s) on {model.device} in each of {processes.size} process(es){products}"
 
 
 def _replicas(

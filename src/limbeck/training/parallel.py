@@ -79,17 +79,16 @@ class Replicas:
         """What `step.accumulate` gives, the gradient in the model's own parameters.
 
         A batch that is scored by a teacher meanwhile, or that would grow by more than `WORTH`, is not shared out in one
-        process. Without ``backward`` hidden states are not compared.
+        process. Without ``backward`` hidden states are not compared, and nothing is rounded to bf16.
         """
+        bf16 = self._bf16 and backward
         (model, aligned), here, size = self._all[0], len(self._all), self._processes.size
         alone = here * size == 1 or score is not None
         dealt = [] if alone else shares_of([example.tokens for example in examples], here * size)
         shares = [[examples[at] for at in share] for share in dealt]
         if alone or (size == 1 and not _worth(examples, shares)):
             own = aligned if backward else None
-            return accumulate(
-                model, examples, objective, pack_tokens, backward, score=score, aligned=own, bf16=self._bf16
-            )
+            return accumulate(model, examples, objective, pack_tokens, backward, score=score, aligned=own, bf16=bf16)
         tokens = sum(len(example.tokens.response) for example in examples)
         ours = shares[self._processes.rank * here :][:here]
 
@@ -107,7 +106,7 @@ class Replicas:
                     backward,
                     of_tokens=tokens,
                     aligned=aligned,
-                    bf16=self._bf16,
+                    bf16=bf16,
                 )
             return losses, notes
 
@@ -137,7 +136,7 @@ class Replicas:
         model = self._all[0][0]
         packs = [len(packs_of([example.tokens for example in share], pack_tokens)) for share in shares]
         for _ in range(max(packs) - packs[self._processes.rank]):
-            with torch.set_grad_enabled(backward), rounding(model.device, self._bf16):
+            with torch.set_grad_enabled(backward), rounding(model.device, self._bf16 and backward):
                 hidden_RD = response_hidden(model, pack([examples[0].tokens]).on(model.device))
                 if backward:
                     hidden_RD.backward(torch.zeros_like(hidden_RD))  # type: ignore[no-untyped-call]
