@@ -147,6 +147,9 @@ def test_columns_are_named_in_the_recipe(tmp_path):
     csv = table(tmp_path / "t.csv", ["id", "Question?", "gold"], [[str(at), f"ask {at}", "yes"] for at in range(5)])
     with pytest.raises(InvalidInput, match=r"t\.csv: no column prompt among id, Question\?, gold; say which is which"):
         survey(csv)
+    csv.write_text(csv.read_text().replace(",", ";"))
+    with pytest.raises(InvalidInput, match=r"t\.csv: no column prompt among id, Question\?, gold; say which is which"):
+        survey(csv)
     source = {"prompts": str(csv), "columns": {"prompt": "Question?", "completion": "gold"}, "held_out_share": 0}
     asked = {"kind": "distillation", "name": "job", "source": source, "teacher": {"model": "t"}}
     found = collect(Recipe.build(asked), Workspace(tmp_path / "job"))

@@ -108,7 +108,7 @@ def test_a_line_that_nobody_can_read_is_told_so_and_the_others_are_answered(benc
     status, counts, left = answered(bench, "s3://desk/in/data.jsonl")
     assert (status, counts["successRecordCount"], counts["errorRecordCount"]) == ("Completed", 1, 1)
     bad, fine = map(json.loads, left["data.jsonl.out"].splitlines())
-    assert bad["error"]["errorCode"] == 400 and "the request's body is" in bad["error"]["errorMessage"]
+    assert bad["error"]["errorCode"] == 400 and "the record is" in bad["error"]["errorMessage"]
     assert fine["recordId"] == "good"
 
 

@@ -115,7 +115,7 @@ def _delimiter(file: TextIO, named: Mapping[str, str] | None) -> tuple[str, bool
         return said[1], True
     prompt = (named or {}).get("prompt", "prompt")
     fitting = (sign for sign in DELIMITERS if prompt in _names(next(csv.reader([first], delimiter=sign), []), named))
-    return next(fitting, DELIMITERS[0]), False
+    return next(fitting, max(DELIMITERS, key=first.count)), False  # a header without prompts is told cell by cell
 
 
 def _records(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | _Wrong]]:

@@ -268,8 +268,8 @@ def write_event(operation: Operation, name: str, values: Mapping[str, Any]) -> b
     return _json(plain)
 
 
-def json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object a body is; nothing is an empty one. Raises `InvalidInput` for any other body."""
+def json_object(body: bytes, called: str = "the request's body") -> dict[str, Any]:
+    """The JSON object a body is; nothing is an empty one. Raises `InvalidInput`, naming what is ``called`` so."""
     if not body.strip():
         return {}
     try:
@@ -277,11 +277,11 @@ def json_object(body: bytes) -> dict[str, Any]:
         if HALF_A_CHARACTER.search(body):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidInput("the request's body is not JSON: it holds half a surrogate pair, no character") from None
+        raise InvalidInput(f"{called} is not JSON: it holds half a surrogate pair, no character") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the request's body is not JSON: {error}") from None
+        raise InvalidInput(f"{called} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise InvalidInput(f"the request's body is {type(found).__name__}; expected a JSON object")
+        raise InvalidInput(f"{called} is {type(found).__name__}; expected a JSON object")
     return found
 
 

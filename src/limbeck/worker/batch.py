@@ -148,7 +148,7 @@ class Batch:
     async def _answer(self, line: bytes, models: Answering) -> dict[str, Any]:
         record: dict[str, Any] = {}
         try:
-            record = json_object(line)
+            record = json_object(line, "the record")
             if not isinstance(record.get("modelInput"), dict):
                 raise InvalidInput('expected {"recordId": …, "modelInput": {…}}')
             told = {"recordId": record.get("recordId") or digest(record)[:12], "modelInput": record["modelInput"]}

@@ -139,7 +139,7 @@ def _items(part: Mapping[str, Any], bench: Bench, brought_by: str | None) -> lis
         if not text.strip():
             continue
         try:
-            record = json_object(text)
+            record = json_object(text, "the record")
             answers = record.get("modelResponses") or []
             if not isinstance(record.get("prompt"), str):
                 faults.append(f'{name} line {line}: no "prompt"; expected text')
