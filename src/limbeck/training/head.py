@@ -83,7 +83,7 @@ def add(weight_VD: Tensor, gradient_RV: Tensor, hidden_RD: Tensor) -> None:
 def clear(parameters: Iterable[Tensor]) -> None:
     """No gradient, as before a step."""
     for parameter in parameters:
-        if parameter.grad is not None and parameter.numel() >= LARGE and not parameter.grad.is_sparse:
+        if parameter.grad is not None and parameter.numel() >= LARGE:
             parameter.grad.zero_()
         else:
             parameter.grad = None
