@@ -221,6 +221,16 @@ def test_what_is_answered_already_is_told_and_is_not_foreseen(recipe, settings, 
     assert (nothing.parts, nothing.usd) == ((), Range())
     hotter = {"max_response_tokens": 50, "temperature": 0.5}
     assert forecast(Recipe.build({**recipe, "synthesis": hotter}), settings).stored >= first.examined
+    sampled = Recipe.build({**recipe, "evaluation": {"rows": 5}})
+    assert sampled.evaluation.examined(examples) != held_out[:5]
+    settings.answers.unlink()
+    ask(
+        ScriptedTeacher(str.upper, named[built.examining]),
+        [framing.examined(held_out, None)(example) for example in sampled.evaluation.examined(examples)],
+        built.examining,
+        settings.answers,
+    )
+    assert forecast(sampled, settings).stored == 5  # those that the job will examine, not the first of them
 
 
 @pytest.mark.row(70)

@@ -22,6 +22,14 @@ ARN = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/abcdefghijkl"
 ASKED = {"prompt": "a leak", "max_gen_len": 4}
 
 
+def asked_of(monkeypatch, pool):
+    @asynccontextmanager
+    async def opened(settings):
+        yield answering.Answering(settings, pool)
+
+    monkeypatch.setattr(batch, "answering", opened)
+
+
 @pytest.fixture
 def bench(settings, tmp_path, monkeypatch):
     (tmp_path / "front").mkdir()
@@ -29,11 +37,7 @@ def bench(settings, tmp_path, monkeypatch):
     entry = ENTRY.format(id=MODEL, name="front", path=make_front(tmp_path / "front"))
     (settings.home / "catalog.yaml").write_text(entry)
 
-    @asynccontextmanager
-    async def scripted(settings):
-        yield answering.Answering(settings, ScriptedPool())
-
-    monkeypatch.setattr(batch, "answering", scripted)
+    asked_of(monkeypatch, ScriptedPool())
     ledger = Ledger(open_database(settings.database))
     objects = Buckets(settings.buckets)
     objects.make_bucket("desk")
@@ -202,11 +206,7 @@ def test_a_batch_that_is_stopped_does_not_wait_for_the_answers_under_way(bench, 
             async for one in super().generate(asked):
                 yield one
 
-    @asynccontextmanager
-    async def slow(settings):
-        yield answering.Answering(settings, Slow())
-
-    monkeypatch.setattr(batch, "answering", slow)
+    asked_of(monkeypatch, Slow())
     bench.objects.put("desk", "in/data.jsonl", b"\n".join([json.dumps({"modelInput": ASKED}).encode()] * 8))
     with pytest.raises(Stopped):
         answered(bench, "s3://desk/in/")
@@ -223,11 +223,7 @@ def test_a_question_whose_model_broke_off_is_asked_again_and_one_that_breaks_it_
             async for one in super().generate(asked):
                 yield one
 
-    @asynccontextmanager
-    async def frail(settings):
-        yield answering.Answering(settings, Frail())
-
-    monkeypatch.setattr(batch, "answering", frail)
+    asked_of(monkeypatch, Frail())
     lines = [json.dumps({"modelInput": one}).encode() for one in (ASKED, ASKED | {"max_gen_len": 3})]
     bench.objects.put("desk", "in/data.jsonl", b"\n".join(lines))
     counts, left = answered(bench, "s3://desk/in/data.jsonl")[1:]

@@ -28,7 +28,7 @@ from limbeck.storage.workspace import Workspace, read_json, write_json, writing
 from limbeck.teachers import ask
 from limbeck.teachers.remote import RemoteTeacher
 
-__all__ = ["STAGE", "Candidate", "compare", "examine", "examined_rows", "loss_curve"]
+__all__ = ["STAGE", "Candidate", "compare", "examine", "loss_curve"]
 
 STAGE = "5-evaluation"
 
@@ -51,7 +51,7 @@ def compare(
     ``said`` are sentences of earlier stages that belong into the report, ``told`` gives others once all are asked.
     ``shown`` makes the texts of a row fit to be shown; models are asked with them as they are.
     """
-    rows = examined_rows(examples, plan)
+    rows = plan.examined(examples)
 
     def make(folder: Path) -> None:
         answers = {c.part: _answers(c, rows, settings, store, work) for c in candidates}
@@ -97,7 +97,7 @@ def examine(
 
     Nothing but stored answers is left behind, and in the file ``to`` each row's, with what it scored.
     """
-    rows = examined_rows(examples, plan)
+    rows = plan.examined(examples)
     if any(row.label is None for row in rows):
         bare = next(row for row in rows if row.label is None)
         raise InvalidInput(f"{bare.place}: no answer to compare with; expected pairs")
@@ -122,14 +122,6 @@ def read_report(folder: Path) -> Report:
     """A report as `compare` wrote it."""
     values = read_json(folder / "report.json")
     return Report(values["models"], values["rows"], values["verdict"], values["ship"], values["details"])
-
-
-def examined_rows(examples: Sequence[Example], plan: Evaluation) -> list[Example]:
-    """The held-out rows that are asked about, all of them or a sample as large as ``plan`` says."""
-    rows = [example for example in examples if example.split == "held-out"]
-    if plan.rows is not None and len(rows) > plan.rows:
-        rows = random.Random(plan.seed).sample(rows, plan.rows)  # noqa: S311 (a sample, not a secret)
-    return rows
 
 
 def _answers(

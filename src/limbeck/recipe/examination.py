@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from limbeck.recipe.section import Section, Seed
-from limbeck.records import Quantization
+from limbeck.records import Example, Quantization
 
 __all__ = ["Evaluation", "Export"]
 
@@ -33,6 +35,13 @@ class Evaluation(Section):
     baseline: bool = True
     """Compare with TF-IDF and logistic regression where the answers are labels."""
     seed: Seed = 0
+
+    def examined(self, examples: Sequence[Example]) -> list[Example]:
+        """The held-out rows of ``examples`` that are asked about: all of them, or a sample of `rows`."""
+        held_out = [example for example in examples if example.split == "held-out"]
+        if self.rows is not None and len(held_out) > self.rows:
+            held_out = random.Random(self.seed).sample(held_out, self.rows)  # noqa: S311 (a sample, not a secret)
+        return held_out
 
 
 class Export(Section):

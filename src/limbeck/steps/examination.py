@@ -43,7 +43,7 @@ def compare(
     ]
     inputs = {"weights": weights_digest(work), "candidates": [c.model.fingerprint for c in candidates]}
     asked = _asked(recipe, student, examples)
-    too_long = _too_long(evaluation.examined_rows(examples, recipe.evaluation), student, asked.max_tokens)
+    too_long = _too_long(recipe.evaluation.examined(examples), student, asked.max_tokens)
     for remark in too_long:
         work.progress.say(f"evaluation: {remark}")
     return evaluation.compare(

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from limbeck import curation, synthesis, training
 from limbeck.errors import InvalidInput
-from limbeck.evaluation.compare import examined_rows
 from limbeck.intake import names_of
 from limbeck.models import adapters
 from limbeck.models.loading import LoadedModel, folder_of
@@ -80,7 +79,7 @@ def check_rows(student: LoadedModel, examples: Sequence[Example], recipe: Recipe
     """
     as_given = recipe.synthesis.labels == "keep" and recipe.synthesis.refine is None
     rules = curation.answer_rules(recipe.curation, examples)
-    examined = {one.id for one in examined_rows(examples, recipe.evaluation)}
+    examined = {one.id for one in recipe.evaluation.examined(examples)}
     faults = []
     for example in examples:
         if example.split == "held-out" and example.id not in examined:

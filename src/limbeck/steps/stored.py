@@ -33,8 +33,7 @@ def stored(recipe: Recipe, examples: Sequence[Example], settings: Settings) -> f
     if not settings.answers.exists():
         return frozenset()
     framing, plan, teacher = framing_of(recipe), recipe.synthesis, recipe.tried[0]
-    held_out = [example for example in examples if example.split == "held-out"]
-    examined = framing.examined(held_out[: recipe.evaluation.rows], recipe.evaluation.teacher_sees)
+    examined = framing.examined(examples, recipe.evaluation.teacher_sees)
 
     def asked(example: Example) -> tuple[Question, GenerationSettings]:
         if example.split == "held-out":

@@ -100,7 +100,7 @@ class Foresight:
         learned = [e for e in examples if e.split != "held-out"]
         self.labelled = [e for e in learned if self._is_read(e)]
         self.answered = [e for e in learned if not (self._is_read(e) or self._plan.use_responses)]
-        self.examined = [e for e in examples if e.split == "held-out"][: recipe.evaluation.rows]
+        self.examined = recipe.evaluation.examined(examples)
         self._stored = frozenset(stored)
         self.made = self._to_make(examples)
         """Prompts that are yet to be written."""

@@ -8,6 +8,7 @@ is asked for after those before it, with another forced in its place so that som
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ class LlamaEndpoint:
 
     def alone(self) -> LlamaEndpoint:
         """See `Endpoint.alone`."""
-        return LlamaEndpoint(self.id, self._gguf, 1, self._threads)
+        made = copy.copy(self)  # the file need not be read again
+        made._slots = 1
+        return made
 
     async def open(self, questions: Sequence[Question], settings: GenerationSettings) -> None:
         """See `Endpoint.open`. The context is as long as the longest of them needs."""
